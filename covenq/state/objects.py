@@ -19,6 +19,7 @@ from covenq.paths import ATTEMPTS_NAME
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, decoded, decoder_of
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +37,33 @@ class Objects(Generic[T]):
         return decoder_of(self.kind)
 
     @cached_property
-    def _sql(self) -> str:
-        pairs = ", ".join(f"'{name}', {f'json({name})' if name in self.texts else name}" for name in self.columns)
+    def _object(self) -> str:
+        return ", ".join(f"'{name}', {f'json({name})' if name in self.texts else name}" for name in self.columns)
+
+    def _sql(self, each: str, rest: str) -> str:
         columns = ", ".join(f"{expression} AS {name}" for name, expression in self.columns.items())
-        return f"SELECT json_group_array(json_object({pairs})) FROM (SELECT {columns} FROM {self.source} {{}})"  # noqa: S608
+        return f"SELECT json_group_array({each}) FROM (SELECT {columns} FROM {self.source} {rest})"  # noqa: S608 - constants
 
     def read(self, conn: sqlite3.Connection, rest: str, params: Sequence[object] = ()) -> list[T]:
         """The objects of the rows that `rest` (WHERE …) selects, in its order. The caller bounds how many there can be.
 
         Raises as `decoded`.
         """
-        (text,) = conn.execute(self._sql.format(rest), params).fetchone()
+        (text,) = conn.execute(self._sql(f"json_object({self._object})", rest), params).fetchone()
         return decoded(self._decoder, text)
+
+    def written(
+        self,
+        conn: sqlite3.Connection,
+        decoder: msgspec.json.Decoder[list[R]],
+        beside: str,
+        rest: str,
+        params: Sequence[object],
+    ) -> list[R]:
+        """As `read`, of objects that stay JSON: each is the last in an array, behind the fields named in `beside`."""
+        sql = self._sql(f"json_array({beside}, json_object({self._object}))", rest)
+        (text,) = conn.execute(sql, params).fetchone()
+        return decoded(decoder, text)
 
 
 DELIVERY_OBJECTS = Objects(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from journal.errors import JournalDamaged
-from journal.file.codec import LineError, decode, open_envelope
+from journal.file.codec import LineError, Salted, decode, open_envelope
 from journal.file.files import Files
 from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import Header, SegmentFile, header_damage, list_segments
@@ -34,7 +34,7 @@ def find_record(files: Files, directory: Path, seq: int, hint: int | None) -> Re
                 return decode(line, header.salted, header.epoch)
         for offset, line in segment.lines(header.size):
             if line.startswith(wanted):
-                return _decode(segment, header, offset, line)
+                return _decode(segment, header.salted, header.epoch, offset, line)
     return None
 
 
@@ -59,6 +59,7 @@ def read_records(
             return
         with SegmentFile(files, directory, segments[number]) as segment:
             header = _header(segment)
+            salted = header.salted
             start = _start(segment, header, after + 1, offset_of) if number == at else header.size
             for offset, line in segment.lines(start):
                 if only is not None:
@@ -69,7 +70,7 @@ def read_records(
                         return  # what stands behind it may be half written yet
                 elif number == at and _seq(line) <= after:
                     continue
-                record = _decode(segment, header, offset, line)
+                record = _decode(segment, salted, header.epoch, offset, line)
                 if record.seq <= seq:
                     detail = f"seq {record.seq} stands behind {seq}"
                     raise JournalDamaged([Damage("reordered", segment.name, offset, record.seq, None, detail)])
@@ -131,9 +132,9 @@ def _header(segment: SegmentFile) -> Header:
     return header
 
 
-def _decode(segment: SegmentFile, header: Header, offset: int, line: bytes) -> Record:
+def _decode(segment: SegmentFile, salted: Salted, epoch: str, offset: int, line: bytes) -> Record:
     try:
-        return decode(line, header.salted, header.epoch)
+        return decode(line, salted, epoch)
     except LineError as error:
         damage = Damage(error.kind, segment.name, offset, None, recoverable_id(line), error.detail)
         raise JournalDamaged([damage]) from error

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from msgspec import to_builtins
+from msgspec.json import encode
 
 from covenq.cli.commands import exchange
 from covenq.client.local import LocalSource
@@ -25,6 +26,7 @@ from covenq.operate.act import archive
 from covenq.operate.imported import parse_item
 from covenq.operate.inspect import slices
 from journal.file.open import open_journal
+from journal.records import Entry
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import moved, note, of, queued, received
@@ -186,9 +188,8 @@ def test_what_is_no_slice_is_said_so(text: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b"\xff\xfe", "é".encode(), b'"\xed\xa0\x80"', b"\x00\r\n"])
 def test_any_bytes_come_back(body: bytes) -> None:
-    told: dict[str, Any] = archive.line(blank(OneDelivery, headers=[["A", "b"]]), body, [])
-    lines = [archive.header("0", "", ""), told, archive.end(1)]
-    text = "\n".join(json.dumps(one, default=to_builtins) for one in lines).encode() + b"\n"
+    told = archive.line(encode(blank(OneDelivery, headers=[["A", "b"]])), body, b"[]")
+    text = b"%b\n%b\n%b\n" % (encode(archive.header("0", "", "")), told, encode(archive.end(1)))
     (one,) = archive.read(io.BytesIO(text), "file")
     assert one.body == body
     assert parse_item(json.loads(json.dumps(to_builtins(one)))) == one
@@ -212,6 +213,19 @@ def test_many_are_read_in_few_steps_and_are_what_each_alone_is(tmp_path: Path, m
             journal.append([received(f"g{n}", payload=b"x" * n), queued(f"g{n}")])
         journal.append([moved("claimed", of("g7"), attempt=1, worker="w")])
         journal.append([moved("completed", of("g7"), attempt=1)])
+        journal.append(
+            [moved("claimed", of("g8"), attempt=1, worker="w"), moved("phase", of("g8"), attempt=1, phase="prepared")]
+        )
+        end = {"category": "exit", "exit_code": 3, "result": "attempts/x/1/result.json", "usage": {"tokens": 7}}
+        journal.append([moved("failed", of("g8"), attempt=1, detail='says "no"\x7f\u202e\n', **end)])
+        odd = {"title": 'é\u202e\x7f"\\\b/', "labels": ["b\x1b", None], "ref": "\ue000"}
+        journal.append(
+            [received("odd", payload=b"\xff", about=odd, headers=[["A", None], "x"]), queued("odd", about=odd)]
+        )
+        seq = {guid: journal.last(f"delivery.9.{guid}").seq for guid in ("g7", "g9")}  # type: ignore[union-attr]
+        for guid, about in (("g9", False), ("g7", True)):
+            drops = {"drops": [[seq[guid], seq[guid] + 1]], "about": about, "by": "ann", "reason": "é"}
+            journal.append([Entry("ops.retention", "journal.dropped", drops)])
     opened: list[None] = []
     reading = LocalFiles.reading
 
@@ -224,9 +238,13 @@ def test_many_are_read_in_few_steps_and_are_what_each_alone_is(tmp_path: Path, m
     source = LocalSource(data, Config())
     lots = source.lots("-guid:g3")
     found = [one for lot in lots for one in source.exported(lot)]
-    assert [len(lot) for lot in lots] == [16, 16, 7]
+    assert [len(lot) for lot in lots] == [16, 16, 8]
     assert len(opened) == 1 + len(lots)
-    assert found == list(exchange._asked_for(source, ["-guid:g3"])[0])
+    whole = [(json.loads(one.delivery), json.loads(one.tasks), one.body) for one in found]
+    asked = exchange._asked_for(source, ["-guid:g3"])[0]
+    assert whole == [(json.loads(one.delivery), json.loads(one.tasks), one.body) for one in asked]
+    (odd_headers,) = [one["headers"] for one, _, _ in whole if one["guid"] == "odd"]
+    assert odd_headers == [["A", ""]]
     assert [one.body for one in found[:3]] == [b"", b"x", b"xx"]
     monkeypatch.setattr(slices, "LOT_BYTES", 60)
     assert [len(lot) for lot in source.lots("guid:g1*")] == [5, 3, 3], "of 1, and 10 to 19 bytes"

@@ -39,7 +39,6 @@ from journal.presence import exists, is_pipe
 if TYPE_CHECKING:
     from covenq.client.interface import Source
     from covenq.client.local import LocalSource
-    from covenq.model import JsonObject
     from covenq.operate.answers import PlanAnswer
     from covenq.operate.imported import ImportedDelivery
     from covenq.operate.inspect.slices import Exported
@@ -82,14 +81,14 @@ def export(
     written = lost = 0
     with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as update:
         found, total = _found(opened, filter, data, config)
-        _write_line(file, header(__version__, at_text(time.time()), " ".join(filter)))
+        _write_line(file, _json(header(__version__, at_text(time.time()), " ".join(filter))))
         for one in found:
             _write_line(file, line(one.delivery, one.body, one.tasks))
             lost += one.body is None
             written += 1
             if update is not None:
                 update(written, total)
-        _write_line(file, end(written))
+        _write_line(file, _json(end(written)))
     counted = output.count(written, "delivery", "deliveries")
     if json:
         with output.report_of_act():
@@ -147,17 +146,23 @@ def _exported(opened: Source, id: str) -> Exported:
     except NotFound:
         body = None
     tasks = [TaskHistory(**asdict(opened.task(task)), attempt_objects=opened.attempts(task)) for task in delivery.tasks]
-    return Exported(delivery, body, tasks)
+    return Exported(_json(delivery), body, _json(tasks))
 
 
-def _write_line(file: IO[bytes], value: JsonObject) -> None:
+def _json(value: object) -> bytes:
     import msgspec
 
     try:
-        text = msgspec.json.encode(value).decode()
+        return msgspec.json.encode(value)
     except UnicodeEncodeError:  # of a lone surrogate, which is escaped
-        text = output.json_text(value)
-    file.write(output.escape_json(text).encode() + b"\n")
+        return output.json_text(value).encode()
+
+
+def _write_line(file: IO[bytes], text: bytes) -> None:
+    """Write a JSON document, with whatever a terminal would obey escaped."""
+    if not text.isascii() or b"\x7f" in text:
+        text = output.escape_json(text.decode()).encode()
+    file.write(text + b"\n")
 
 
 @contextmanager

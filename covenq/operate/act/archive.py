@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import orjson
@@ -17,8 +17,6 @@ import orjson
 from covenq.errors import UsageError
 from covenq.json_text import json_text
 from covenq.model import JsonObject
-from covenq.model.answers import TaskHistory
-from covenq.model.rows import OneDelivery
 from covenq.operate.imported import ImportedDelivery
 
 FORMAT = "covenq-slice"
@@ -36,15 +34,16 @@ def header(version: str, at: str, filter: str) -> JsonObject:
     return {"format": FORMAT, "version": VERSION, "covenq": version, "exported_at": at, "filter": filter}
 
 
-def line(delivery: OneDelivery, body: bytes | None, tasks: Iterable[TaskHistory]) -> JsonObject:
-    """The line of a delivery, with headers in its object and attempts in its tasks' objects; these are left to be encoded."""
-    told: JsonObject = {"delivery": delivery, "tasks": list(tasks)}
+def line(delivery: bytes, body: bytes | None, tasks: bytes) -> bytes:
+    """The line of a delivery: the JSON of its object, which has its headers, and of its tasks', which have their attempts."""
     if body is None:
-        return {**told, "body": None}
-    try:
-        return {**told, "body": body.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {**told, "body64": base64.b64encode(body).decode()}
+        name, value = b"body", b"null"
+    else:
+        try:
+            name, value = b"body", orjson.dumps(body.decode("utf-8"))
+        except UnicodeDecodeError:
+            name, value = b"body64", b'"%b"' % base64.b64encode(body)
+    return b'{"delivery":%b,"tasks":%b,"%b":%b}' % (delivery, tasks, name, value)
 
 
 def end(deliveries: int) -> JsonObject:

@@ -8,20 +8,23 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
+import msgspec
 import orjson
-from msgspec.structs import asdict
+from msgspec import Raw, Struct
 
 from covenq.config.limits import Caps
-from covenq.errors import NotFound
 from covenq.filter.grammar import Filter
 from covenq.filter.sql import to_sql
-from covenq.model.answers import TaskHistory
-from covenq.model.rows import Attempt, Delivery, OneDelivery
+from covenq.model import State
 from covenq.operate.inspect import view
 from covenq.state.objects import ATTEMPT_OBJECTS, DELIVERY_OBJECTS, TASK_OBJECTS
+from covenq.state.tables import decoder_of
+from covenq.tasks.scheduling.waiting import Waiting
 from journal.records import Record
 
 LOT = 2000
@@ -35,11 +38,14 @@ _NAMED = "SELECT value FROM json_each(?)"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A delivery, its bytes (None where they are no longer kept), and its tasks with their attempts."""
+    """A delivery and its tasks, as JSON: written out as they are, they are not made into objects in between.
 
-    delivery: OneDelivery
+    The JSON of a `OneDelivery`, its bytes (None where they are no longer kept), and an array of `TaskHistory`.
+    """
+
+    delivery: bytes
     body: bytes | None
-    tasks: list[TaskHistory]
+    tasks: bytes
 
 
 def lots_of(conn: sqlite3.Connection, records: view.ReadableJournal, filter: Filter) -> list[list[int]]:
@@ -74,21 +80,86 @@ def _matching(conn: sqlite3.Connection, records: view.ReadableJournal, filter: F
 def exported(
     conn: sqlite3.Connection, records: view.ReadableJournal, seqs: Sequence[int], *, caps: Caps
 ) -> list[Exported]:
-    """The deliveries with these seqs, oldest first. The caller bounds how many."""
+    """The deliveries with these seqs, which ascend. The caller bounds how many.
+
+    The records are read in a thread, because SQLite, which takes as long, leaves it the interpreter meanwhile.
+    """
     named = [orjson.dumps(seqs).decode()]
-    attempts: dict[str, list[Attempt]] = {}
+    with ThreadPoolExecutor(1) as executor:
+        reading = executor.submit(_records, records, seqs)
+        where = f"WHERE d.seq IN ({_NAMED}) ORDER BY d.seq"
+        deliveries = DELIVERY_OBJECTS.written(conn, _DELIVERY, _Delivery.BESIDE, where, named)
+        tasks = _tasks(conn, named, caps)
+        kept = reading.result()
+    removals: dict[int, bytes] = {}
+    found = []
+    for one in deliveries:
+        record = kept.get(one.seq)
+        headers = b"null" if record is None else orjson.dumps(view.headers_of(record))
+        removal = b"null"
+        if one.removed_by is not None:
+            if one.removed_by not in removals:
+                removals[one.removed_by] = msgspec.json.encode(view.dropped_by(records, one.removed_by))
+            removal = removals[one.removed_by]
+        delivery = _extended(one.json, b'"headers":%b,"dropped_by":%b' % (headers, removal))
+        body = None if record is None else record.payload
+        found.append(Exported(delivery, body, b"[%b]" % b",".join(tasks.get(one.seq, ()))))
+    return found
+
+
+class _Delivery(Struct, array_like=True, gc=False):
+    BESIDE: ClassVar = "seq, coalesce(redacted, payload_dropped)"
+    seq: int
+    removed_by: int | None
+    json: Raw
+
+
+class _Task(Struct, array_like=True, gc=False):
+    BESIDE: ClassVar = "delivery_seq, id, state"
+    delivery: int
+    id: str
+    state: str
+    json: Raw
+
+
+class _Attempt(Struct, array_like=True, gc=False):
+    BESIDE: ClassVar = "task"
+    task: str
+    json: Raw
+
+
+_DELIVERY, _TASK, _ATTEMPT = decoder_of(_Delivery), decoder_of(_Task), decoder_of(_Attempt)
+
+
+def _tasks(conn: sqlite3.Connection, named: Sequence[str], caps: Caps) -> dict[int, list[bytes]]:
+    """The objects of their tasks, with their attempts, by the delivery's seq."""
     of_tasks = f"SELECT id FROM tasks WHERE delivery_seq IN ({_NAMED})"  # noqa: S608 - constants
-    for attempt in ATTEMPT_OBJECTS.read(conn, f"WHERE a.task IN ({of_tasks}) ORDER BY a.task, a.attempt", named):
-        attempts.setdefault(attempt.task, []).append(attempt)
-    found = TASK_OBJECTS.read(conn, f"WHERE t.delivery_seq IN ({_NAMED}) ORDER BY t.created_seq", named)
-    view.set_waits(conn, found, caps, None)
-    tasks: dict[int | None, list[TaskHistory]] = {}
-    for task in found:
-        history = TaskHistory(**asdict(task), attempt_objects=attempts.get(task.id, []))
-        tasks.setdefault(task.delivery_seq, []).append(history)
-    rows = DELIVERY_OBJECTS.read(conn, f"WHERE d.seq IN ({_NAMED}) ORDER BY d.seq", named)
-    kept = _records(records, [row.seq for row in rows])
-    return [Exported(*_content(records, row, kept.get(row.seq)), tasks.get(row.seq, [])) for row in rows]
+    rest = f"WHERE a.task IN ({of_tasks}) ORDER BY a.task, a.attempt"
+    attempts: dict[str, list[Raw]] = {}
+    for attempt in ATTEMPT_OBJECTS.written(conn, _ATTEMPT, _Attempt.BESIDE, rest, named):
+        attempts.setdefault(attempt.task, []).append(attempt.json)
+    rest = f"WHERE t.delivery_seq IN ({_NAMED}) ORDER BY t.created_seq"
+    rows = TASK_OBJECTS.written(conn, _TASK, _Task.BESIDE, rest, named)
+    waits = _waits(conn, [row.id for row in rows if row.state == State.QUEUED], caps)
+    found: dict[int, list[bytes]] = {}
+    for row in rows:
+        parts = waits.get(row.id, b"null"), b",".join(attempts.get(row.id, ()))
+        task = _extended(row.json, b'"waits":%b,"attempt_objects":[%b],"last_output":null' % parts)
+        found.setdefault(row.delivery, []).append(task)
+    return found
+
+
+def _waits(conn: sqlite3.Connection, queued: Sequence[str], caps: Caps) -> dict[str, bytes]:
+    """What each of these tasks waits for, as JSON."""
+    if not queued:
+        return {}
+    waiting = Waiting(conn, time.time(), caps)
+    return {id: msgspec.json.encode(waiting.reason_for(id)) for id in queued}
+
+
+def _extended(object: Raw, members: bytes) -> bytes:
+    """The text of a JSON object that has members, and these behind them."""
+    return b"".join((memoryview(object)[:-1], b",", members, b"}"))
 
 
 def _records(records: view.ReadableJournal, seqs: Sequence[int]) -> dict[int, Record]:
@@ -103,11 +174,3 @@ def _records(records: view.ReadableJournal, seqs: Sequence[int]) -> dict[int, Re
         if (record := records.get(seq)) is not None:
             found[seq] = record
     return found
-
-
-def _content(records: view.ReadableJournal, row: Delivery, record: Record | None) -> tuple[OneDelivery, bytes | None]:
-    try:
-        body: bytes | None = view.body_of(row, record)[0]
-    except NotFound:
-        body = None
-    return view.with_headers(records, row, record), body

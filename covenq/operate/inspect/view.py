@@ -113,7 +113,7 @@ def with_headers(records: ReadableJournal, found: Delivery, record: Record | Non
     by = found.redacted or found.payload_dropped
     return OneDelivery(
         **asdict(found),
-        headers=None if record is None else _headers(record.data.get("headers")),
+        headers=None if record is None else headers_of(record),
         dropped_by=None if by is None else dropped_by(records, by),
     )
 
@@ -131,8 +131,9 @@ def dropped_by(records: ReadableJournal, seq: int) -> Dropped:
     )
 
 
-def _headers(found: object) -> list[list[str]] | None:
+def headers_of(record: Record) -> list[list[str]] | None:
     """The headers as the record has them: pairs of texts. A record is checked, not trusted; what is no pair is left out."""
+    found = record.data.get("headers")
     if not isinstance(found, list):
         return None
     pairs = [one for one in found if isinstance(one, list) and len(one) == 2]
