@@ -24,6 +24,7 @@ def test_a_broken_engine_is_caught(name: str, tmp_path: Path) -> None:
     mutant = MUTANTS[name]
     environment = {**os.environ, "COVENQ_MUTANT": name, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     environment.pop("PYTEST_XDIST_WORKER", None)
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # most of what such a process would do is import them
     found = subprocess.run(
         [
             *(
@@ -34,6 +35,8 @@ def test_a_broken_engine_is_caught(name: str, tmp_path: Path) -> None:
                 "-x",
                 "-p",
                 "tests.support.journals.mutants",
+                "-p",
+                "pytest_asyncio.plugin",
                 "-p",
                 "no:cacheprovider",
             ),
