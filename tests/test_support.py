@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import clean_env
+from tests.support.commands import run_command
 from tests.support.journal_json import payload_of
 from tests.support.requests import sign
 from tests.support.waiting import eventually
@@ -46,3 +52,43 @@ def test_eventually_takes_a_failed_assertion_as_not_yet_and_keeps_it_as_the_caus
 def test_payload_of_cuts_the_received_bytes_from_a_line(rest: bytes, expected: bytes | None) -> None:
     line = b'{"seq":1,"payload_bytes":' + json.dumps(len(expected or b"")).encode() + b',"sum":"00"' + rest + b"}"
     assert payload_of(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--version"], b""),
+        (["tasks"], b""),
+        (["nothing"], b""),
+        (["routes", "test", "-"], b"{}"),
+        (["show", "-"], b""),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_a_forked_command_does_and_says_what_one_that_is_started_does(
+    words: list[str], said: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = clean_env(COVENQ_DATA=str(tmp_path / "data"))
+    argv = [sys.executable, "-m", "covenq", *words]
+    started = subprocess.run(argv, env=env, input=said, capture_output=True, check=False)
+    forked = run_command(words, env, said)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (started.returncode, started.stdout, started.stderr)
+
+
+def test_a_command_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_command(["tail", "--follow"], clean_env(COVENQ_DATA=str(tmp_path / "data")), timeout=1)
+
+
+def test_a_command_of_another_thread_or_interpreter_waits_for_no_other() -> None:
+    told: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: told.append(run_command(["--version"], clean_env()).stdout)) for _ in range(2)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    told.append(run_command(["--version"], clean_env(PYTHONUTF8="1")).stdout)
+    assert len(set(told)) == 1 and told[0].startswith(b"covenq ")

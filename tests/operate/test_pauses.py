@@ -285,6 +285,7 @@ def test_a_paused_intake_stays_so_over_a_restart_and_is_logged_once(make_daemon:
     assert daemon.post("star", {"action": "created"}).json["error"] == "intake_paused"
     shown = daemon.cli("status").stdout.decode()
     assert "NOT READY" in shown and "moving house" in shown
+    eventually(lambda: daemon.log_tail().count("intake is closed") == 2)
     assert "goes on" in daemon.cli("resume", "intake").stderr.decode()
     assert daemon.post("star", {"action": "created"}).status == 202
     eventually(lambda: "open again" in daemon.log_tail())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.support.checkout import clean_env
+from tests.support.commands import run_command
 from tests.support.journal_json import FINAL_KINDS, records
 from tests.support.requests import HOOK, SECRET, Answer, UnixConnection, ask, encode, signed
 from tests.support.waiting import eventually
@@ -243,13 +244,7 @@ class Daemon:
         timeout: float = 120.0,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a covenq command on this data directory; `exit_code` is what it must exit with (None: anything)."""
-        done = subprocess.run(
-            [sys.executable, "-m", "covenq", *args],
-            env={**self.environment(), **(env or {})},
-            input=input if input is not None else b"",
-            capture_output=True,
-            timeout=timeout,
-        )
+        done = run_command(args, {**self.environment(), **(env or {})}, input or b"", timeout)
         if exit_code is not None and done.returncode != exit_code:
             said = done.stdout.decode("utf-8", "replace")[-2000:] + done.stderr.decode("utf-8", "replace")[-4000:]
             raise AssertionError(f"`covenq {' '.join(args)}` exited {done.returncode}, not {exit_code}:\n{said}")

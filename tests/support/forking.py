@@ -1,5 +1,5 @@
-"""Commands as processes of their own, forked from one that has imported everything: real descriptors, limits, users and
-signals, at a few hundredths of a second each.
+"""Commands as processes of their own, forked from one that has imported much: real descriptors, limits, users and signals,
+at a fraction of the time that Python and the libraries take to start.
 
 This file is both: `Forker` is what tests use, and run as a program it is the process that forks.
 """
@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pkgutil
+import runpy
 import signal
 import subprocess
 import sys
@@ -18,11 +19,14 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 NOBODY = 65534
+ROOT = Path(__file__).resolve().parents[2]
 HANG_S = 60
 """Seconds after which a command that does not end is ended by SIGALRM."""
+MOST_STDIN = 4096
+"""Bytes that any pipe has room for: they are in it before the command starts."""
 OUTSIDE = (
     "http.client", "rich.console", "rich.progress", "getpass", "pwd", "stringprep", "unicodedata", "sqlite3", "shlex",
     "concurrent.futures.thread", "orjson", "asyncio", "ctypes", "traceback", "pickle", "locale", "gettext", "textwrap",
@@ -37,18 +41,30 @@ class Done:
     """How a command ended: its exit code (negative: the signal), and what it wrote."""
 
     code: int
-    out: str
-    err: str
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def out(self) -> str:
+        return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def err(self) -> str:
+        return self.stderr.decode("utf-8", "replace")
 
 
 class Forker:
-    """Starts the process that forks; one command at a time. Use as a context."""
+    """Starts the process that forks; one command at a time. Use as a context.
 
-    def __init__(self) -> None:
-        path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+    With `libraries_only` it has imported what is not covenq's. The command then imports covenq, and ends, as it would anywhere:
+    only the interpreter's start and the libraries' are left out.
+    """
+
+    def __init__(self, *, libraries_only: bool = False, env: Mapping[str, str] | None = None) -> None:
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            env={**os.environ, "PYTHONPATH": path},
+            [sys.executable, __file__, *(["libraries"] if libraries_only else [])],
+            env={**os.environ, "PYTHONPATH": path} if env is None else env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -74,6 +90,9 @@ class Forker:
         closed: Sequence[int] = (),
         swallowing: bool = False,
         while_running: Callable[[int], None] | None = None,
+        stdin: bytes | None = None,
+        umask: int | None = None,
+        hang_s: float = HANG_S,
     ) -> Done:
         """Run `covenq ARGS` to its end.
 
@@ -81,11 +100,12 @@ class Forker:
         and not read; "terminal", where stderr and stdin are one too. `file_limit`: bytes that a file may have. `user`: whom
         to become. `closed`: standard descriptors that it starts without. `swallowing`: questions of paths answer "no" to what
         can't be looked at, as they do since Python 3.14.
-        `while_running` is called with the pid.
+        `while_running` is called with the pid. `stdin`: what a pipe gives it, `MOST_STDIN` bytes at most; None: nothing there.
         """
         with tempfile.TemporaryDirectory(prefix="covenq-forked-") as scratch:
             asked = {"args": args, "env": dict(env), "cwd": str(cwd), "stdout": stdout, "scratch": scratch}
             asked |= {"file_limit": file_limit, "user": user, "closed": list(closed), "swallowing": swallowing}
+            asked |= {"stdin": None if stdin is None else stdin.decode("latin-1"), "umask": umask, "hang_s": hang_s}
             pid = int(self._ask(asked)["pid"])
             try:
                 if while_running is not None:
@@ -95,7 +115,7 @@ class Forker:
                 self._ask({"wait": pid})
                 raise
             code = int(self._ask({"wait": pid})["code"])
-            said = [(Path(scratch) / name).read_bytes().decode("utf-8", "replace") for name in ("out", "err")]
+            said = [(Path(scratch) / name).read_bytes() for name in ("out", "err")]
         return Done(code, *said)
 
     def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,21 +129,18 @@ class Forker:
 # ---- the process that forks
 
 
-def _serve() -> None:
+def _serve(libraries_only: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for whoever runs the tests, who then ends this
+    sys.path[0] = str(ROOT)  # not this directory, whose names are those of libraries too
     for name in OUTSIDE:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    import covenq
-    import journal
-
-    for package in (covenq, journal):
-        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            if not module.name.startswith(("covenq.tui.", "covenq.http.")):
-                importlib.import_module(module.name)
-    from covenq.cli.app import COMMANDS, build
-
-    for name in COMMANDS:  # Typer too imports late: what it converts options with
-        build(name).make_context(name, [], resilient_parsing=True)
+    if libraries_only:
+        for name in _libraries():
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    else:
+        _import_commands()
     copying: dict[int, int] = {}
     unread: dict[int, int] = {}
     for line in sys.stdin:
@@ -140,6 +157,40 @@ def _serve() -> None:
             pid = _start(asked, copying, unread)
             answer = {"pid": pid}
         print(json.dumps(answer), flush=True)
+
+
+def _import_commands() -> None:
+    import covenq
+    import journal
+
+    for package in (covenq, journal):
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not module.name.startswith(("covenq.tui.", "covenq.http.")):
+                importlib.import_module(module.name)
+    from covenq.cli.app import COMMANDS, build
+
+    for name in COMMANDS:  # Typer too imports late: what it converts options with
+        build(name).make_context(name, [], resilient_parsing=True)
+
+
+def _libraries() -> list[str]:
+    """What the commands import that is not covenq's, by a process that imports them."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        from covenq.cli.app import COMMANDS, build
+
+        for name in COMMANDS:
+            build(name).make_context(name, [], resilient_parsing=True)
+        names = [name for name in sys.modules if name.partition(".")[0] not in ("covenq", "journal", "__main__")]
+        with open(writer, "w") as out:  # noqa: PTH123
+            json.dump(names, out)
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as told:  # noqa: PTH123
+        found: list[str] = json.load(told)
+    os.waitpid(pid, 0)
+    return found
 
 
 def _start(asked: dict[str, Any], copying: dict[int, int], unread: dict[int, int]) -> int:
@@ -170,7 +221,12 @@ def _start(asked: dict[str, Any], copying: dict[int, int], unread: dict[int, int
         kept += [terminal, out]
     pid = os.fork()
     if pid == 0:
-        _run(asked, out, out if asked["stdout"] == "terminal" else err)
+        _settle(asked, out, out if asked["stdout"] == "terminal" else err)
+        if "covenq" in sys.modules:
+            _run()
+        sys.path[0] = asked["cwd"]
+        runpy.run_module("covenq", run_name="__main__", alter_sys=True)
+        sys.exit()
     if asked["stdout"] == "stuck":
         unread[pid] = reader
     if terminal is not None:  # what is written to a terminal is gone when its last writer is, so it is read meanwhile
@@ -187,37 +243,10 @@ def _start(asked: dict[str, Any], copying: dict[int, int], unread: dict[int, int
     return pid
 
 
-def _run(asked: dict[str, Any], out: int, err: int) -> None:
-    """In the child: become the command."""
+def _run() -> NoReturn:
+    """In the child, with covenq imported: the command, and the end of the interpreter without its cleaning up."""
     code = 70
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.setsid()
-        signal.alarm(HANG_S)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for descriptor, place in ((out if os.isatty(out) else nothing, 0), (out, 1), (err, 2)):
-            os.dup2(descriptor, place)
-        os.closerange(3, 256)
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-        for descriptor in asked["closed"]:
-            os.close(descriptor)
-            setattr(sys, ("stdin", "stdout", "stderr")[descriptor], None)  # as the interpreter starts then
-        os.chdir(asked["cwd"])
-        os.environ.clear()
-        os.environ.update(asked["env"])
-        if asked["swallowing"]:
-            _swallow_errors()
-        if asked["file_limit"] is not None:
-            import resource
-
-            resource.setrlimit(resource.RLIMIT_FSIZE, (asked["file_limit"], asked["file_limit"]))
-        if asked["user"] is not None:
-            os.setgroups([])
-            os.setgid(asked["user"])
-            os.setuid(asked["user"])
-        sys.argv = ["covenq", *asked["args"]]
         from covenq.cli.main import main
 
         try:
@@ -235,8 +264,48 @@ def _run(asked: dict[str, Any], out: int, err: int) -> None:
 
         traceback.print_exc()
         code = 1
-    finally:
-        os._exit(code)
+    os._exit(code)
+
+
+def _settle(asked: dict[str, Any], out: int, err: int) -> None:
+    """Take up what the command is given: session, descriptors, directory, environment, limits, user, arguments."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    signal.setitimer(signal.ITIMER_REAL, asked["hang_s"])
+    for descriptor, place in ((out if os.isatty(out) else _stdin(asked["stdin"]), 0), (out, 1), (err, 2)):
+        os.dup2(descriptor, place)
+    os.closerange(3, 256)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors=sys.stdout.errors, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    for descriptor in asked["closed"]:
+        os.close(descriptor)
+        setattr(sys, ("stdin", "stdout", "stderr")[descriptor], None)  # as the interpreter starts then
+    os.chdir(asked["cwd"])
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    if asked["umask"] is not None:
+        os.umask(asked["umask"])
+    if asked["swallowing"]:
+        _swallow_errors()
+    if asked["file_limit"] is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (asked["file_limit"], asked["file_limit"]))
+    if asked["user"] is not None:
+        os.setgroups([])
+        os.setgid(asked["user"])
+        os.setuid(asked["user"])
+    sys.argv = ["covenq", *asked["args"]]
+
+
+def _stdin(given: str | None) -> int:
+    if given is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    reader, writer = os.pipe()
+    os.write(writer, given.encode("latin-1"))
+    os.close(writer)
+    return reader
 
 
 def _swallow_errors() -> None:
@@ -251,4 +320,4 @@ def _swallow_errors() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(libraries_only=len(sys.argv) > 1)
