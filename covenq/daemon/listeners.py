@@ -22,7 +22,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from covenq.config.api_tokens import Tokens
 from covenq.config.load import Config, parse_bind
 from covenq.daemon.datadir import Storage
-from covenq.daemon.descriptors import PHASE_CONNECTIONS, budget, check
+from covenq.daemon.descriptors import Budget, budget, check
 from covenq.daemon.parts import Listeners, StatsByName
 from covenq.daemon.routes import Routes
 from covenq.errors import CovenqError
@@ -36,7 +36,6 @@ from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.refusal_evidence import Header, evidence_of
 from covenq.intake.refusal_log import Refusals
-from covenq.model.status import Descriptors
 from covenq.net import unix_socket
 from covenq.paths import PHASE_SOCKET_NAME, SOCKET_NAME
 from covenq.tasks.execution import process_setup
@@ -152,12 +151,12 @@ class ListenerParts:
     """What the listeners are made from, before what they answer with."""
 
     sockets: TcpSockets
-    allowed: Descriptors
+    allowed: Budget
     held: HeldWebhook | None = None
     """The webhook's listener, if it was made already."""
 
 
-def hold_webhook(config: Config, sockets: TcpSockets, allowed: Descriptors, cleanup: ExitStack) -> HeldWebhook | None:
+def hold_webhook(config: Config, sockets: TcpSockets, allowed: Budget, cleanup: ExitStack) -> HeldWebhook | None:
     """Accept the connections that are made to a passed socket, and hold their requests; None where it was not passed.
 
     Before anything is opened. If what follows fails, those that are held are refused with 503. Raises PortBusy.
@@ -229,7 +228,7 @@ def make_listeners(
         stats[name] = listener.stats
         return listener
 
-    phases = _make_phases(config, storage, routes, min(connections, PHASE_CONNECTIONS), cleanup)
+    phases = _make_phases(config, storage, routes, parts.allowed.phase_connections, cleanup)
     stats["phases"] = phases.stats
     fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
     public: list[RouteGroup] = [routes.webhook, routes.health, *([routes.metrics] if config.webhook_metrics else [])]
@@ -332,7 +331,7 @@ def _releasing(app: WSGIApplication, release: Callable[[], None]) -> WSGIApplica
     return answer
 
 
-def descriptor_budget(config: Config, sockets: TcpSockets) -> Descriptors:
+def descriptor_budget(config: Config, sockets: TcpSockets) -> Budget:
     """What the limit of open files allows; a warning if that is less than what is configured."""
     limit = process_setup.descriptor_limit()
     check(limit)

@@ -118,7 +118,7 @@ def start(
         sockets.webhook_url,
         sockets.api_url,
         sockets.metrics_url,
-        descriptors=opened.parts.allowed,
+        descriptors=opened.parts.allowed.shown,
         watchdog=watchdog,
     )
     stats: StatsByName = {}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from covenq.http.server import channel
+from covenq.http.server.channel import FIRST_BYTE_S
 from covenq.http.server.listener import UNPAUSED, Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import BufferedBytes, RequestLimits
 from covenq.http.webhook import WeightedSemaphore
@@ -169,6 +170,35 @@ def test_more_slow_connections_than_can_be_held_give_way_to_who_comes(data: Path
         assert served.post("issues", issue()).status == 202, "long before the deadline of any of them"
         hang_up_all(slow)
         assert served.refused().get("request_timeout", 0) == 0
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 8, 30])
+def test_a_listener_holds_as_many_connections_as_it_says_and_evicts_however_few_they_are(most: int) -> None:
+    def app(environ: Any, start: Any) -> list[bytes]:
+        start("200 OK", [("Content-Length", "2")])
+        return [b"ab"]
+
+    bound = bind_tcp("127.0.0.1", 0)
+    settings = ListenerSettings("x", 1, RequestLimits(1 << 20, 300.0, 300.0), connections=most)
+    listener = Listener(app, bound, settings, on_refusal=lambda *_: None)
+    listener.start()
+    slow = []
+    try:
+        held = listener._server.active_channels
+        listener._server.spared_s = 300.0  # none is evicted yet
+        for number in range(most):
+            connection = socket.create_connection(bound.getsockname(), timeout=60)
+            connection.sendall(b"GET / HTTP/1.1\r\n"[: 20 * (number % 2)])
+            slow.append(connection)
+        eventually(lambda: len(held) == most, 30, "it holds as many as it may")
+        listener._server.spared_s = FIRST_BYTE_S
+        with socket.create_connection(bound.getsockname(), timeout=60) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert everything(connection).endswith(b"\r\n\r\nab"), "long before the deadline of any of them"
+        assert len(held) <= most
+    finally:
+        hang_up_all(slow)
+        listener.close()
 
 
 def test_a_connection_that_was_used_may_rest_longer_than_a_request_may_take(data: Path) -> None:

@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from covenq.daemon.descriptors import CONNECTIONS_MIN, OF_COMMAND, OF_CONNECTION, budget
-from covenq.http.server.listener import CONNECTIONS
+from covenq.daemon.descriptors import budget
 from covenq.tasks.execution.shortage import GROW_S, HOLD_FIRST_S, StartLimit
 from tests.support.daemon import Daemon
 from tests.support.pool import Harness
@@ -149,17 +148,6 @@ def test_doctor_says_what_the_limit_allows(make_daemon: Make) -> None:
     assert found["level"] == "warning" and found["next"]
     assert f"{allowed.commands} commands at a time" in found["words"] and "a limit of 300" in found["words"]
     assert "enough for" in daemon.log_tail()
-
-
-@pytest.mark.parametrize("limit", [*range(0, 3000, 37), 65_536, 1 << 20])
-def test_a_budget_keeps_to_its_limit_and_leaves_both_some(limit: int) -> None:
-    for concurrency in (1, 4, 1024):
-        for listeners in (2, 3):
-            found = budget(limit, concurrency, listeners)
-            assert 1 <= found.commands <= concurrency
-            assert CONNECTIONS_MIN <= found.connections <= CONNECTIONS
-            used = found.commands * OF_COMMAND + found.connections * OF_CONNECTION * listeners
-            assert used < limit or found.connections == CONNECTIONS_MIN
 
 
 def test_a_pool_starts_fewer_after_a_shortage_and_more_again_later() -> None:

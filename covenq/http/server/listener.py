@@ -30,6 +30,8 @@ from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, Buff
 
 BACKLOG = 1024
 CONNECTIONS = 1000
+_NO_CONNECTIONS = 2
+"""What waitress counts as connections against its limit: the listening socket, and the trigger that wakes the loop."""
 _ACCEPT_AGAIN_S = 0.5
 """Seconds for which no connection is accepted after there was no descriptor for one."""
 UNPAUSED = 4
@@ -117,15 +119,19 @@ class _ServerMixin(ChannelServer):
 
     @property
     def nearly_full(self) -> bool:
-        return len(self.active_channels) >= self.adj.connection_limit * 9 // 10
+        return len(self.active_channels) >= max(1, self._connections_max * 9 // 10)
+
+    @property
+    def _connections_max(self) -> int:
+        return self.adj.connection_limit - _NO_CONNECTIONS
 
     def _evict(self) -> None:
-        """Evict up to a quarter of the connections: the idle ones, then those that have been sending a request for longest.
+        """Evict up to a quarter of the connections, one at least: the idle, then those that send a request for longest.
 
         At the limit no new connection is accepted, however slow those are that hold it.
         """
         found = [(channel.eviction_key, id(channel), channel) for channel in self.active_channels.values()]
-        for _, _, channel in sorted(one for one in found if one[0])[: self.adj.connection_limit // 4]:
+        for _, _, channel in sorted(one for one in found if one[0])[: max(1, self._connections_max // 4)]:
             channel.evict()
 
 
@@ -185,7 +191,7 @@ class Listener:
             sockets=[bound],
             threads=settings.threads,
             backlog=BACKLOG,
-            connection_limit=settings.connections,
+            connection_limit=settings.connections + _NO_CONNECTIONS,
             channel_timeout=60,
             cleanup_interval=1,
             ident="covenq",
