@@ -78,9 +78,21 @@ def respond_error(resp: falcon.Response, status: int, word: str, detail: str) ->
     respond(resp, status, error_body(word, detail))
 
 
+def item_of(said: Mapping[str, object] | CovenqError | JournalError) -> dict[str, object]:
+    """One of several in an answer: `ok` and what succeeded with, or the word and the sentence of an error."""
+    if isinstance(said, Mapping):
+        return {"ok": True, **said}
+    return error_body(_word_of(said)[1], str(said))
+
+
+def _word_of(error: CovenqError | JournalError) -> tuple[int, str]:
+    """Status and word."""
+    return next((status, word) for kind, status, word in _FAILURES if isinstance(error, kind))
+
+
 def respond_exception(resp: falcon.Response, error: CovenqError | JournalError) -> None:
     """The status and body of one of our own errors; `covenq.net.http_client.error_of` is the inverse."""
-    status, word = next((status, word) for kind, status, word in _FAILURES if isinstance(error, kind))
+    status, word = _word_of(error)
     hint = UsageError.hint_over_http if error.hint == UsageError.hint else error.hint
     body = {**error_body(word, str(error)), "hint": hint}
     if isinstance(error, Ambiguous):

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotFound, UsageError
+from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotDurable, NotFound, UsageError
+from covenq.http.answers import item_of
 from covenq.http.api.events import STREAMS
 from covenq.intake.refusal_log import Refusals
 from covenq.net.http_client import Client
+from journal.errors import JournalFull
 from tests.support.requests import UnixConnection, issue, new_guid
 from tests.support.serving import Served, serving
 from tests.support.waiting import eventually
@@ -94,6 +96,29 @@ def test_errors_keep_their_meaning_through_the_client(served: Served) -> None:
     assert "state" in str(bad.value) + bad.value.hint
     with pytest.raises(CovenqError, match="nothing at '/api/v2'"):
         client.get("/api/v2")
+
+
+def test_of_several_completions_each_is_answered_by_itself(data: Path) -> None:
+    with serving(data, {"route": [{"name": "p", "match": "event:issues", "pull": True}]}, routes=False) as served:
+        for _ in range(3):
+            assert served.post("issues", issue()).status == 202
+        eventually(lambda: len(served.ask("/api/v1/tasks").json["items"]) == 3, 30, "they are known")
+        first = served.ask("/api/v1/claims", {"worker": "w", "max": 3, "wait_s": 10}).json
+        claimed = [first, *first["more"]]
+        assert len(claimed) == 3
+        done = [{"task": one["task"]["id"], "fence": one["fence"], "exit_code": 0} for one in claimed]
+        done[1]["fence"] = done[0]["fence"]
+        said = served.ask("/api/v1/claims/completed", {"done": [*done, {"task": "t0", "fence": "x.1"}]})
+    assert said.status == 200
+    assert [(one["task"], one["ok"], one.get("error")) for one in said.json["items"]] == [
+        (done[0]["task"], True, None),
+        (done[1]["task"], False, "stale_fence"),
+        (done[2]["task"], True, None),
+        ("t0", False, "not_found"),
+    ]
+    assert {one["state"] for one in said.json["items"] if one["ok"]} == {"completed"}
+    assert item_of(NotDurable("later")) == {"ok": False, "error": "not_durable", "detail": "later"}
+    assert item_of(JournalFull("no room")) == {"ok": False, "error": "journal_full", "detail": "no room"}
 
 
 def test_replay_and_requeue_check_what_they_are_asked(served: Served) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from covenq.config.route import Route
 from covenq.errors import UsageError
-from covenq.http.answers import respond_ok
+from covenq.http.answers import item_of, respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.params import Body, body_of
 from covenq.model.answers import Grants
@@ -116,7 +116,10 @@ class CompleteAll(_Report):
             if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
                 raise UsageError(f"unknown key {unknown[0][:40]!r}")
         done = [_done(Body(one)) for one in listed]
-        respond_ok(resp, {"items": self._reports.complete_all(done)})
+        answers = self._reports.complete_all(done)
+        respond_ok(
+            resp, {"items": [{"task": one.task, **item_of(said)} for one, said in zip(done, answers, strict=True)]}
+        )
 
 
 class Fail(_Report):

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypedDict
 
 import orjson
 
-from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
+from covenq.errors import CovenqError, NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
 from covenq.model.rows import Count, TaskState, Time
 from covenq.state.follow import FoldThread
@@ -28,7 +29,7 @@ from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome, Task, Usage, ending_after
 from journal.append import append_known
-from journal.errors import JournalFull
+from journal.errors import JournalError, JournalFull
 from journal.interface import Journal
 from journal.payload import is_deeper
 from journal.records import Appended, Entry, Record
@@ -158,7 +159,7 @@ class ClaimReports:
             raise UsageError(
                 f"a result of {len(text)} bytes", hint=f"It may have {RESULT_MAX}; keep the rest elsewhere."
             )
-        with self._locks.held([task]):
+        with self._locks.held(task):
             return self._complete(task, token, text, exit_code, usage, outputs)
 
     def _complete(
@@ -184,39 +185,69 @@ class ClaimReports:
         self._record_end(claim, "complete", Kind.COMPLETED, data, outputs)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
 
-    def complete_all(self, done: Sequence[Completion]) -> list[dict[str, object]]:
-        """`complete` for several, in one append, each independent of the others. Raises the journal's errors.
+    def complete_all(self, done: Sequence[Completion]) -> list[Completed | CovenqError | JournalError]:
+        """`complete` for several, in one append where that can be: what each answers or raises, in their order.
 
-        → in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word, "detail"}.
+        Each is answered by itself. One whose task another report is on is tried after the others, so that it holds up none of
+        them. An error of the journal, which is everybody's, is that of each that has no answer by then; it is raised where none
+        was completed.
         """
-        with self._locks.held(one.task for one in done):
-            return self._complete_all(done)
-
-    def _complete_all(self, done: Sequence[Completion]) -> list[dict[str, object]]:
-        claims = {one.task: Claim.current(self._journal, one.task, one.fence) for one in done}
-        together = [(one, claim) for one in done if (claim := claims[one.task]) is not None and claim.leased]
-        if len(done) == len(claims) and len(together) > 1:
-            entries = [
-                Entry(
-                    task_subject(one.task),
-                    Kind.COMPLETED,
-                    claim.record_data(exit_code=one.exit_code, result=None, **_usage(one.usage)),
-                    expect=claim.last,
-                )
-                for one, claim in together
-            ]
-            if isinstance(append_known(self._journal, entries), Appended):
-                well = {"ok": True, "state": State.COMPLETED.value, "result": None, "duplicate": False}
-                recorded = {one.task for one, _ in together}
-                return [{"task": o.task, **(well if o.task in recorded else self._complete_one(o))} for o in done]
-        return [{"task": one.task, **self._complete_one(one)} for one in done]
-
-    def _complete_one(self, one: Completion) -> dict[str, object]:
+        answers: dict[int, Completed | CovenqError] = {}
         try:
-            return {"ok": True, **self._complete(one.task, one.fence, None, one.exit_code, one.usage)}
-        except (StaleFence, Refused, NotFound) as error:
-            word = "stale_fence" if isinstance(error, StaleFence) else "refused" if isinstance(error, Refused) else None
-            return {"ok": False, "error": word or "not_found", "detail": str(error)}
+            self._complete_all(done, answers)
+        except JournalError as error:
+            if not any(isinstance(one, dict) for one in answers.values()):
+                raise
+            return [answers.get(place, error) for place in range(len(done))]
+        return [answers[place] for place in range(len(done))]
+
+    def _complete_all(self, done: Sequence[Completion], answers: dict[int, Completed | CovenqError]) -> None:
+        """Add the answer to each, by its place. Raises the journal's errors."""
+        until = self._locks.deadline()
+        with self._locks.free(one.task for one in done) as free:
+            at_once = {place: one for place, one in enumerate(done) if one.task in free}
+            answers.update(self._complete_together(at_once))
+            for place, one in at_once.items():
+                if place not in answers:
+                    answers[place] = self._complete_one(one, nullcontext())
+        for place, one in enumerate(done):
+            if place not in answers:
+                answers[place] = self._complete_one(one, self._locks.held(one.task, until))
+
+    def _complete_together(self, done: Mapping[int, Completion]) -> dict[int, Completed]:
+        """One append for those whose claims are current; none where that fails for one of them. With their tasks' locks held."""
+        if len({one.task for one in done.values()}) < len(done):
+            return {}
+        claims = {place: Claim.current(self._journal, one.task, one.fence) for place, one in done.items()}
+        current = {place: claim for place, claim in claims.items() if claim is not None and claim.leased}
+        if len(current) < 2:
+            return {}
+        entries = [
+            Entry(
+                task_subject(claim.task),
+                Kind.COMPLETED,
+                claim.record_data(exit_code=done[place].exit_code, result=None, **_usage(done[place].usage)),
+                expect=claim.last,
+            )
+            for place, claim in current.items()
+        ]
+        try:
+            said = append_known(self._journal, entries)
+        except JournalFull:
+            if not self._on_full():
+                raise
+            said = append_known(self._journal, entries)  # into the space that was reserved for this
+        if not isinstance(said, Appended):
+            return {}
+        return {place: {"state": State.COMPLETED.value, "result": None, "duplicate": False} for place in current}
+
+    def _complete_one(self, one: Completion, lock: AbstractContextManager[None]) -> Completed | CovenqError:
+        """Raises the journal's errors."""
+        try:
+            with lock:
+                return self._complete(one.task, one.fence, None, one.exit_code, one.usage)
+        except CovenqError as error:
+            return error
 
     def fail(self, task: str, token: str, failure: Failure) -> Failed:
         """The attempt failed: the task failed, or is queued again, by its policy; without `failure.retry` it is not queued again.
@@ -226,7 +257,7 @@ class ClaimReports:
         category = failure.category
         if category not in _REPORTABLE:
             raise UsageError(f"{category[:40]!r} is no category", hint=f"One of {', '.join(sorted(_REPORTABLE))}.")
-        with self._locks.held([task]):
+        with self._locks.held(task):
             return self._fail(task, token, failure)
 
     def _fail(self, task: str, token: str, failure: Failure) -> Failed:

@@ -36,30 +36,44 @@ class TaskLocks:
     def __len__(self) -> int:
         return len(self._locks)
 
-    @contextmanager
-    def held(self, tasks: Iterable[str]) -> Iterator[None]:
-        """Hold the locks of these tasks. They are taken in one order everywhere, so no two threads wait for each other.
+    def deadline(self) -> float:
+        """Until when a report that begins now waits for others."""
+        return time.monotonic() + self._wait_s
 
-        Raises NotDurable where another report takes too long.
+    @contextmanager
+    def held(self, task: str, until: float | None = None) -> Iterator[None]:
+        """Hold the lock of a task. Raises NotDurable where another report has it until then: the `deadline` of now if None.
+
+        No thread waits while it holds another, so no two wait for each other.
         """
-        deadline = time.monotonic() + self._wait_s
-        with ExitStack() as stack:
-            for task in sorted(set(tasks)):
-                stack.enter_context(self._one(task, deadline))
-            yield
-
-    @contextmanager
-    def _one(self, task: str, deadline: float) -> Iterator[None]:
-        with self._changing:
-            held = self._locks.setdefault(task, _Held())
-            held.wanted += 1
-        try:
-            if not held.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        with self._wanted(task) as lock:
+            seconds = (self.deadline() if until is None else until) - time.monotonic()
+            if not lock.acquire(timeout=max(0.0, seconds)):
                 raise NotDurable(f"another report of task {task[:80]} takes too long", hint="Say it again in a moment.")
             try:
                 yield
             finally:
-                held.lock.release()
+                lock.release()
+
+    @contextmanager
+    def free(self, tasks: Iterable[str]) -> Iterator[frozenset[str]]:
+        """Hold the locks of those of the tasks that no report is on, without waiting for any: of these."""
+        found = []
+        with ExitStack() as stack:
+            for task in set(tasks):
+                lock = stack.enter_context(self._wanted(task))
+                if lock.acquire(blocking=False):
+                    stack.callback(lock.release)
+                    found.append(task)
+            yield frozenset(found)
+
+    @contextmanager
+    def _wanted(self, task: str) -> Iterator[threading.Lock]:
+        with self._changing:
+            held = self._locks.setdefault(task, _Held())
+            held.wanted += 1
+        try:
+            yield held.lock
         finally:
             with self._changing:
                 held.wanted -= 1
