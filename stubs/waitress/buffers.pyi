@@ -1,4 +1,2 @@
 class OverflowableBuffer:
-    overflow: int
-
     def __init__(self, overflow: int) -> None: ...
