@@ -201,6 +201,28 @@ def test_a_listener_holds_as_many_connections_as_it_says_and_evicts_however_few_
         listener.close()
 
 
+def test_a_crowded_listener_says_once_that_it_is_full_and_everything_else_too(caplog: pytest.LogCaptureFixture) -> None:
+    bound = bind_tcp("127.0.0.1", 0)
+    settings = ListenerSettings("x", 1, RequestLimits(1 << 20, 300.0, 300.0), connections=2, crowded=True)
+    listener = Listener(lambda *_: [], bound, settings, on_refusal=lambda *_: None)
+    server = listener._server
+    server.spared_s = 300.0  # it stays full
+    listener.start()
+    try:
+        for _ in range(2):
+            both = [socket.create_connection(bound.getsockname(), timeout=30) for _ in range(2)]
+            eventually(lambda: server.in_connection_overflow, 30, "it is full")
+            hang_up_all(both)
+            eventually(lambda: not server.in_connection_overflow, 30, "it is not")
+            server.log_info("something else", "warning")  # as waitress has its servers log
+            server.log_info("a fault", "error")
+    finally:
+        listener.close()
+    said = [(one.name, one.getMessage()) for one in caplog.records]
+    assert [name for name, _ in said] == ["covenq.http.x"] * 4
+    assert [words[:22] for _, words in said] == ["total open connections", "something else", "a fault", "a fault"]
+
+
 def test_a_connection_that_was_used_may_rest_longer_than_a_request_may_take(data: Path) -> None:
     with serving(data, {"server": {"header_timeout": "1s"}}) as served:
         silent = socket.create_connection(("127.0.0.1", served.port), timeout=30)

@@ -50,16 +50,21 @@ PassOn = Callable[[list[socket.socket]], None]
 
 
 class _Seldom:
-    """Lets a record through once in SAID_S: waitress warns each time that a listener is full, which may be at every eviction."""
+    """Lets a warning of each kind through once in SAID_S: waitress warns each time that a listener is full, as after evictions.
+
+    A kind is the place in the code that logs it. Errors are let through.
+    """
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._next: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        if now < self._next:
+        if record.levelno > logging.WARNING:
+            return True
+        kind, now = (record.pathname, record.lineno), time.monotonic()
+        if now < self._next.get(kind, 0.0):
             return False
-        self._next = now + SAID_S
+        self._next[kind] = now + SAID_S
         return True
 
 
@@ -221,9 +226,7 @@ class Listener:
         if settings.crowded:
             self._server.check_s = self._server.spared_s = CROWDED_S
             self._server.lingers = False
-            self._server.logger = logging.Logger(f"covenq.http.{settings.name}", logging.WARNING)
-            self._server.logger.parent = logging.getLogger("covenq.http")
-            self._server.logger.addFilter(_Seldom())
+            self._server.logger = _logger_of_its_own(settings.name)
         self._threads = settings.threads
         self._adopted: deque[socket.socket] = deque()
         self._kept = settings.kept
@@ -358,6 +361,18 @@ class Listener:
             channel.handle_close()  # wakes a thread that waits for its client to read
         self._server.close()
         wasyncore.close_all(self._map)
+
+
+def _logger_of_its_own(name: str) -> logging.Logger:
+    """Made by hand, for all servers share waitress's, and one of `logging.getLogger` stays for ever.
+
+    A filter on either would be every listener's, or be there once more with each listener of that name. It logs where covenq.http
+    does.
+    """
+    made = logging.Logger(f"covenq.http.{name}", logging.WARNING)
+    made.parent = logging.getLogger("covenq.http")
+    made.addFilter(_Seldom())
+    return made
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
