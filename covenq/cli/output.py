@@ -263,9 +263,9 @@ def age(at: str | None, now: float) -> str:
 
 
 def elapsed(at: str | None, now: float) -> str:
-    """How long ago it was: `3m`. Never negative, even if the clock was set back meanwhile."""
-    text = age(at, now)
-    return duration(0) if text.startswith("in ") else text
+    """How long ago it was: `3m`. Never negative, even if the clock was set back meanwhile. What isn't a time is shown as is."""
+    then = instant(at)
+    return clean(at) if then is None else duration(max(0.0, now - then))
 
 
 def timestamp(at: str | None) -> str:

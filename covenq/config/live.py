@@ -22,7 +22,7 @@ from covenq.config.secret_keys import Key
 from covenq.config.secret_source import SecretSource, SecretStatus
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import at_text
-from covenq.model.status import Reload
+from covenq.model.status import Reload, SecretWarning
 from covenq.paths import CONFIG_NAME
 from covenq.text import counted
 from journal.presence import is_absent
@@ -73,7 +73,13 @@ class ReloadResult:
     changed: bool = False
     error: str | None = None
     hint: str | None = None
-    warnings: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    """What was changed, and takes effect at the next start alone, in words."""
+    secret_warnings: tuple[SecretWarning, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        return [*self.kept, *(one.words for one in self.secret_warnings)]
 
 
 class ConfigFiles:
@@ -136,7 +142,8 @@ class Live:
         self._files = files
         self._clock = clock
         self._lock = threading.Lock()
-        self._last = ReloadResult(at_text(clock()), True, changed=True, warnings=tuple(secret_keys.warnings(keys)))
+        of_secrets = tuple(secret_keys.warnings(keys))
+        self._last = ReloadResult(at_text(clock()), True, changed=True, secret_warnings=of_secrets)
         self._subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._seen: dict[Path, Stamp] = {}
         self._changed: dict[Path, Stamp] = {}
@@ -164,7 +171,7 @@ class Live:
     def status(self) -> Reload:
         """The newest reading; `number` is that of the snapshot in effect."""
         last = self._last
-        return Reload(last.at, last.ok, last.error, last.hint, self._now.number, list(last.warnings))
+        return Reload(last.at, last.ok, last.error, last.hint, self._now.number, last.warnings, [*last.secret_warnings])
 
     def secret_status(self) -> list[SecretStatus]:
         """The secrets in effect: where each is, and what prevents reading it again, if anything does."""
@@ -268,14 +275,15 @@ class Live:
             config, keys = self._files.read()
         except CovenqError as error:
             # The configuration in effect still has its warnings.
-            outcome = ReloadResult(at, False, error=str(error), hint=error.hint, warnings=self._last.warnings)
+            outcome = replace(self._last, at=at, ok=False, changed=False, error=str(error), hint=error.hint)
         else:
             config, kept = _keep_static(self._now.config, config)
-            found = (*kept, *secret_keys.warnings(keys))
             changed = (config, keys) != (self._now.config, self._now.keys)
             if changed:
                 self._now = Snapshot(config, keys, self._now.number + 1)
-            outcome = ReloadResult(at, True, changed, warnings=found)
+            outcome = ReloadResult(
+                at, True, changed, kept=tuple(kept), secret_warnings=tuple(secret_keys.warnings(keys))
+            )
         for path in self._files.paths():
             if path not in seen:  # named only by what was read: its stamp may be newer than its content
                 seen[path] = stamp(path)

@@ -21,6 +21,7 @@ from covenq.config.secret_source import (
     problem,
 )
 from covenq.errors import ConfigError
+from covenq.model.status import SecretWarning
 from covenq.paths import SECRET_NAME
 from journal.presence import is_absent
 
@@ -28,9 +29,6 @@ SECRET_MAX = 64 * 1024
 """Bytes of a secret file. A larger file is not a secret but a wrong path."""
 SAFE_BYTES = 16
 """Bytes below which a secret causes a warning: one signed delivery is enough to find a short secret by trying."""
-
-COUNTS = ", which counts as part of it"
-"""How a warning of what is around a secret ends."""
 
 _BOM = "\ufeff"
 _INVISIBLE = ("\u200b", "\u200c", "\u200d", "\u2060", _BOM)
@@ -99,8 +97,8 @@ def secret_status(config: Config, env: Mapping[str, str], data: Path) -> list[Se
     return [(source, problem(source, env)) for source in sources_of(config, data)]
 
 
-def warnings(keys: Sequence[Key]) -> list[str]:
-    """A sentence for each secret that is allowed but weak, or likely not what GitHub has."""
+def warnings(keys: Sequence[Key]) -> list[SecretWarning]:
+    """One for each secret that is allowed but weak, or likely not what GitHub has."""
     found = [
         f"webhook secret {key.name!r} is short: {len(key.secret)} bytes, where {SAFE_BYTES} and more are safe"
         for key in keys
@@ -111,7 +109,11 @@ def warnings(keys: Sequence[Key]) -> list[str]:
             if other.secret == key.secret:
                 found.append(f"webhook secrets {other.name!r} and {key.name!r} are the same")
     enclosed = ((key.name, _enclosure(key.secret)) for key in keys)
-    return found + [f"webhook secret {name!r} {what}{COUNTS}" for name, what in enclosed if what]
+    counting = [f"webhook secret {name!r} {what}, which counts as part of it" for name, what in enclosed if what]
+    return [
+        *(SecretWarning(words, counts=False) for words in found),
+        *(SecretWarning(words, counts=True) for words in counting),
+    ]
 
 
 def _enclosure(secret: bytes) -> str | None:

@@ -120,8 +120,15 @@ class UpkeepStatus(Struct):
     error: str | None
 
 
+class SecretWarning(Struct, frozen=True):
+    """That a webhook secret is weak, or likely not what GitHub has: then what is around it `counts` as part of it."""
+
+    words: str
+    counts: bool
+
+
 class Reload(Struct):
-    """The newest reading of the configuration; `number` is that of the one in effect."""
+    """The newest reading of the configuration; `number` is that of the one in effect. `warnings` has `secret_warnings` too."""
 
     at: Time
     ok: bool
@@ -129,6 +136,7 @@ class Reload(Struct):
     hint: str | None
     number: int
     warnings: list[str]
+    secret_warnings: list[SecretWarning] = []
 
 
 class ActivePause(Struct):

@@ -254,7 +254,7 @@ def test_what_the_command_line_says_stands_over_every_reading(tmp_path: Path) ->
     live = open_live(adjust(load(room.file, {})), {}, tmp_path, adjust)
     room.file.write_text(SECRETS)
     outcome = live.reload("SIGHUP")
-    assert outcome.changed and outcome.warnings == ()
+    assert outcome.changed and outcome.warnings == []
     assert live.now.config.bind == "127.0.0.1:9"
 
 

@@ -334,8 +334,9 @@ def test_a_secret_of_line_ends_alone_is_empty(tmp_path: Path) -> None:
 )
 def test_what_is_around_a_secret_by_mistake_is_warned_of(secret: bytes, problem: str) -> None:
     (warning,) = secret_keys.warnings([Key("app", secret)])
-    assert warning.startswith(f"webhook secret 'app' {problem}")
-    assert "0123456789abcdef" not in warning
+    assert warning.words.startswith(f"webhook secret 'app' {problem}")
+    assert warning.counts
+    assert "0123456789abcdef" not in warning.words
 
 
 def test_inner_blanks_and_quotes_of_a_secret_are_nobodys_mistake() -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from covenq.config.load import build
 from covenq.daemon.systemd import watchdog_of
-from covenq.model.status import HeadStatus, JournalStatus, Oldest, Reload, StateStatus, Status
+from covenq.model.status import HeadStatus, JournalStatus, Oldest, Reload, SecretWarning, StateStatus, Status
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_status import status_findings
@@ -105,6 +105,18 @@ def test_secrets(data: Path) -> None:
     assert "hush" not in json.dumps([finding.object() for finding in found])
 
 
+def test_the_secrets_that_only_the_daemon_can_read_are_told_of_by_what_they_are(data: Path) -> None:
+    weak = SecretWarning("the first of the daemon's is weak", counts=False)
+    enclosed = SecretWarning("its second is in quotes", counts=True)
+    other = "webhook secrets of its configuration take effect at the next start"
+    warnings = [other, weak.words, enclosed.words]
+    reload = Reload("2027-01-15T07:00:00.000000Z", True, None, None, 1, warnings, [weak, enclosed])
+    found = look(data, status=replace(STATUS, pid=1, ready=True, reasons=[], reload=reload))
+    assert of(found, "secret") == [("problem", weak.words), ("warning", enclosed.words)]
+    assert [one.next for one in found if one.words == other] == ["Restart the daemon."]
+    assert not {weak.words, enclosed.words} & {words for _, words in of(found, "configuration")}, "once is enough"
+
+
 def test_permissions(data: Path) -> None:
     data.chmod(0o755)
     (data / "secret").write_text("x" * 40)
@@ -166,6 +178,8 @@ def test_the_daemon_and_its_version(data: Path) -> None:
     assert not any(one.check == "processes" for one in found), "its commands are no orphans"
     damaged = replace(STATUS, reasons=["no daemon is running", "bad sum in 1.jsonl at byte 7, seq 3: …"])
     assert only(look(data, status=damaged), "journal").next == "covenq verify"
+    named = replace(STATUS, reasons=["/d at byte 7/journal is in use by process 9, and no daemon answers"])
+    assert [level for level, _ in of(look(data, status=named), "journal")] == [GOOD], "a name is no damage"
 
 
 def test_refusals_are_told_with_what_to_do(data: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -358,17 +358,36 @@ def test_attempts_of_several_tasks_are_told_apart_by_their_routes(tmp_path: Path
     )
 
 
-@pytest.mark.parametrize("kind", ["retry", "failed"])
-def test_of_a_program_that_is_not_installed_it_says_where_to_write_it(tmp_path: Path, kind: str) -> None:
-    task = of("g")
-    detail = "agent could not be started: No such file or directory"
+def could_not_start(kind: str, phases: Sequence[str], detail: str) -> list[Entry]:
+    """The records of a task whose only attempt came to these phases, and failed as one that can't be started."""
+    task, later = of("g"), "2027-01-15T08:00:00.000000Z"
     entries = [received("g"), queued("g"), moved("claimed", task, attempt=1, worker="w1")]
-    entries.append(
-        moved(kind, task, attempt=1, category="spawn", detail=detail, not_before="2027-01-15T08:00:00.000000Z")
-    )
-    (story,) = recorded(tmp_path, entries).why("g").stories
+    entries += [moved("phase", task, attempt=1, phase=one) for one in phases]
+    return [*entries, moved(kind, task, attempt=1, category="spawn", detail=detail, not_before=later)]
+
+
+@pytest.mark.parametrize("program", ["agent", "it"])
+@pytest.mark.parametrize("kind", ["retry", "failed"])
+def test_of_a_program_that_is_not_installed_it_says_where_to_write_it(tmp_path: Path, kind: str, program: str) -> None:
+    detail = f"{program} could not be started: No such file or directory"
+    (story,) = recorded(tmp_path, could_not_start(kind, ["prepared"], detail)).why("g").stories
     words = f"its program could not be started: install it, or write its whole path in {tmp_path / 'covenq.toml'}"
     assert (story.next[0].words, story.next[0].command) == (words, "covenq doctor")
+
+
+@pytest.mark.parametrize(
+    ("phases", "detail"),
+    [
+        ([], "it could not be started: Permission denied"),
+        (["prepared", "started"], "what ran could not be watched, and was ended: Permission denied"),
+    ],
+    ids=["no directory", "not watched"],
+)
+def test_of_a_program_that_is_installed_it_does_not_say_to_install_it(
+    tmp_path: Path, phases: list[str], detail: str
+) -> None:
+    (story,) = recorded(tmp_path, could_not_start("failed", phases, detail)).why("g").stories
+    assert not [one.words for one in story.next if "install it" in one.words]
 
 
 def recorded(directory: Path, entries: list[Entry]) -> LocalSource:

@@ -77,6 +77,7 @@ def test_a_program_in_the_directory_where_the_worker_was_started_is_found(
         ("wk.sh", "'wk.sh' is no command that this user finds", "Write ./wk.sh"),
         ("./plain", "{here}/plain can't be executed", "chmod +x {here}/plain"),
         ("./directory", "{here}/directory is no program", "whole path"),
+        ("./can't be executed by this user", "there is no program {here}/can't be executed", "whole path"),
     ],
 )
 def test_a_program_that_cant_be_started_is_refused_before_a_task_is_claimed(

@@ -168,12 +168,16 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
 
 
 def _install_step(task: Task, facts: DeliveryFacts) -> Iterator[Step]:
-    """Of a command of the daemon's whose program could not be started: where it would be found."""
+    """Of a command of the daemon's whose program could not be started: where it would be found.
+
+    By the phases that it came to: before `prepared` its directory could not be made, after `started` its process not be watched.
+    """
     attempts = facts.attempts.get(task.id, ())
     last = attempts[-1] if attempts else None
     if task.kind != "run" or last is None or last.category != Category.SPAWN:
         return
-    if (last.detail or "").startswith("it could not be"):  # its directory could not be made, for one
+    phases = {name for name, _ in last.phases}
+    if "prepared" not in phases or "started" in phases:
         return
     where = facts.config_path or "the configuration"
     yield Step(

@@ -118,15 +118,15 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
     warnings = secret_keys.warnings(keys)
     # The daemon's environment may hold secrets that this command's doesn't.
     reload = None if context.status is None else context.status.reload
-    told = () if reload is None else reload.warnings
-    warnings += [warning for warning in told if warning.startswith("webhook secret") and warning not in warnings]
+    told = () if reload is None else reload.secret_warnings
+    warnings += [warning for warning in told if warning not in warnings]
     for warning in warnings:
-        if warning.endswith(secret_keys.COUNTS):
-            yield Finding(
-                "secret", WARN, warning, "Take that away where the secret is kept, or set it in GitHub with it."
-            )
+        if warning.counts:
+            next = "Take that away where the secret is kept, or set it in GitHub with it."
+            yield Finding("secret", WARN, warning.words, next)
         else:
-            yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
+            next = "Make one with `openssl rand -hex 32`, and set it in GitHub too."
+            yield Finding("secret", BAD, warning.words, next)
     if keys and not problems and not warnings:
         yield Finding("secret", GOOD, ", ".join(f"{key.name} ({len(key.secret)} bytes)" for key in keys))
 
@@ -197,14 +197,16 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
     if reload is not None and not reload.ok:
         words = f"the configuration on disk was refused, and the one before is in effect: {reload.error}"
         yield Finding("configuration", BAD, words, "covenq routes check")
+    of_secrets = set() if reload is None else {one.words for one in reload.secret_warnings}  # `_secrets` has those
     for warning in () if reload is None else reload.warnings:
-        if not warning.startswith("webhook secret"):  # `_secrets` has those
+        if warning not in of_secrets:
             yield Finding("configuration", WARN, warning, "Restart the daemon.")
 
 
 def _journal(context: DoctorContext) -> Iterator[Finding]:
     status = context.status
-    damage = [reason for reason in (() if status is None else status.reasons) if " at byte " in reason]
+    # Of files, as `Source.status` gives them: after who holds them comes what is damaged.
+    damage = [] if status is None or status.pid is not None else status.reasons[1:]
     if context.damage is not None and not damage:
         damage.append(context.damage)
     verified = None if status is None else status.verified

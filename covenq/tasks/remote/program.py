@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from covenq.config.executor import BRACED, PLACEHOLDERS
@@ -23,8 +24,15 @@ from covenq.model import Category
 from covenq.tasks.execution.command import not_started
 from covenq.tasks.scheduling.outcome import Outcome
 
-_NOT_EXECUTABLE = "can't be executed by this user"
 _WHOLE_PATH = "Install it, or write its whole path."
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why a path is no program, in a sentence, and what to do about it."""
+
+    words: str
+    hint: str = _WHOLE_PATH
 
 
 def checked_command(run: Sequence[str], environ: Mapping[str, str], directory: Path) -> tuple[str, ...]:
@@ -40,30 +48,32 @@ def checked_command(run: Sequence[str], environ: Mapping[str, str], directory: P
         return tuple(run)
     if "/" in name:
         path = directory / name
-        if (words := missing(str(path))) is not None:
-            raise UsageError(words, hint=f"chmod +x {path}" if words.endswith(_NOT_EXECUTABLE) else _WHOLE_PATH)
+        if (found := missing(str(path))) is not None:
+            raise UsageError(found.words, hint=found.hint)
         return (str(path), *run[1:])
-    found = shutil.which(name, path=environ.get("PATH", os.defpath))
-    if found is None:
+    program = shutil.which(name, path=environ.get("PATH", os.defpath))
+    if program is None:
         here = missing(str(directory / name)) is None
         hint = f"Write ./{name} for the one in this directory." if here else _WHOLE_PATH
         raise UsageError(f"{name[:200]!r} is no command that this user finds", hint=hint)
-    return (str(directory / found), *run[1:])
+    return (str(directory / program), *run[1:])
 
 
-def missing(program: str) -> str | None:
-    """Why that absolute path is no program now, in a sentence; None if it is one, or if only an attempt can tell."""
+def missing(program: str) -> Missing | None:
+    """Why that absolute path is no program now; None if it is one, or if only an attempt can tell."""
     if not program.startswith("/") or _has_placeholder(program):
         return None
     try:
         mode = os.stat(program).st_mode  # noqa: PTH116 - before each claim: no Path is made
     except (FileNotFoundError, NotADirectoryError):
-        return f"there is no program {program}"
+        return Missing(f"there is no program {program}")
     except OSError as error:
-        return f"{program} can't be looked at: {error.strerror}"
+        return Missing(f"{program} can't be looked at: {error.strerror}")
     if not stat.S_ISREG(mode):
-        return f"{program} is no program"
-    return None if os.access(program, os.X_OK) else f"{program} {_NOT_EXECUTABLE}"
+        return Missing(f"{program} is no program")
+    if not os.access(program, os.X_OK):
+        return Missing(f"{program} can't be executed by this user", f"chmod +x {program}")
+    return None
 
 
 def not_started_here(error: OSError | ValueError, program: str = "it") -> Outcome:

@@ -154,8 +154,8 @@ class Worker:
         waits, short = Backoff(), Backoff()
         wait_s = 0.0  # the first answer comes at once, and says what will never have a task
         while not self._stop.is_set():
-            if (words := missing(self._options.run[0])) is not None:
-                log.error("no task is claimed: %s", words)
+            if (found := missing(self._options.run[0])) is not None:
+                log.error("no task is claimed: %s", found.words)
                 self._stop.wait(short.next())
                 continue
             asked = time.monotonic()
