@@ -43,6 +43,10 @@ Done = TypeVar("Done")
 log = logging.getLogger("covenq.daemon")
 
 _RELEASED = "the disk is full: the ballast was released, so that %s"
+TO_OPEN = "the journal could be opened"
+TO_RESUME = "what was cut short can be completed"
+TO_FOLD = "state.db can be written"
+TO_END = "running tasks can record their end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +105,28 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
     cleanup.callback(journal.close)
     _log_recovery(journal)
 
-    def on_full() -> bool:
-        return release_ballast(journal.reserve)
-
-    with_room(lambda: resume.resume(journal, config), on_full)
-    store = with_room(lambda: StateStore(data / STATE_NAME, journal), on_full)
+    reserve = journal.reserve
+    with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
+    store = with_room(lambda: StateStore(data / STATE_NAME, journal), lambda: release_ballast(reserve, TO_FOLD))
     cleanup.callback(store.close)
-    fold_thread = FoldThread(store, journal, on_full=on_full)
+    fold_thread = FoldThread(store, journal, on_full=lambda: release_ballast(reserve, TO_FOLD))
     cleanup.callback(fold_thread.stop, 2.0)
     state = FoldedState(journal, store, fold_thread)
-    return Storage(data, journal, journal.reserve, journal.recovery.created, store, fold_thread, state)
+    return Storage(data, journal, reserve, journal.recovery.created, store, fold_thread, state)
 
 
-def release_ballast(reserve: SpaceReserve | None) -> bool:
-    """Free the ballast file, so that what is needed can still be written on a full disk; whether there was one."""
+def release_ballast(reserve: SpaceReserve | None, purpose: str) -> bool:
+    """Free the ballast file, so that what is needed can still be written on a full disk; whether there was one.
+
+    `purpose` completes the log's sentence: what asked for it, and may have got it.
+    """
     try:
         released = reserve is not None and reserve.release()
     except OSError as error:
         log.error("the ballast can't be released: %s", error.strerror)
         return False
     if released:
-        log.warning(_RELEASED, "running tasks can record their end")
+        log.warning(_RELEASED, purpose)
     return released
 
 
@@ -185,7 +190,7 @@ def _log_recovery(journal: FileJournal) -> None:
     if recovery.warning:
         log.warning("%s", recovery.warning)
     if recovery.used_reserve:
-        log.warning(_RELEASED, "the journal could be opened")
+        log.warning(_RELEASED, TO_OPEN)
     if recovery.torn is not None:
         log.warning("a torn tail of %d bytes was cut off the journal and saved", recovery.torn.length)
     for id in recovery.possibly:

@@ -25,7 +25,7 @@ from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.daemon import activation, greeting, logs, preflight, systemd, takeover
-from covenq.daemon.datadir import Storage, make_directory, make_secret, open_storage, release_ballast
+from covenq.daemon.datadir import TO_END, Storage, make_directory, make_secret, open_storage, release_ballast
 from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon, Intake, StatsByName, Workers
@@ -111,7 +111,7 @@ def start(
     reserve = storage.reserve
     intake = make_intake(storage, mask)
     upkeep = make_upkeep(live, storage, cleanup)
-    workers = make_workers(live, storage, intake.admission.has_space, lambda: release_ballast(reserve), cleanup)
+    workers = make_workers(live, storage, intake.admission.has_space, lambda: release_ballast(reserve, TO_END), cleanup)
     info = DaemonInfo(
         __version__,
         at_text(time.time()),
