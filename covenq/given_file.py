@@ -10,10 +10,10 @@ import errno
 import os
 import select
 import stat
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from covenq.stderr import say
 from covenq.text import escape
 
 SILENT_S = 1.0
@@ -77,11 +77,6 @@ def _await(file: BinaryIO, path: Path) -> None:
     ready.register(file, select.POLLIN)
     if ready.poll(SILENT_S * 1000):
         return
-    _say(f"waiting for {escape(str(path))}, a pipe that nothing has come from yet")
+    say(f"waiting for {escape(str(path))}, a pipe that nothing has come from yet")
     if not ready.poll((PATIENCE_S - SILENT_S) * 1000):
         raise TimeoutError(errno.ETIMEDOUT, f"it is a pipe, and nothing came from it in {PATIENCE_S:.0f}s", str(path))
-
-
-def _say(words: str) -> None:
-    if sys.stderr is not None:
-        print(words, file=sys.stderr, flush=True)

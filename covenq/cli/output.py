@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, TextIO
 
+from covenq import stderr
 from covenq.errors import CovenqError
 from covenq.json_text import json_text as any_depth
 from covenq.text import INVISIBLE, byte_size, counted, duration, escape, instant
@@ -70,14 +71,7 @@ def stdout() -> TextIO:
     return sys.stdout
 
 
-def say(words: str = "") -> None:
-    """One line for a person, on stderr. A closed stderr never fails the command."""
-    if sys.stderr is None:
-        return  # print() takes None for standard output
-    try:
-        print(words, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        pass
+say = stderr.say
 
 
 _unread: ContextVar[list[OSError] | None] = ContextVar("unread", default=None)

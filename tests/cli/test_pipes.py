@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,18 @@ def test_a_pipe_is_not_waited_for_for_ever_and_is_read_once(room: Path, impatien
     assert given_file.read(pipe, 100) == b"abc"
     closing.join()
     assert given_file.read(pipe, 100) == b"abc", "what it held is known still"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_pipe_is_waited_for_also_where_that_can_not_be_said(
+    room: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - what it holds can't be written when it is closed
+    monkeypatch.setattr(sys, "stderr", full)
+    with pytest.raises(TimeoutError, match="nothing came from it"):
+        given_file.read(room / "pipe", 100)
+    with suppress(OSError):
+        full.close()
 
 
 def test_other_files_are_read_at_once_and_a_directory_is_none(room: Path) -> None:

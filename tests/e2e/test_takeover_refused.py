@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import socketserver
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,41 @@ def test_a_daemon_that_has_no_socket_for_it_is_named(make_daemon: Make) -> None:
     (daemon.data / "takeover.sock").unlink()
     said = refused(daemon, exit_code=4)
     assert f"pid {daemon.pid}" in said and "can't hand over" in said and "another program" not in said
+
+
+class Failing(BaseHTTPRequestHandler):
+    """A daemon that answers, and has no status to give."""
+
+    def do_GET(self) -> None:
+        healthy = self.path == "/healthz"
+        said = {"ok": False, "error": "journal_poisoned", "detail": "the disk failed to sync", "hint": "Look at dmesg."}
+        body = b"{}" if healthy else json.dumps(said).encode()
+        self.send_response(200 if healthy else 503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "a Unix socket"
+
+
+def test_a_daemon_that_can_not_say_how_it_is_is_named_with_what_it_answers(make_daemon: Make) -> None:
+    daemon = make_daemon(start=False)
+    daemon.data.mkdir(mode=0o700, exist_ok=True)
+    with (
+        socketserver.ThreadingUnixStreamServer(str(daemon.data / "covenq.sock"), Failing) as server,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            bind = f"127.0.0.1:{taken.getsockname()[1]}"
+            said = daemon.cli("serve", "--bind", bind, exit_code=4).stderr.decode()
+        finally:
+            server.shutdown()
+    assert "its status can't be had: the disk failed to sync" in said and "hint: Look at dmesg." in said
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 
 from covenq.cli.context import locate
 from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption
-from covenq.errors import Failure, PortBusy, Refused, UsageError
+from covenq.errors import DaemonUnreachable, Failure, PortBusy, Refused, UsageError
 
 if TYPE_CHECKING:
     from covenq.config.load import Config
@@ -102,8 +101,14 @@ def raise_if_running(data: Path, *, take_over: bool) -> None:
     owner, found = process_of(data), None
     running = open_running(data)
     if running is not None:
-        with running, suppress(*Failure):
-            found = running.status()
+        with running:
+            try:
+                found = running.status()
+            except DaemonUnreachable:
+                pass  # it answered a moment ago: it ends, or hangs
+            except Failure as error:
+                words = f"{owner or 'a daemon'} has {data}, and its status can't be had: {error}"
+                raise Refused(words, hint=error.hint) from error
     if found is None:
         if owner is None:
             return
