@@ -51,7 +51,8 @@ def test_no_task_fails_or_uses_up_a_retry_for_lack_of_descriptors(make_daemon: M
     ends = daemon.wait_all_done(120)
     assert Counter(kind for kinds in ends.values() for kind in kinds) == {"task.completed": answers.count(202)}
     given_back = daemon.records("task.retry")
-    assert given_back, "the limit was reached"
+    # Where it is reached before a task is claimed, none has to be given back.
+    assert given_back or "EMFILE" in daemon.log_tail(100_000), "the limit was reached"
     assert {one["data"]["category"] for one in given_back} == {"interrupted"}
     assert all("EMFILE" in one["data"]["detail"] and one["data"]["interruptions"] == 0 for one in given_back)
     assert daemon.stop() == 0
