@@ -6,6 +6,8 @@ It only names secrets; `covenq.config.secret_keys` reads them, since no command 
 from __future__ import annotations
 
 import hashlib
+import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,6 +126,8 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
         raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {_with_position(error, text)}") from None
+    except ValueError:  # what the parser lets through of Python's: no integer is made of very many digits
+        raise ConfigError(f"{path}: holds a number of more digits than are read{_line_of_digits(text)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
     return build(raw, path, env, text)
@@ -287,6 +291,12 @@ def _with_position(error: tomllib.TOMLDecodeError, text: str) -> str:
     said = str(error)
     line, column = at_end(text)
     return said.replace("(at end of document)", f"(at line {line}, column {column}, the end of the file)")
+
+
+def _line_of_digits(text: str) -> str:
+    """Where the first number is of which Python makes no integer, as words, if it can be told."""
+    found = re.search(f"(?<![0-9_])[0-9](?:_?[0-9]){{{sys.get_int_max_str_digits()},}}", text)
+    return "" if found is None else f" (line {text.count(chr(10), 0, found.start()) + 1})"
 
 
 def _retention_s(table: Table, key: str) -> float | None:

@@ -54,7 +54,7 @@ def _statements(text: str) -> Iterator[tuple[int, str, tuple[Step, ...], dict[st
             try:
                 value = tomllib.loads(chunk)
                 break
-            except (tomllib.TOMLDecodeError, RecursionError):
+            except (ValueError, RecursionError):
                 continue
         else:
             return

@@ -82,6 +82,7 @@ def test_a_reload_of_the_same_changes_nothing(room: Room) -> None:
         (SECRETS + ROUTE + "tiemout = '1s'\n", "did you mean timeout?"),
         (SECRETS.replace('"app" }', '"none" }'), "can't be read"),
         (SECRETS + ROUTE + ROUTE, "two routes"),
+        (SECRETS + "[worker]\nconcurrency = " + "9" * 5000 + "\n", "more digits than are read"),
         ("", "no webhook secret is left"),
     ],
 )
