@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from covenq.cli import output
 from covenq.cli.jsonpath import pick
 from covenq.cli.output import clean, say
-from covenq.errors import NotFound
+from covenq.errors import CovenqError, NotFound
 from covenq.github.request import decode
 from covenq.operate.inspect.curl import curl
 
@@ -25,7 +25,18 @@ def print_part(payload: bytes, path: str, json: bool) -> None:
         if isinstance(value, str) and not json:
             output.line(clean(value) if to_person else value)
         else:
-            output.line(output.json_text(value, indent=2 if to_person else None))
+            output.line(_text_of(value, 2 if to_person else None))
+
+
+def _text_of(value: object, indent: int | None) -> str:
+    """The value as JSON. Raises CovenqError for a number beyond a double: it was read as infinite, which JSON can't say."""
+    try:
+        return output.json_text(value, indent=indent)
+    except ValueError:
+        raise CovenqError(
+            "what is there holds a number that is too large to be read exactly",
+            hint="`covenq show ID --payload` writes the payload as it is.",
+        ) from None
 
 
 def print_curl(delivery: OneDelivery, url: str | None) -> None:

@@ -115,6 +115,20 @@ def test_parts_of_a_payload_are_data(tmp_path: Path) -> None:
     assert b"can't be combined" in daemon.cli("show", "g1", "--path", ".a", "--payload", exit_code=2).stderr
 
 
+@pytest.mark.parametrize("number", [b"1e999", b"9" * 6000])
+def test_a_number_beyond_a_double_is_said_to_be_one(tmp_path: Path, number: bytes) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    with open_journal(data / "journal") as journal:
+        journal.append([received("g1", payload=b'{"a":%s,"b":1}' % number), queued("g1")])
+    daemon = Daemon(data=data)
+    for path in (".", ".a"):
+        asked = daemon.cli("show", "g1", "--path", path, exit_code=1)
+        assert b"too large to be read exactly" in asked.stderr and b"--payload" in asked.stderr
+        assert b"Traceback" not in asked.stderr
+    assert daemon.cli("show", "g1", "--path", ".b").stdout == b"1\n"
+
+
 def test_no_curl_command_is_written_of_what_is_erased(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     guid = daemon.post("issues", b'{"action":"opened"}').json["delivery"]
