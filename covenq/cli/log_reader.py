@@ -6,14 +6,13 @@ shown together don't mix within one.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from covenq.cli.context import ask_again, source
 from covenq.cli.id_prefix import whole_id, with_hint
-from covenq.cli.output import clean, count, say
+from covenq.cli.output import clean, count, pause, say
 from covenq.client.silence import not_kept, wrote_nothing
 from covenq.errors import Ambiguous, DaemonUnreachable, NotFound, UsageError
 from covenq.model import FINAL, State
@@ -103,7 +102,7 @@ class LogReader:
                     raise
                 waiting = True
             self._say_once("No daemon is running: waiting for it.")
-            time.sleep(POLL_S)
+            pause(POLL_S)
             ask_again()
 
     def _read(self, opened: Source) -> Generator[Piece, None, bool]:
@@ -129,7 +128,7 @@ class LogReader:
                 return False
             if task.state == State.QUEUED:
                 self._say_once(f"{clean(task.id)} waits for {'its next' if number else 'an'} attempt.")
-            time.sleep(POLL_S)
+            pause(POLL_S)
 
     def _is_last(self, task: Task, number: int, *, ended: bool) -> bool:
         """Whether nothing is to be read after what there is now of that attempt."""

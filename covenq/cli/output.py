@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -127,6 +129,33 @@ def flush() -> None:
     """Write out what was printed so far."""
     with _stdout_for_writing() as out:
         out.flush()
+
+
+def is_piped() -> bool:
+    """Whether standard output is a pipe or a socket, whose reader may leave before the end."""
+    try:
+        mode = os.fstat(1).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def stop_if_unread() -> None:
+    """Raise BrokenPipeError where the reader of standard output has left: what waits would learn that at its next line only."""
+    if not is_piped():
+        return
+    import select  # here, for commands that follow: the others must start fast
+
+    poll = select.poll()
+    poll.register(1, 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def pause(seconds: float) -> None:
+    """Wait so long between two looks at what is followed. Raises BrokenPipeError where nobody reads that any more."""
+    stop_if_unread()
+    time.sleep(seconds)
 
 
 @contextmanager

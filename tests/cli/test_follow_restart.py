@@ -86,3 +86,42 @@ def test_logs_goes_on_after_each_kill(make_daemon: Make, tmp_path: Path) -> None
     finally:
         go_on.touch()  # what a killed daemon ran ends too
     assert wrote()[0] == "".join(f"attempt {n}\n" for n in (1, 2, 3))
+
+
+def _ends_when_its_reader_leaves(daemon: Daemon, room: Path, *words: str) -> None:
+    """Run a command that follows into a pipe, read one line, and leave."""
+    with (room / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "covenq", *words],
+            env=daemon.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
+    try:
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline()
+        assert process.wait(timeout=30) == 1
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in (room / "said").read_text()
+
+
+def test_what_follows_ends_when_its_reader_leaves_though_nothing_more_comes(make_daemon: Make, tmp_path: Path) -> None:
+    script, go_on = tmp_path / "run.py", tmp_path / "go_on"
+    script.write_text(COMMAND)
+    argv = json.dumps([sys.executable, str(script), str(go_on)])
+    daemon = make_daemon(f"[[route]]\nname = 'all'\nmatch = 'event:issues'\nrun = {argv}\n")
+    task = daemon.post("issues", issue()).json["tasks"][0]
+    try:
+        eventually(lambda: (daemon.data / "attempts" / task / "1" / "stdout").stat().st_size, 30, "the command runs")
+        _ends_when_its_reader_leaves(daemon, tmp_path, "tail", "-f")
+        _ends_when_its_reader_leaves(daemon, tmp_path, "tail", "-f", "--jsonl")
+        _ends_when_its_reader_leaves(daemon, tmp_path, "logs", task, "-f")
+        daemon.kill()
+        _ends_when_its_reader_leaves(daemon, tmp_path, "tail", "-f")  # which waits for a daemon
+        _ends_when_its_reader_leaves(daemon, tmp_path, "logs", task, "-f")
+    finally:
+        go_on.touch()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +25,8 @@ NEWEST = 10
 """Records printed without --since and --after."""
 WAIT_S = 25.0
 """Seconds for which the daemon holds the request until a record comes (long polling)."""
+PIPE_WAIT_S = 2.0
+"""The same where a reader may leave meanwhile: it is looked for between two requests."""
 RETRY_S = 0.5
 """Seconds between two attempts to reach a daemon."""
 
@@ -114,8 +115,11 @@ class RecordStream:
                 _wait()
 
     def _requests(self, opened: Source) -> Iterator[list[TailItem]]:
+        wait_max = PIPE_WAIT_S if output.is_piped() else WAIT_S
         while True:
-            wait = WAIT_S if self.follow and opened.live and self.position is not None else 0.0
+            if self.follow:
+                output.stop_if_unread()
+            wait = wait_max if self.follow and opened.live and self.position is not None else 0.0
             newest = NEWEST if self.position is None and self.since_s is None else None
             found = opened.tail(self.filter, after=self.position, since_s=self.since_s, newest=newest, wait_s=wait)
             self.since_s = None
@@ -130,7 +134,7 @@ class RecordStream:
 
 
 def _wait() -> None:
-    time.sleep(RETRY_S)
+    output.pause(RETRY_S)
     ask_again()
 
 
