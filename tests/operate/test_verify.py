@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
+from tests.support.checkout import clean_env
 from tests.support.daemon import Daemon, wait_for_daily_run
 from tests.support.journal_json import journal_lines, records, segments
 from tests.support.other_user import as_nobody
@@ -328,6 +330,12 @@ def test_salvage_shows_a_plan_writes_beside_and_names_what_is_lost(make_daemon: 
     assert "covenq serve" in said and "mv " in said
     for command in written["next"][:2]:
         subprocess.run(["sh", "-c", command], check=True)
+    # In another terminal, without the variables that name the directory.
+    verify, serve = (shlex.split(command) for command in written["next"][2:])
+    assert verify[2:] == serve[2:]
+    elsewhere = {**clean_env(), "HOME": str(daemon.data / "nobody")}
+    done = subprocess.run([sys.executable, "-m", "covenq", *verify[1:], "--json"], env=elsewhere, capture_output=True)
+    assert json.loads(done.stdout)["ok"] is True, done.stderr
     assert daemon.cli_json("verify")["ok"] is True
 
     daemon.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import time
@@ -14,7 +15,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.commands.verify import durable_seq, require_journal
-from covenq.cli.context import locate
+from covenq.cli.context import Location, locate
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
@@ -62,7 +63,7 @@ def salvage(
         with bar("salvage") as update:
             found = plan(directory, progress=None if update is None else lambda count: update(count, 0))
         _add_verified_damage(found, where.data, upto)
-        _report(found, where.data, None, json)
+        _report(found, where, None, json)
         return
     target = Path(to).expanduser().absolute() if to else directory.with_name(f"journal.salvaged-{_file_timestamp()}")
     if directory.absolute() in (target, *target.parents):
@@ -74,7 +75,7 @@ def salvage(
     finally:
         lock.release()
     with output.report_of_act():
-        _report(found, where.data, target, json)
+        _report(found, where, target, json)
 
 
 def _write(directory: Path, target: Path, data: Path) -> Plan:
@@ -144,8 +145,8 @@ def _lost_deliveries(state: Path, found: Plan) -> list[str]:
     return ids
 
 
-def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:
-    following = _next_commands(data, target) if found.damage else []
+def _report(found: Plan, where: Location, target: Path | None, json: bool) -> None:
+    following = _next_commands(where, target) if found.damage else []
     if json:
         plan = asdict(found)
         plan["records"] = plan.pop("kept")
@@ -168,21 +169,27 @@ def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:
     if target is not None:
         say(f"Written to {clean(target)}; the old journal was not touched. To put it in its place:")
     elif found.damage:
-        say("Nothing was written. `covenq salvage --write` writes the new journal, with the daemon stopped.")
+        say(f"Nothing was written. `{clean(following[0])}` writes the new journal, with the daemon stopped.")
     else:
         say("Nothing is damaged: there is nothing to salvage.")
     for command in following if target is not None else ():
         say(f"  {clean(command)}")
 
 
-def _next_commands(data: Path, target: Path | None) -> list[str]:
-    """The commands that put the new journal in place. state.db needs none: it is rebuilt for a journal of another id."""
+def _next_commands(where: Location, target: Path | None) -> list[str]:
+    """The commands that put the new journal in place. state.db needs none: it is rebuilt for a journal of another id.
+
+    They name the data directory and the configuration where another terminal, without our variables, would find others.
+    """
+    from covenq.daemon.greeting import options
+
+    named = options(where.config, where.data, os.environ)
     if target is None:
-        return ["covenq salvage --write"]
-    journal = shlex.quote(str(data / JOURNAL_NAME))
+        return [f"covenq salvage --write{named}"]
+    journal = shlex.quote(str(where.data / JOURNAL_NAME))
     return [
-        f"mv {journal} {shlex.quote(str(data / f'journal.damaged-{_file_timestamp()}'))}",
+        f"mv {journal} {shlex.quote(str(where.data / f'journal.damaged-{_file_timestamp()}'))}",
         f"mv {shlex.quote(str(target))} {journal}",
-        "covenq verify",
-        "covenq serve",
+        f"covenq verify{named}",
+        f"covenq serve{named}",
     ]
