@@ -143,6 +143,12 @@ class SalvageRefused(JournalError):
     hint = "Give another directory."
 
 
+class SalvageFailed(JournalError):
+    """The new journal could not be written: it was removed."""
+
+    hint = "Nothing of it was left, and the old journal was not touched. Another disk may take it: --to DIR."
+
+
 class EngineUnknown(JournalError):
     """The address of a journal is of no engine that is there."""
 

@@ -12,16 +12,19 @@ directory of its own, every file synced, and appears under its name only when it
 
 from __future__ import annotations
 
+import errno
+import os
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from journal.erasure import Erasure, ErasureLookup, allows, seq_ranges
-from journal.errors import SalvageRefused
+from journal.errors import SalvageFailed, SalvageRefused
 from journal.file.codec import (
     SUM_MARK,
     Envelope,
@@ -202,7 +205,11 @@ def salvage(
     files: Files | None = None,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> Plan:
-    """Write what `plan` would keep into the new directory `target`; whole and durable under that name on return."""
+    """Write what `plan` would keep into the new directory `target`; whole and durable under that name on return.
+
+    What is cut short is removed: its room may be all that a full disk has, and it holds payloads. Raises SalvageRefused,
+    SalvageFailed.
+    """
     files = files or OsFiles()
     if exists(target):
         raise SalvageRefused(f"{target} is there already")
@@ -216,8 +223,30 @@ def salvage(
     else:
         work.mkdir(mode=0o700)
     writer = _Writer(files, work, journal=token(16), epoch=token(8), token=token, segment_bytes=segment_bytes)
+    try:
+        _write(writer, _verified_lines(files, directory, Plan()), found, erased, now, progress)
+        files.rename(work, target)
+    except BaseException as error:
+        writer.abandon()
+        if isinstance(error, OSError):
+            reason = error.strerror or os.strerror(error.errno or errno.EIO)
+            raise SalvageFailed(f"the salvage to {target} failed: {reason}") from error
+        raise
+    files.fsync_dir(target.parent)
+    return found
+
+
+def _write(
+    writer: _Writer,
+    lines: Iterable[_Line],
+    found: Plan,
+    erased: ErasureLookup,
+    now: float,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """The lines that are kept, and the salvage's own records behind them."""
     lows = [low for low, _ in found.dropped]
-    for count, kept in enumerate(_verified_lines(files, directory, Plan()), 1):
+    for count, kept in enumerate(lines, 1):
         at = bisect_right(lows, kept.envelope.seq) - 1
         if at >= 0 and kept.envelope.seq <= found.dropped[at][1]:
             writer.add(kept.envelope, kept.line, found.last + 1 + at // RANGES_MAX)
@@ -236,9 +265,6 @@ def salvage(
         "deliveries": found.deliveries[:RECOVERABLE_MAX],
     }
     writer.close([*entries, Entry(OWN_SUBJECT, SALVAGED_KIND, data)], found.last + 1, now)
-    files.rename(work, target)
-    files.fsync_dir(target.parent)
-    return found
 
 
 class _Writer:
@@ -284,6 +310,16 @@ class _Writer:
             line, total = encode_line(prepared, seq=seq, at=at, synced=self._seq, prev=self._prev, salted=self._salted)
             self._put(line, seq, total)
         self._end()
+
+    def abandon(self) -> None:
+        """Remove what was written. What can't be removed stays, and the next salvage to the same directory removes it."""
+        with suppress(OSError):
+            if self._fd >= 0:
+                self._files.close(self._fd)
+                self._fd = -1
+            for name in self._files.listdir(self._directory):
+                self._files.unlink(self._directory / name)
+            self._directory.rmdir()
 
     def _put(self, line: bytes, seq: int, total: str) -> None:
         write_all(self._files, self._fd, line, self._offset)

@@ -25,6 +25,7 @@ from tests.support.journal_json import journal_lines, records, segments
 from tests.support.other_user import as_nobody
 from tests.support.records import received
 from tests.support.requests import HOOK, SECRET, issue, new_guid
+from tests.support.small_disk import mounted
 from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -348,6 +349,20 @@ def test_salvage_shows_a_plan_writes_beside_and_names_what_is_lost(make_daemon: 
     assert daemon.post("issues", issue(1), guids[0]).json["duplicate"] is True
     again = daemon.post("issues", issue(2), guids[1])
     assert (again.status, again.json["duplicate"]) == (202, False)
+
+
+def test_a_salvage_that_finds_no_room_leaves_none_of_it_in_the_way(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon()
+    for number in range(20):
+        daemon.post("issues", issue(number, pad="x" * 100_000))
+    assert daemon.stop() == 0
+    path = segments(daemon.data)[0]
+    path.write_bytes(path.read_bytes().replace(b"xxxx", b"xxyx", 1))
+    with mounted(tmp_path / "small", 1) as small:
+        said = daemon.cli("salvage", "--write", "--to", str(small / "saved"), exit_code=1).stderr.decode()
+        assert f"the salvage to {small / 'saved'} failed: No space left on device" in said
+        assert "hint: " in said and "--to" in said
+        assert list(small.iterdir()) == []
 
 
 def _without_a_line(paths: list[Path]) -> None:

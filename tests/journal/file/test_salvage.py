@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from journal.errors import SalvageRefused
+from journal.errors import JournalError, SalvageRefused
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.salvage import Plan, plan, salvage
@@ -317,3 +319,41 @@ def test_a_salvage_of_a_salvage(journal: Path) -> None:
     again = salvage(target, target.with_name("again"), now=making.START, token=making.Tokens(99))
     assert (again.kept, again.lost) == (once.kept + 1, [[2, 2]])
     assert verify(target.with_name("again")).ok
+
+
+class Full(OsFiles):
+    """A disk with so many bytes of room."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        if len(data) > self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= len(data)
+        return super().pwrite(fd, data, offset)
+
+
+@pytest.mark.parametrize("room", [0, 600, 3000, 9000])
+def test_a_salvage_that_fails_leaves_nothing_behind_and_says_where(journal: Path, room: int) -> None:
+    target = journal.with_name("saved")
+    before = sorted(journal.parent.iterdir())
+    change(making.segments(journal)[0], 1, lambda line: line.replace(b"x" * 200, b"y" * 200))
+    with pytest.raises(JournalError, match=f"{target}.*No space left on device") as raised:
+        salvage(journal, target, now=0.0, token=lambda size: "ab" * size, files=Full(room), segment_bytes=4000)
+    assert raised.value.exit_code == 1 and "--to" in raised.value.hint
+    assert sorted(journal.parent.iterdir()) == before
+
+
+def test_a_salvage_that_is_interrupted_leaves_nothing_behind(journal: Path) -> None:
+    class Interrupted(Full):
+        def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            try:
+                return super().pwrite(fd, data, offset)
+            except OSError:
+                raise KeyboardInterrupt from None
+
+    before = sorted(journal.parent.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        salvage(journal, journal.with_name("saved"), now=0.0, token=lambda size: "ab" * size, files=Interrupted(9000))
+    assert sorted(journal.parent.iterdir()) == before
