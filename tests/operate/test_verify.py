@@ -365,6 +365,19 @@ def test_a_salvage_that_finds_no_room_leaves_none_of_it_in_the_way(make_daemon: 
         assert list(small.iterdir()) == []
 
 
+def test_a_backup_that_can_not_be_written_says_where_and_what_to_do(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon()
+    for number in range(20):
+        daemon.post("issues", issue(number, pad="x" * 100_000))
+    limited = ["sh", "-c", 'ulimit -f 64; exec "$@"', "sh", sys.executable, "-m", "covenq", "backup", tmp_path / "to"]
+    done = subprocess.run(limited, env=daemon.environment(), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"the backup to {tmp_path / 'to' / 'journal'} failed: File too large" in done.stderr
+    assert "hint: No earlier copy was touched" in done.stderr
+    assert [path.name for path in (tmp_path / "to" / "journal").iterdir()] == ["backup.json"]
+    daemon.cli("backup", str(tmp_path / "to"))
+
+
 def _without_a_line(paths: list[Path]) -> None:
     lines = paths[1].read_bytes().splitlines(keepends=True)
     paths[1].write_bytes(b"".join(lines[:3] + lines[4:]))

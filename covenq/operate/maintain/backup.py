@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from covenq.errors import BackupListUnreadable, Refused, UsageError
+from covenq.errors import BackupListUnreadable, CovenqError, Refused, UsageError
 from covenq.model import now_text
 from covenq.model.status import JournalStatus
 from covenq.operate.maintain import backup_list
@@ -46,7 +46,7 @@ def copy(
     """Copy the journal, verify the copy, and record where it is, so that an erasure names it as a copy that it can't reach.
 
     → what was copied, what is damaged in the copy, and why it could not be recorded, if so. Raises Refused, JournalDamaged,
-    BackupRefused, BackupOutrun, JournalGone, OSError.
+    BackupRefused, BackupOutrun, JournalGone, OSError, and CovenqError for one without a file's name.
     """
     journal = data / JOURNAL_NAME
     if not exists(target) and not has_space_for(journal, target):
@@ -73,8 +73,16 @@ def copy(
 def _copy(
     journal: Path, target: Path, live: DaemonJournal, progress: Progress, *, again: Collection[str] = ()
 ) -> BackupReport:
-    with _head(journal.parent, live) as (id, head), progress("backup") as report:
-        return take(journal, target, journal=id, head=head, recopy=again, progress=report)
+    try:
+        with _head(journal.parent, live) as (id, head), progress("backup") as report:
+            return take(journal, target, journal=id, head=head, recopy=again, progress=report)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise CovenqError(
+            f"the backup to {target} failed: {error.strerror}",
+            hint="No earlier copy was touched. Free space there, or give a directory on another disk; then run it again.",
+        ) from error  # a write names no file
 
 
 def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
