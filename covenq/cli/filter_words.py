@@ -47,6 +47,10 @@ def filter_argument(*dashed: str, ids: Sequence[str] = ()) -> object:
             short = word.startswith("-") and len(word) <= 2 and not word[1:].isdigit()
             if (short or word.startswith("--")) and word not in dashed:
                 name, _, value = word.partition("=")
+                if any(name in parameter.opts for parameter in ctx.command.params):
+                    raise UsageError(
+                        f"{name} is an option, and stands behind a --", hint=f"Write {name} before the --."
+                    )
                 value = value or "".join(given[index : index + 1])
                 raise UsageError(f"there is no option {name}", hint=_suggestion(ctx, name, value))
         return words

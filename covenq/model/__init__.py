@@ -106,6 +106,8 @@ class Target(StrEnum):
 
 TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
 """A hook id, a GUID, a route's name, a task id: safe as a token of a subject and as a file name."""
+WORKER_NAME = re.compile(r"[0-9A-Za-z._@:/-]{1,64}\Z")
+WORKER_NAME_HINT = "1 to 64 letters, digits, or one of . _ @ : / -"
 
 
 @dataclass(frozen=True, slots=True)

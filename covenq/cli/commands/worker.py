@@ -81,6 +81,7 @@ def worker(
     from covenq.tasks.remote.worker import WorkerOptions
 
     lease_s = _checked_lease(lease)
+    _check_names(name, route or ())
     _check_keep(keep)
     _check_environment(env or ())
     target = _target(socket, data, config)
@@ -105,6 +106,17 @@ def _checked_lease(lease: str) -> float:
     if not 1 <= lease_s <= 3600:
         raise UsageError(f"a lease of {lease}", hint="It is between 1s and 1h.")
     return lease_s
+
+
+def _check_names(name: str | None, routes: Sequence[str]) -> None:
+    """Raises UsageError for what the daemon would refuse once there is one."""
+    from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT
+
+    if name is not None and not WORKER_NAME.match(name):
+        raise UsageError(f"{name[:80]!r} is no name of a worker", hint=WORKER_NAME_HINT)
+    for route in routes:
+        if not TOKEN.match(route):
+            raise UsageError(f"{route[:80]!r} is no name of a route", hint="`covenq routes` lists them.")
 
 
 def _check_keep(keep: str) -> None:

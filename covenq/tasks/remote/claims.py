@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from covenq.errors import UsageError
-from covenq.model import TOKEN, State, at_text, rows
+from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, State, at_text, rows
 from covenq.model.answers import Grant
 from covenq.rounds import Loop
 from covenq.state import query
@@ -50,7 +49,6 @@ OVERDUE_S = 60.0
 _TICK_S = 0.5
 _TRIES = 8
 _ROUTES_MAX = 100
-_WORKER = re.compile(r"[0-9A-Za-z._@:/-]{1,64}\Z")
 
 
 @dataclass(slots=True, eq=False)
@@ -305,8 +303,8 @@ class Claims:
 def _checked_routes(
     worker: str, lease_s: float, limit: int, routes: Collection[str] | None, wait_s: float
 ) -> frozenset[str] | None:
-    if not _WORKER.match(worker):
-        raise UsageError("worker is no name", hint="1 to 64 letters, digits, or one of . _ @ : / -")
+    if not WORKER_NAME.match(worker):
+        raise UsageError("worker is no name", hint=WORKER_NAME_HINT)
     check_lease(lease_s)
     if not 1 <= limit <= BATCH_MAX:
         raise UsageError(f"{limit} tasks at once", hint=f"max is between 1 and {BATCH_MAX}.")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from covenq.config.executor import BRACED, PLACEHOLDERS
-from covenq.errors import Refused, UsageError
+from covenq.errors import UsageError
 from covenq.model import Category
 from covenq.tasks.execution.command import not_started
 from covenq.tasks.scheduling.outcome import Outcome
@@ -36,13 +36,13 @@ class Missing:
 
 
 def checked_command(run: Sequence[str], environ: Mapping[str, str], directory: Path) -> tuple[str, ...]:
-    """A command as argv, checked like a route's `run`, its program's path absolute. Raises Refused, UsageError.
+    """A command as argv, checked like a route's `run`, its program's path absolute. Raises UsageError.
 
     A name without a slash is looked for on the PATH of `environ`, one with a slash from `directory`. What holds a placeholder is
     left as it is: only an attempt can tell what it names.
     """
     if not run or not run[0] or any("\0" in word for word in run):
-        raise Refused("there is no command to run", hint="covenq worker [options] -- program argument…")
+        raise UsageError("there is no command to run", hint="covenq worker [options] -- program argument…")
     name = run[0]
     if _has_placeholder(name):
         return tuple(run)
