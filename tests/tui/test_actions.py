@@ -278,6 +278,20 @@ async def test_a_delivery_opens_onto_its_payload_story_and_log(daemon: Daemon, s
         assert on(app, DetailScreen)()
 
 
+async def test_a_number_beyond_a_double_is_not_copied_and_said_to_be_one(daemon: Daemon) -> None:
+    assert daemon.post("issues", b'{"action":"closed","huge":1e999}').status == 202
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: row_count(app) == 1, "listed")
+        await pilot.press("enter")
+        await until(pilot, on(app, DetailScreen), "open")
+        await pilot.press("t")
+        await until(pilot, lambda: on(app, PayloadScreen)() and "huge" in drawn(app), "the payload's tree")
+        await pilot.press("Y")
+        await until(pilot, lambda: "too large to be read exactly" in static_text(app, "#payload-line"), "said")
+        assert on(app, PayloadScreen)() and app.clipboard == ""
+
+
 async def test_stepping_from_delivery_to_delivery_and_comparing_two(daemon: Daemon) -> None:
     guids = [new_guid() for _ in range(3)]
     for number, guid in enumerate(guids):

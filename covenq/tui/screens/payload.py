@@ -141,7 +141,10 @@ class PayloadScreen(Screen[None]):
 
     def action_copy_value(self) -> None:
         value = self.view.current.value
-        self._copy(value if isinstance(value, str) else json_text(value, indent=2))
+        try:
+            self._copy(value if isinstance(value, str) else json_text(value, indent=2))
+        except ValueError:
+            self._show_status("it holds a number too large to be read exactly; covenq show --payload writes it")
 
     def _copy(self, words: str) -> None:
         if len(words) > COPIED_MAX:
