@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -117,6 +118,9 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
         if len(content) > FILE_MAX:
             raise ConfigError(f"{path}: is larger than {FILE_MAX >> 20} MiB")
         text = content.decode("utf-8")
+        if text.startswith("\ufeff"):
+            hint = f"Save it as UTF-8 without one: sed -i '1s/^\\xEF\\xBB\\xBF//' {shlex.quote(str(path))}"
+            raise ConfigError(f"{path}: begins with a byte order mark, which TOML has none of", hint=hint)
         raw = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(

@@ -172,6 +172,7 @@ def test_the_variable_for_the_webhooks_address_counts_instead_of_the_files(tmp_p
         (ROUTE + ROUTE, "route", "two routes are named 'a'"),
         ("[[route]\n", "covenq.toml", "line 1"),
         ("a = [" + "[" * 5000, "covenq.toml", "nested too deeply"),
+        ("\ufeff" + ROUTE, "covenq.toml", "begins with a byte order mark"),
         ("a = " + "9" * 5000, "covenq.toml", "a number of more digits than are read"),
     ],
 )
