@@ -18,7 +18,7 @@ from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import Table, payload_terms, to_sql
 from covenq.github.request import decode
-from covenq.model import TOKEN, DeliveryId, State
+from covenq.model import TOKEN, DeliveryId, State, parse_id
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, Page, Task
 from covenq.state.objects import (
     ATTEMPT_OBJECTS,
@@ -96,6 +96,19 @@ def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> Delivery:
     if len(found) > 1:
         raise Ambiguous(guid, [f"{one.hook}/{one.guid}" for one in found])
     return found[0]
+
+
+def delivery_to_act_on(conn: sqlite3.Connection, id: str) -> Delivery:
+    """The delivery of that id. Raises as `delivery`, UsageError for what is no id, and for a task's id with its delivery's."""
+    try:
+        return delivery(conn, *parse_id(id))
+    except NotFound as unknown:
+        try:
+            found = task(conn, id)
+        except NotFound:
+            raise unknown from None
+        hint = f"Its delivery: {found.hook}/{found.guid}"
+        raise NotFound(f"{id} is a task, and this is done to deliveries", hint=hint) from None
 
 
 def task(conn: sqlite3.Connection, task_id: str) -> Task:

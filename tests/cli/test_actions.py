@@ -83,6 +83,13 @@ def test_a_delivery_given_for_a_task_is_told_its_tasks(stopped: Daemon) -> None:
         assert b"no task 'a b'" in stopped.cli(command, "a b", exit_code=3).stderr
 
 
+def test_a_task_given_for_a_delivery_is_told_its_delivery(stopped: Daemon) -> None:
+    for command in ("replay", "reroute", "redact"):
+        said = stopped.cli(command, of("g0"), exit_code=3).stderr.decode()
+        assert f"{of('g0')} is a task, and this is done to deliveries\nhint: Its delivery: 9/g0\n" in said
+        assert b"no delivery nosuch" in stopped.cli(command, "nosuch", exit_code=3).stderr
+
+
 def test_the_table_tells_deliveries_of_one_guid_apart_and_marks_conflicts(stopped: Daemon) -> None:
     with open_journal(stopped.data / "journal") as journal:
         for hook in ("1", "2"):

@@ -145,7 +145,7 @@ def _note(wanted: Selection) -> _Note:
 
 def _deliveries(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[ById[Delivery], Paged[Delivery]]:
     def by_id(id: str) -> Delivery:
-        return query.delivery(conn, *parse_id(id))
+        return query.delivery_to_act_on(conn, id)
 
     def page(wanted: Filter, after: str | None) -> Page[Delivery]:
         return query.deliveries(conn, wanted, PAGE, after, payload_of=payload_of)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from covenq.errors import AmbiguousRepository, ErasurePending, NotFound, UsageError
 from covenq.filter.grammar import Filter
-from covenq.model import DeliveryId, Kind, State, parse_id, parse_repo, task_subject
+from covenq.model import DeliveryId, Kind, State, parse_repo, task_subject
 from covenq.model.rows import Delivery, Repository, Task
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads, skip_rest
 from covenq.operate.answers import Done, PlanAnswer, Skipped
@@ -65,12 +65,12 @@ def plan_redact(
     reason, by = clean_text(wanted.reason), clean_text(wanted.by)
 
     def make(id: str) -> Item | Skipped:
-        return _item(conn, query.delivery(conn, *parse_id(id)), reason=reason, by=by)
+        return _item(conn, query.delivery_to_act_on(conn, id), reason=reason, by=by)
 
     eligible: dict[str, None] = {}
     skipped: list[Skipped] = []
     if ids:
-        found: Iterator[str] = (str(_id(query.delivery(conn, *parse_id(id)))) for id in ids)
+        found: Iterator[str] = (str(_id(query.delivery_to_act_on(conn, id))) for id in ids)
     elif filter is not None:
         payload_of = payloads(journal)
         rows = matching(
