@@ -17,6 +17,7 @@ from covenq.http.counters import AcceptedCounts
 from covenq.intake import receive, refusal_evidence
 from covenq.intake.admission import Admission, ClosedJournal
 from covenq.intake.answer import Answer, refuse
+from covenq.intake.first_delivery import Lookup
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.intake.twins import Twins
@@ -70,7 +71,7 @@ class WebhookIntake:
     admission: Admission
     bindings: ScopeBindings
     live: Live
-    lookup: receive.Lookup
+    lookup: Lookup
     clock: Callable[[], float] = time.time
 
 

@@ -1,7 +1,7 @@
 """Receiving one delivery: validation, routing, and one durable append before the answer.
 
 Everything is computed in the caller's thread from the request's own bytes; it waits only for the journal's append and, for a
-delivery that came before, for the fold. No answer below 300 is given for anything that is not durable.
+delivery that came before, a moment for the fold. No answer below 300 is given for anything that is not durable.
 
 `receive` waits and answers. `submit` is the fast path for a caller that must not wait: it takes a delivery that needs no wait
 but the append's, and returns False for every other, which `receive` then handles.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +20,17 @@ from msgspec import Meta
 
 from covenq.config.live import Snapshot
 from covenq.config.load import Config
-from covenq.errors import BadRequest, CovenqError, StateBehind
+from covenq.errors import BadRequest, StateBehind
 from covenq.github import request as github_request
 from covenq.github.columns import AboutColumns
 from covenq.github.columns import columns as columns_of
 from covenq.github.signature import verifiers
 from covenq.intake.answer import Answer, refuse, unavailable
+from covenq.intake.first_delivery import Lookup, first_delivery
 from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
 from covenq.intake.twins import Reservation, Twins
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
-from covenq.model.rows import Delivery, DeliveryState, Token
+from covenq.model.rows import DeliveryState, Token
 from covenq.routing.decide import PING, Decision, route
 from journal.append import REQUEST_S, append_known, submit_known
 from journal.errors import JournalError
@@ -41,9 +41,6 @@ _TRIES = 20
 """Decisions about one delivery, where each finds its secret's scope bound or unbound meanwhile."""
 
 log = logging.getLogger("covenq.intake")
-
-Lookup = Callable[[DeliveryId, int], Delivery | None]
-"""The delivery's row (the delivery object) once the state has folded at least that seq; None if it can't be had in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,20 +406,16 @@ def _accepted(
 def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
     """The answer to a delivery whose id is durable already: the same body is a duplicate, another a conflict.
 
-    Either is recorded if possible; both answers depend only on the first delivery's record.
+    Either is recorded if possible; both answers depend only on the first delivery's record. Raises JournalError.
     """
-    try:
-        row = lookup(delivery.id, last)
-    except (CovenqError, OSError, sqlite3.Error) as error:
-        log.error("%s came again, and its state can't be read: %s", delivery.id, type(error).__name__)
-        row = None
-    if row is None:
+    first = first_delivery(delivery.id, last, journal, lookup)
+    if first is None:
         return refuse(503, "state_behind", "The delivery came before, but its state can't be read now.")
     sha256 = hashlib.sha256(delivery.body).hexdigest()
-    if row.payload_sha256 == sha256:
-        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": row.seq}), delivery.deadline)
-        return _accepted(delivery, row.seq, row.state, row.tasks, journal.durability, duplicate=True)
-    seen = {"received": row.seq, "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
+    if first.payload_sha256 == sha256:
+        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": first.seq}), delivery.deadline)
+        return _accepted(delivery, first.seq, first.state, first.tasks, journal.durability, duplicate=True)
+    seen = {"received": first.seq, "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
     _note(journal, Entry(delivery.id.subject, str(Kind.CONFLICTED), seen), delivery.deadline)
     return refuse(409, "delivery_conflict", "This delivery came before with another body; the first one stands.")
 

@@ -14,6 +14,8 @@ from journal.interface import Journal
 
 FOLD_S = 10.0
 """Seconds a read waits for the state to reach what was durable when it came."""
+LOOKUP_S = 0.5
+"""Seconds the answer to a delivery that came again waits: GitHub waits for it, and it can do with an older state."""
 
 
 class FoldedState:
@@ -31,9 +33,11 @@ class FoldedState:
         return self._store.reader()
 
     def lookup(self, id: DeliveryId, at_least: int) -> Delivery | None:
-        """The delivery's row once `at_least` is folded; None if that takes too long, or there is none."""
-        if not self.wait_for(at_least):
-            return None
+        """The delivery's row once `at_least` is folded, or as it is after LOOKUP_S; None if there is none.
+
+        Raises sqlite3.Error.
+        """
+        self._fold_thread.wait_for(at_least, LOOKUP_S)
         try:
             return query.delivery(self._store.reader(), id.hook, id.guid)
         except NotFound:

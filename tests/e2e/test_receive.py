@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -61,6 +63,28 @@ def test_the_same_delivery_50_times_at_once_makes_one_record_one_task_and_one_fi
     assert len(daemon.records("delivery.repeated")) == 49
     assert daemon.wait_all_done() == {queued[0]["subject"]: ["task.completed"]}
     assert daemon.cli_json("show", guid)["duplicates"] == 49
+
+
+def test_a_state_that_does_not_move_refuses_no_delivery_that_comes_again(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    known = [daemon.post("issues", issue(), new_guid()).json["seq"]]
+    daemon.wait_all_done()
+    with closing(sqlite3.connect(daemon.data / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # so that the fold can't write
+        for event, state in (("issues", "queued"), ("star", "ignored")):
+            guid = new_guid()
+            first = daemon.post(event, issue(), guid)
+            again = [daemon.post(event, issue(), guid) for _ in range(3)]
+            assert (first.status, first.json["state"]) == (202, state)
+            assert [one.status for one in again] == [200] * 3
+            assert [one.json for one in again] == [{**first.json, "duplicate": True}] * 3
+            assert daemon.post(event, {"action": "other"}, guid).status == 409
+            known.append(first.json["seq"])
+        other.execute("ROLLBACK")
+    daemon.wait_all_done()
+    assert [record["seq"] for record in daemon.records("delivery.received")] == known
+    assert len(daemon.records("task.queued")) == 2
+    assert [one["duplicates"] for one in daemon.cli_json("deliveries")["items"]] == [3, 3, 0]
 
 
 def test_two_hooks_with_one_guid_are_two_deliveries(make_daemon: Make) -> None:

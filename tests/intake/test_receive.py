@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -393,17 +394,49 @@ def test_a_closed_journal_is_503(house: House) -> None:
     assert house.post().refusal == "journal_closed"
 
 
-@pytest.mark.parametrize("error", [NotFound("gone"), CovenqError("behind"), TimeoutError(), None])
-def test_a_duplicate_whose_state_cannot_be_read_is_503(house: House, error: Exception | None) -> None:
-    house.post()
+def nothing(id: DeliveryId, seq: int) -> Delivery | None:
+    """A state that isn't there."""
+    return None
 
+
+@pytest.mark.parametrize("error", [NotFound("gone"), CovenqError("behind"), TimeoutError(), sqlite3.Error(), None])
+def test_the_answer_to_a_delivery_that_came_before_rests_on_the_journal(house: House, error: Exception | None) -> None:
     def lookup(id: DeliveryId, seq: int) -> None:
         if error:
             raise error
 
-    answer = house.post(lookup=lookup)
-    assert (answer.status, answer.refusal) == (503, "state_behind")
+    first = house.post()
+    for _ in range(2):  # the newest record is the delivery, and then that it came again
+        again = house.post(lookup=lookup)
+        assert (again.status, again.body) == (200, {**first.body, "duplicate": True})
+    other = house.post({"action": "closed"}, lookup=lookup)
+    assert (other.status, other.refusal) == (409, "delivery_conflict")
     assert house.kinds().count("delivery.received") == 1
+    assert [record.data["received"] for record in house.records()[-3:]] == [first.body["seq"]] * 3
+
+
+def test_so_does_that_to_one_that_is_ignored_was_never_decided_or_was_erased(house: House) -> None:
+    ignored = house.post({}, event="star", guid="g-star")
+    assert house.post({}, event="star", guid="g-star", lookup=nothing).body == {**ignored.body, "duplicate": True}
+    undecided = house.post(guid="g-2", config=broken(house.config))
+    assert undecided.body["state"] == "received"
+    assert house.post(guid="g-2", lookup=nothing).body == {**undecided.body, "duplicate": True}
+    seq = house.post(guid="g-3").body["seq"]
+    house.journal.append(
+        [
+            Entry("delivery.9.g-3", "delivery.redacted", {"received": seq, "drops": [[seq, seq]], "about": True}),
+            Entry("delivery.9.g-3", "delivery.ignored", {"reason": "redacted", "detail": None}),
+        ]
+    )
+    assert house.post(guid="g-3", lookup=nothing).body["seq"] == seq
+
+
+def test_a_duplicate_whose_first_record_is_nowhere_to_be_found_is_503(house: House) -> None:
+    house.journal.append(
+        [Entry("delivery.9.g-1", "delivery.replayed", {"received": 7}), Entry("ops.x", "ops.note", {})]
+    )
+    answer = house.post(lookup=nothing)
+    assert (answer.status, answer.refusal) == (503, "state_behind")
 
 
 class Silent:
