@@ -56,6 +56,8 @@ class FoldThread(threading.Thread):
         self._monotonic = monotonic
         self.loop = Loop("fold", OVERDUE_S, "what is shown is old, and no new task is started", monotonic)
         self._stopping = threading.Event()
+        self._ends_at: float | None = None
+        """When it stops folding, though not all is folded; None until `stop`."""
         self._advanced = threading.Condition()
         self._callbacks: tuple[Callable[[int], None], ...] = ()
         self._ended = False
@@ -129,7 +131,9 @@ class FoldThread(threading.Thread):
         return False
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Fold what is durable now, then end. What can't be folded now is folded at the next start."""
+        """Fold what is durable now, for half of `timeout` at most, then end. The rest is folded at the next start."""
+        if self._ends_at is None:
+            self._ends_at = self._monotonic() + timeout / 2
         self._stopping.set()
         if self.ident is not None:
             self.join(timeout)
@@ -209,11 +213,14 @@ class FoldThread(threading.Thread):
     def _fold(self) -> None:
         """Catch up; on a full disk once more, if room could be made: without the fold nothing is seen, and no task starts."""
         try:
-            self._store.catch_up(self._notify)
+            self._store.catch_up(self._notify, self._is_over)
         except sqlite3.OperationalError as error:
             if not (is_full(error, self._store.path) and self._on_full()):
                 raise
-            self._store.catch_up(self._notify)
+            self._store.catch_up(self._notify, self._is_over)
+
+    def _is_over(self) -> bool:
+        return self._ends_at is not None and self._monotonic() >= self._ends_at
 
     def _notify(self, seq: int) -> None:
         self.loop.progress()

@@ -88,13 +88,16 @@ class StateStore:
             found = schema.position(self._conn)
         return found[0] if found is not None and found[0].seq > 0 else None
 
-    def catch_up(self, each: Callable[[int], None] | None = None) -> int:
+    def catch_up(self, each: Callable[[int], None] | None = None, ends: Callable[[], bool] = lambda: False) -> int:
         """Fold to the journal's head as it is at the call, a transaction a batch; returns the seq reached.
 
-        `each` is called after every batch with its last seq. Raises sqlite3.Error; what was committed before stays.
+        `each` is called after every batch with its last seq. If `ends` between two batches, the rest is left to another call.
+        Raises sqlite3.Error; what was committed before stays.
         """
         with self._writing:
             for batch in _batches(self._journal.read(self._folded)):
+                if ends():
+                    break
                 self._conn.execute("BEGIN IMMEDIATE")
                 try:
                     _fold_batch(self._conn, self._journal, batch)

@@ -16,6 +16,7 @@ import pytest
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.state import query
+from covenq.state import store as store_module
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore, overlay, read_witness
 from journal.errors import JournalDamaged
@@ -306,6 +307,32 @@ def test_subscribers_hear_of_every_fold(fold_thread: FoldThread, journal: FileJo
     assert fold_thread.wait_for(seq, 10)
     eventually(lambda: heard and heard[-1] == seq)
     assert heard == sorted(set(heard))
+
+
+def test_a_fold_that_is_far_behind_does_not_hold_up_the_end_and_goes_on_at_the_next_start(
+    path: Path, journal: FileJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BATCH_RECORDS", 1)
+    head, now = history(journal, 0, 30), 0.0
+    with StateStore(path, journal) as store:
+        thread = FoldThread(store, journal, monotonic=lambda: now)
+
+        def pass_time(seq: int) -> None:
+            nonlocal now
+            now += 1.0
+            if seq == 10:
+                threading.Thread(target=thread.stop).start()
+                eventually(thread._stopping.is_set)
+
+        thread.subscribe(pass_time)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+        reached = store.folded
+    assert 10 <= reached <= 16 < head, "half of ten seconds, and a batch"
+    with StateStore(path, journal) as store:
+        assert store.folded == reached
+        assert store.catch_up() == head
 
 
 def test_a_full_disk_stops_the_fold_only_while_it_is_full(
