@@ -237,7 +237,9 @@ def test_a_log_cut_cleanly_is_shorter_than_its_caches_and_goes_on_only_when_acce
 def test_a_log_that_lost_its_end_or_all_under_a_running_daemon_is_damaged(make_daemon: Make) -> None:
     daemon = make_daemon(ROUTE)
     filled(daemon)
-    head = daemon.cli_json("status")["journal"]["head"]["seq"]
+    head = daemon.records()[-1]["seq"]  # read from the file, where it may be before it is durable
+    eventually(lambda: daemon.cli_json("status")["journal"]["head"]["seq"] == head)
+    daemon.cli_json("deliveries")  # which waits until it is folded
     [segment] = segments(daemon.data)
     content = segment.read_bytes()
     segment.write_bytes(b"".join(content.splitlines(keepends=True)[:-3]))

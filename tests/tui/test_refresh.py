@@ -94,15 +94,19 @@ class SlowFiles:
     def __init__(self, clock: Clock, takes: float, go_on: threading.Event | None = None) -> None:
         self._clock, self._takes, self._go_on = clock, takes, go_on
         self.reads = 0
-        self.waits = False
-        """A read of the status goes on."""
+        self._waits = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether a read of the status goes on for as long as it is not let go on."""
+        return self._waits and self._go_on is not None and not self._go_on.is_set()
 
     def status(self) -> Status:
         self.reads += 1
         if self._go_on is not None and not self._go_on.is_set():
-            self.waits = True
+            self._waits = True
             self._go_on.wait()
-            self.waits = False
+            self._waits = False
         self._clock.now += self._takes
         return STATUS
 
