@@ -40,9 +40,13 @@ class Objects(Generic[T]):
     def _object(self) -> str:
         return ", ".join(f"'{name}', {f'json({name})' if name in self.texts else name}" for name in self.columns)
 
-    def _sql(self, each: str, rest: str) -> str:
+    @cached_property
+    def _rows(self) -> str:
         columns = ", ".join(f"{expression} AS {name}" for name, expression in self.columns.items())
-        return f"SELECT json_group_array({each}) FROM (SELECT {columns} FROM {self.source} {rest})"  # noqa: S608 - constants
+        return f"SELECT {columns} FROM {self.source}"  # noqa: S608 - constants
+
+    def _sql(self, each: str, rest: str) -> str:
+        return f"SELECT json_group_array({each}) FROM ({self._rows} {rest})"  # noqa: S608 - constants
 
     def read(self, conn: sqlite3.Connection, rest: str, params: Sequence[object] = ()) -> list[T]:
         """The objects of the rows that `rest` (WHERE …) selects, in its order. The caller bounds how many there can be.

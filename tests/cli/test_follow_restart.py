@@ -43,6 +43,21 @@ def follower(daemon: Daemon, room: Path, *words: str) -> Iterator[Callable[[], t
         process.wait()
 
 
+@contextmanager
+def running(make_daemon: Make, room: Path) -> Iterator[tuple[Daemon, str]]:
+    """A daemon whose one task has written a line and runs on, until this ends."""
+    script, go_on = room / "run.py", room / "go_on"
+    script.write_text(COMMAND)
+    argv = json.dumps([sys.executable, str(script), str(go_on)])
+    daemon = make_daemon(f"[[route]]\nname = 'all'\nmatch = 'event:issues'\nrun = {argv}\n")
+    task = daemon.post("issues", issue()).json["tasks"][0]
+    try:
+        eventually(lambda: (daemon.data / "attempts" / task / "1" / "stdout").stat().st_size, 30, "the command runs")
+        yield daemon, task
+    finally:
+        go_on.touch()  # what a killed daemon ran ends too
+
+
 def _said(wrote: Callable[[], tuple[str, str]], which: int, words: str, times: int) -> bool:
     return wrote()[which].count(words) == times
 
@@ -69,13 +84,7 @@ def test_tail_goes_on_after_each_kill(make_daemon: Make, tmp_path: Path) -> None
 
 
 def test_logs_goes_on_after_each_kill(make_daemon: Make, tmp_path: Path) -> None:
-    script, go_on = tmp_path / "run.py", tmp_path / "go_on"
-    script.write_text(COMMAND)
-    argv = json.dumps([sys.executable, str(script), str(go_on)])
-    daemon = make_daemon(f"[[route]]\nname = 'all'\nmatch = 'event:issues'\nrun = {argv}\n")
-    task = daemon.post("issues", issue()).json["tasks"][0]
-    try:
-        eventually(lambda: (daemon.data / "attempts" / task / "1" / "stdout").stat().st_size, 30, "the command runs")
+    with running(make_daemon, tmp_path) as (daemon, task):
         daemon.kill()
         with follower(daemon, tmp_path, "logs", task, "-f") as wrote:
             eventually(lambda: "waiting for it" in wrote()[1], 30, "it waits")
@@ -83,8 +92,6 @@ def test_logs_goes_on_after_each_kill(make_daemon: Make, tmp_path: Path) -> None
                 daemon.start()
                 eventually(partial(_said, wrote, 0, f"attempt {attempt}\n", 1), 30, "the next attempt is told")
                 daemon.kill()
-    finally:
-        go_on.touch()  # what a killed daemon ran ends too
     assert wrote()[0] == "".join(f"attempt {n}\n" for n in (1, 2, 3))
 
 
@@ -110,18 +117,10 @@ def _ends_when_its_reader_leaves(daemon: Daemon, room: Path, *words: str) -> Non
 
 
 def test_what_follows_ends_when_its_reader_leaves_though_nothing_more_comes(make_daemon: Make, tmp_path: Path) -> None:
-    script, go_on = tmp_path / "run.py", tmp_path / "go_on"
-    script.write_text(COMMAND)
-    argv = json.dumps([sys.executable, str(script), str(go_on)])
-    daemon = make_daemon(f"[[route]]\nname = 'all'\nmatch = 'event:issues'\nrun = {argv}\n")
-    task = daemon.post("issues", issue()).json["tasks"][0]
-    try:
-        eventually(lambda: (daemon.data / "attempts" / task / "1" / "stdout").stat().st_size, 30, "the command runs")
+    with running(make_daemon, tmp_path) as (daemon, task):
         _ends_when_its_reader_leaves(daemon, tmp_path, "tail", "-f")
         _ends_when_its_reader_leaves(daemon, tmp_path, "tail", "-f", "--jsonl")
         _ends_when_its_reader_leaves(daemon, tmp_path, "logs", task, "-f")
         daemon.kill()
         _ends_when_its_reader_leaves(daemon, tmp_path, "tail", "-f")  # which waits for a daemon
         _ends_when_its_reader_leaves(daemon, tmp_path, "logs", task, "-f")
-    finally:
-        go_on.touch()

@@ -184,6 +184,7 @@ def test_what_is_no_slice_is_said_so(text: bytes, words: str) -> None:
     with pytest.raises(UsageError) as raised:
         list(archive.read(io.BytesIO(text), "file"))
     assert words in str(raised.value)
+    assert raised.value.hint != UsageError.hint, "it says what to do about the file"
 
 
 @pytest.mark.parametrize("body", [b"{}", b"\xff\xfe", "é".encode(), b'"\xed\xa0\x80"', b"\x00\r\n"])
@@ -193,6 +194,17 @@ def test_any_bytes_come_back(body: bytes) -> None:
     (one,) = archive.read(io.BytesIO(text), "file")
     assert one.body == body
     assert parse_item(json.loads(json.dumps(to_builtins(one)))) == one
+
+
+def test_what_stands_in_the_way_of_a_file_is_named_with_what_to_do(there: Daemon, tmp_path: Path) -> None:
+    told = there.cli("import", "-", "--yes", input=b"nonsense", exit_code=2).stderr
+    assert told.startswith(b"covenq: standard input, delivery 1: is neither a slice")
+    out = tmp_path / "slice.jsonl"
+    limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "covenq"]
+    done = subprocess.run([*limited, "export", "--output", str(out)], env=there.environment(), capture_output=True)
+    assert done.returncode == 1
+    assert b"File too large\nhint: Raise the limit" in done.stderr
+    assert not list(tmp_path.glob(".*.part")) and not out.exists()
 
 
 def test_hostile_ids_in_a_file_are_skipped_and_the_rest_is_taken(there: Daemon, tmp_path: Path) -> None:

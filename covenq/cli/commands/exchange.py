@@ -199,8 +199,11 @@ def _naming(what: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            advice = (
+                "Raise the limit of a file's size (`ulimit -f`)" if error.errno == errno.EFBIG else "Free space there"
+            )
             raise CovenqError(
-                f"{what} can't be written: {error.strerror}", hint="Free space there: what was written is not complete."
+                f"{what} can't be written: {error.strerror}", hint=f"{advice}: what was written is not complete."
             ) from error
         raise
 
@@ -232,6 +235,7 @@ def import_(
     from covenq.operate.parameters import Import
 
     counted = None
+    name = "standard input" if file == "-" else file
     if file == "-" or is_pipe(Path(file).expanduser()):
         if not (yes or dry_run):
             why = (
@@ -242,14 +246,14 @@ def import_(
             raise UsageError(why, hint="Add --yes to import it, or --dry-run.")
     else:
         with _opened(file) as opened:
-            counted = sum(1 for _ in read(opened, file))  # the whole file, before anything of it is recorded
+            counted = sum(1 for _ in read(opened, name))  # the whole file, before anything of it is recorded
     found = PlanAnswer([], [], [])
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
             confirm(IMPORT, counted, [])
         with _opened(file) as opened, bar(IMPORT.past) as update, _told_of_interruption(found, counted):
             done, eligible = 0, set[str]()
-            for batch in _batches(read(opened, file)):
+            for batch in _batches(read(opened, name)):
                 wanted = Import(items=batch, routed=route, reason=reason, dry_run=dry_run, by=operator_name())
                 answer = to.act(operations.IMPORT, wanted)
                 # Of a dry run a later request can't know what an earlier one would have recorded.

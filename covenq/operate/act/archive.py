@@ -23,6 +23,7 @@ FORMAT = "covenq-slice"
 VERSION = 1
 LINE_MAX = 64 * 1024 * 1024
 """Bytes of one line, and of a document that is not a slice."""
+_WHOLE = "Give the file whole and as it is, as `covenq export` wrote it or GitHub's API gave it."
 _SIGNATURES = frozenset({"x-hub-signature", "x-hub-signature-256"})
 
 
@@ -93,11 +94,14 @@ def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
             f"{name}: is empty", hint="Give what `covenq export` wrote, or deliveries as GitHub's API gives them."
         )
     if len(first) > LINE_MAX:
-        raise UsageError(f"{name}: line 1 is longer than {LINE_MAX >> 20} MiB")
+        raise UsageError(f"{name}: line 1 is longer than {LINE_MAX >> 20} MiB", hint=_WHOLE)
     value = _value(first)
     if isinstance(value, dict) and value.get("format") == FORMAT:
         if value.get("version") != VERSION:
-            raise UsageError(f"{name}: a slice of version {value.get('version')}, which this covenq can't read")
+            raise UsageError(
+                f"{name}: a slice of version {value.get('version')}, which this covenq can't read",
+                hint="Import it with the covenq that wrote it, or a newer one than this.",
+            )
         yield from _slice(file, name)
         return
     if value is None and first.startswith(b'{"format":"covenq-slice"') and not first.endswith(b"\n"):
@@ -120,7 +124,7 @@ def _lines(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     while text := file.readline(LINE_MAX + 1):
         number += 1
         if len(text) > LINE_MAX:
-            raise UsageError(f"{name}: line {number} is longer than {LINE_MAX >> 20} MiB")
+            raise UsageError(f"{name}: line {number} is longer than {LINE_MAX >> 20} MiB", hint=_WHOLE)
         if text.strip():
             yield number, text
 
@@ -133,11 +137,11 @@ def _slice(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
         if value is None and not text.endswith(b"\n"):
             raise _cut_short(name)
         if not isinstance(value, dict) or ended:
-            raise UsageError(f"{where}: is no line of a slice")
+            raise UsageError(f"{where}: is no line of a slice", hint=_WHOLE)
         if value.get("end"):
             ended = True
             if value.get("deliveries") != given:
-                raise UsageError(f"{name}: has {given} deliveries and says {value.get('deliveries')}")
+                raise UsageError(f"{name}: has {given} deliveries and says {value.get('deliveries')}", hint=_WHOLE)
             continue
         given += 1
         yield _of_line(value, where)
@@ -154,7 +158,7 @@ def _cut_short(name: str) -> UsageError:
 def _of_line(value: Mapping[str, Any], where: str) -> ImportedDelivery:
     delivery = value.get("delivery")
     if not isinstance(delivery, dict):
-        raise UsageError(f"{where}: has no delivery")
+        raise UsageError(f"{where}: has no delivery", hint=_WHOLE)
     headers = _pairs(delivery.get("headers"), where)
     origin = {
         "format": FORMAT,
@@ -166,7 +170,7 @@ def _of_line(value: Mapping[str, Any], where: str) -> ImportedDelivery:
         try:
             body: bytes | None = base64.b64decode(value["body64"], validate=True)
         except (binascii.Error, ValueError):
-            raise UsageError(f"{where}: body64 is no base64") from None
+            raise UsageError(f"{where}: body64 is no base64", hint=_WHOLE) from None
     else:
         text = value.get("body")
         body = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else None
@@ -195,7 +199,10 @@ def _github(value: Any, where: str) -> ImportedDelivery:
     try:
         body = json_text(request["payload"]).encode()
     except (ValueError, UnicodeEncodeError):
-        raise UsageError(f"{where}: its payload holds what is no JSON") from None
+        raise UsageError(
+            f"{where}: its payload holds what is no JSON",
+            hint="`gh api /app/hook/deliveries/ID` prints it as GitHub has it.",
+        ) from None
     id = value.get("id")
     origin = {
         "format": "github",
@@ -208,11 +215,11 @@ def _github(value: Any, where: str) -> ImportedDelivery:
 
 def _pairs(given: Any, where: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(given, list):
-        raise UsageError(f"{where}: has no headers")
+        raise UsageError(f"{where}: has no headers", hint=_WHOLE)
     pairs = []
     for pair in given:
         if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)):
-            raise UsageError(f"{where}: a header is no pair of texts")
+            raise UsageError(f"{where}: a header is no pair of texts", hint=_WHOLE)
         pairs.append((pair[0], pair[1]))
     return tuple(pairs)
 
