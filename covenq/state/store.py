@@ -17,6 +17,7 @@ from pathlib import Path
 from covenq.errors import CovenqError, DiskFull
 from covenq.state import schema
 from covenq.state.fold import fold
+from covenq.state.readers import Readers, connect
 from journal.errors import JournalDamaged
 from journal.interface import Reading
 from journal.presence import exists
@@ -26,9 +27,6 @@ from journal.records import NO_SUM, Damage, Record, Witness
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of payloads in memory while a batch is collected: records bring their payloads, though the fold needs none."""
-BUSY_S = 5.0
-IDLE_READERS = 8
-"""Connections for reading that are kept open for the next thread: each has two descriptors and a cache of pages."""
 WAL_BYTES = 64 << 20
 
 
@@ -41,7 +39,7 @@ def read_witness(path: Path) -> Witness | None:
     if not exists(path):
         return None
     try:
-        with closing(_connect(path, "ro")) as conn:
+        with closing(connect(path, "ro")) as conn:
             if schema.version(conn) != schema.VERSION:
                 return None
             found = schema.position(conn)
@@ -50,23 +48,19 @@ def read_witness(path: Path) -> Witness | None:
     return found[0] if found is not None and found[0].seq > 0 else None
 
 
-class StateStore:
-    """The state.db of the one process that holds the journal's lock. Methods may be called from any thread.
+class StateStore(Readers):
+    """The state.db of the one process that folds into it, and its readers. Methods may be called from any thread.
 
     Raises JournalDamaged where the file has folded records that the journal lacks, and CovenqError where it can't be
     opened or made.
     """
 
     def __init__(self, path: Path, journal: Reading) -> None:
-        self.path = path
+        super().__init__(path)
         self._journal = journal
         self.folded_tasks = False
         """Whether the batch folded last had a record of a task."""
         self._writing = threading.Lock()
-        self._local = threading.local()
-        self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
-        self._idle: list[sqlite3.Connection] = []
-        self._readers_lock = threading.Lock()
         try:
             self._conn, self._folded = _open_store(path, journal)
         except sqlite3.Error as error:
@@ -129,47 +123,9 @@ class StateStore:
                 return False
             return not busy
 
-    def reader(self) -> sqlite3.Connection:
-        """This thread's connection for reading; rows are sqlite3.Row.
-
-        It lives until `release_reader`, `close`, or its thread's end.
-        """
-        conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
-        if conn is None:
-            with self._readers_lock:
-                conn = self._idle.pop() if self._idle else None
-            if conn is None:
-                conn = _reader(self.path)
-            self._local.conn = conn
-            with self._readers_lock:
-                gone = [(thread, old) for thread, old in self._readers if not thread.is_alive()]
-                self._readers = [pair for pair in self._readers if pair not in gone]
-                self._readers.append((threading.current_thread(), conn))
-            for _, old in gone:
-                old.close()
-        return conn
-
-    def release_reader(self) -> None:
-        """Give this thread's connection back, if it has one: the thread reads nothing for a while. Its cursors must be done."""
-        conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
-        if conn is None:
-            return
-        self._local.conn = None
-        with self._readers_lock:
-            self._readers = [pair for pair in self._readers if pair[1] is not conn]
-            if len(self._idle) < IDLE_READERS:
-                self._idle.append(conn)
-                return
-        conn.close()
-
     def close(self) -> None:
         """Close every connection. The threads that read must have stopped. May be repeated."""
-        with self._readers_lock:
-            readers, self._readers = [*(conn for _, conn in self._readers), *self._idle], []
-            self._idle = []
-        for conn in readers:
-            conn.close()
-        self._local = threading.local()
+        self.close_readers()
         with self._writing:
             self._conn.close()
 
@@ -204,7 +160,7 @@ def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
     if exists(path):
         conn: sqlite3.Connection | None = None
         try:
-            conn = _connect(path, "rw")
+            conn = connect(path, "rw")
             conn.execute("BEGIN")
             if not _is_current(conn, journal):
                 conn.execute("ROLLBACK")
@@ -218,7 +174,7 @@ def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
             if conn is not None:
                 conn.close()
             raise
-    conn = _connect(None, "rw")
+    conn = connect(None, "rw")
     try:
         conn.execute("BEGIN IMMEDIATE")
         _complete(conn, journal)
@@ -244,36 +200,6 @@ def _complete(conn: sqlite3.Connection, journal: Reading) -> None:
 # ---- opening
 
 
-def _connect(path: Path | None, mode: str) -> sqlite3.Connection:
-    """A connection in autocommit; `path` None is a private temporary database, gone when it is closed.
-
-    Raises CovenqError where this Python's SQLite is too old to work with it.
-    """
-    if sqlite3.sqlite_version_info < schema.SQLITE_MIN:
-        needed = ".".join(map(str, schema.SQLITE_MIN))
-        raise CovenqError(
-            f"this Python's SQLite is {sqlite3.sqlite_version}, and covenq needs {needed}",
-            hint="Install covenq with a Python that is linked with a newer one; `covenq info` shows both.",
-        )
-    name = "" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
-    # Every connection has one user at a time; only `close` comes from another thread than the one that opened it.
-    conn = sqlite3.connect(
-        name, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=path is not None, cached_statements=256
-    )
-    conn.row_factory = sqlite3.Row
-    return conn
-
-
-def _reader(path: Path) -> sqlite3.Connection:
-    conn = _connect(path, "rw")
-    try:
-        conn.execute("PRAGMA query_only = ON")
-    except BaseException:
-        conn.close()
-        raise
-    return conn
-
-
 def _open_store(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
     try:
         return _open_writer(path, journal)
@@ -288,7 +214,7 @@ def _open_store(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
 
 def _open_writer(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
     make_private(path)
-    conn = _connect(path, "rwc")
+    conn = connect(path, "rwc")
     try:
         conn.execute("PRAGMA journal_mode = WAL")
         # Never OFF: a power cut could leave a position without its rows. NORMAL may lose the newest transactions whole.

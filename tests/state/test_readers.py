@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from covenq.state.store import IDLE_READERS, StateStore
+from covenq.state.readers import IDLE_READERS
+from covenq.state.store import StateStore
 from journal.file.open import open_journal
 from tests.support.waiting import eventually
 

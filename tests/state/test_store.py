@@ -465,7 +465,7 @@ def test_an_overlay_needs_no_file(path: Path, tmp_path: Path, content: bytes | N
 def test_an_overlay_of_a_file_locked_by_another_process_uses_none_of_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covenq.state.store.BUSY_S", 0.01)
+    monkeypatch.setattr("covenq.state.readers.BUSY_S", 0.01)
     with opened(tmp_path / "journal") as journal:
         history(journal, 0, 5)
         with StateStore(path, journal) as store:
