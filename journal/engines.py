@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from journal.interface import Reader
 
 
-def open_reader(address: str | Path) -> Reader:
+def open_reader(address: str | Path, *, upto: int | None = None) -> Reader:
     """A reader of the journal at `address`, up to what is proven durable.
 
     `address` is the journal's directory: a path, or a `file:` URL without a host. Raises EngineUnknown for another scheme,
@@ -22,7 +22,7 @@ def open_reader(address: str | Path) -> Reader:
     """
     from journal.file.reader import open_reader as open_directory
 
-    return open_directory(_directory(address))
+    return open_directory(_directory(address), upto=upto)
 
 
 def _directory(address: str | Path) -> Path:

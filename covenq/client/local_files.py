@@ -155,6 +155,9 @@ class EmptyJournal:
     def append(self, entries: Sequence[Entry]) -> NoReturn:
         raise JournalClosed("there is no journal here")
 
+    def advance(self, seq: int) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

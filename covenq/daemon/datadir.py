@@ -14,14 +14,14 @@ from typing import TypeVar
 from covenq import atomic_file
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
+from covenq.daemon.following import Following
 from covenq.errors import CovenqError, DiskFull, Refused
 from covenq.intake import resume
 from covenq.operate.maintain.journal_lock import wait_for_lock
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.folded import FoldedState
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.readers import Readers
 from journal.errors import JournalDamaged, JournalFull, JournalReadOnly
 from journal.file.engine import FileJournal
 from journal.file.lock import LOCK_NAME, check_filesystem
@@ -34,6 +34,8 @@ from journal.records import Damage
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
+FOLD_STOP_S = 2.0
+"""Seconds for the follower where the start fails; a daemon that ran has stopped it before."""
 OPENING_BYTES = 512 << 10
 """Room that a start needs, on a disk that is full otherwise: index and state.db have 32 KiB of shared memory each, and a
 write-ahead log; the journal gets a few records."""
@@ -59,8 +61,8 @@ class Storage:
     """Space that the engine sets aside; None if it has none."""
     created: bool
     """Whether the journal was not there before."""
-    store: StateStore
-    fold_thread: FoldThread
+    readers: Readers
+    fold: Following
     """Not started yet."""
     state: FoldedState
 
@@ -101,18 +103,35 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
 
     Raises what `open_journal` raises.
     """
+
+    def make_room() -> bool:
+        return release_ballast(journal.reserve, TO_FOLD)
+
+    fold = _start_follower(data, make_room)
+    cleanup.callback(fold.stop, 0.0)
     journal = _open_locked(data, accept_head=accept_head)
     cleanup.callback(journal.close)
     _log_recovery(journal)
 
     reserve = journal.reserve
     with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
-    store = with_room(lambda: StateStore(data / STATE_NAME, journal), lambda: release_ballast(reserve, TO_FOLD))
-    cleanup.callback(store.close)
-    fold_thread = FoldThread(store, journal, on_full=lambda: release_ballast(reserve, TO_FOLD))
-    cleanup.callback(fold_thread.stop, 2.0)
-    state = FoldedState(journal, store, fold_thread)
-    return Storage(data, journal, reserve, journal.recovery.created, store, fold_thread, state)
+    with_room(lambda: fold.open(journal), make_room)
+    readers = Readers(data / STATE_NAME)
+    cleanup.callback(readers.close_readers)
+    cleanup.callback(fold.stop, FOLD_STOP_S)  # while there is a journal whose head it can be told
+    state = FoldedState(journal, readers, fold)
+    return Storage(data, journal, reserve, journal.recovery.created, readers, fold, state)
+
+
+def _start_follower(data: Path, on_full: Callable[[], bool]) -> Following:
+    """Before anything is opened: it imports its modules meanwhile. It touches nothing before it is told to."""
+    try:
+        return Following(data / STATE_NAME, data / JOURNAL_NAME, on_full=on_full)
+    except OSError as error:
+        raise CovenqError(
+            f"the process that folds the journal can't be started: {error.strerror}",
+            hint="Look at the limits of processes and open files of this user (`ulimit -u`, `ulimit -n`).",
+        ) from error
 
 
 def release_ballast(reserve: SpaceReserve | None, purpose: str) -> bool:

@@ -207,7 +207,7 @@ def make_listeners(
 
     def application(groups: Collection[RouteGroup], tokens: Tokens | None = None) -> WSGIApplication:
         app = make_app(groups, refusals, tokens, webhook_path=config.webhook_path)
-        return _releasing(app, storage.store.release_reader)
+        return _releasing(app, storage.readers.release_reader)
 
     def make(
         name: str,
@@ -260,7 +260,7 @@ def _make_phases(config: Config, storage: Storage, routes: Routes, connections: 
         PHASE_BODY_MAX, min(config.header_timeout_s, PHASE_REQUEST_S), min(config.body_timeout_s, PHASE_REQUEST_S)
     )
     listener = Listener(
-        _releasing(make_phase_app(routes.phases), storage.store.release_reader),
+        _releasing(make_phase_app(routes.phases), storage.readers.release_reader),
         _bind_unix(storage.data / PHASE_SOCKET_NAME, cleanup),
         ListenerSettings("phases", PHASE_THREADS, limits, connections=connections, crowded=True),
         on_refusal=lambda *_: None,

@@ -45,14 +45,14 @@ class Rerouter:
             self.start()
 
     def _run(self) -> None:
-        journal, fold_thread = self._storage.journal, self._storage.fold_thread
+        journal, fold = self._storage.journal, self._storage.fold
         try:
-            while not fold_thread.wait_for(journal.head().seq, 1.0):
+            while not fold.wait_for(journal.head().seq, 1.0):
                 if self._stopping.is_set() or journal.poisoned:
                     return
             after: str | None = None
             while True:
-                page = query.deliveries(self._storage.store.reader(), parse("state:received"), PAGE, after)
+                page = query.deliveries(self._storage.readers.reader(), parse("state:received"), PAGE, after)
                 for row in page.items:
                     with self._operations_lock:
                         record = journal.get(row.seq)

@@ -62,7 +62,7 @@ def make_routes(
                 metrics.ReadinessMetrics(info.version, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
-                metrics.StateMetrics(storage.store, storage.fold_thread),
+                metrics.StateMetrics(storage.readers, storage.fold),
                 metrics.WorkMetrics(workers.pool, upkeep, alarms),
                 metrics.DiskMetrics(intake.admission),
                 metrics.LogMetrics(lambda: log_writer.stderr.dropped),
@@ -75,8 +75,8 @@ def make_routes(
 
 
 def _make_alarms(storage: Storage, workers: Workers, upkeep: Upkeep) -> Alarms:
-    loops = [workers.pool.loop, workers.claims.loop, storage.fold_thread.loop, upkeep.loop]
-    return Alarms(storage.journal, storage.store, workers.pool, upkeep, loops)
+    loops = [workers.pool.loop, workers.claims.loop, storage.fold.loop, upkeep.loop]
+    return Alarms(storage.journal, storage.readers, workers.pool, upkeep, loops)
 
 
 def _make_api(
@@ -104,8 +104,8 @@ def _make_api(
             info,
             storage.data,
             storage.journal,
-            storage.store,
-            storage.fold_thread,
+            storage.readers,
+            storage.fold,
             config,
             intake.admission,
             intake.refusals,

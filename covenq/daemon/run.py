@@ -73,6 +73,10 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             notifier.stopping()
             stop(daemon, drain_s=1.0)
             return 1
+        if _can_not_fold(daemon):
+            notifier.stopping()
+            stop(daemon, drain_s=1.0)
+            return 1
         daemon.intake.admission.check()
         daemon.intake.known_damage.check()
         if signals.reload_asked():
@@ -88,6 +92,17 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
     if journal.poisoned:
         return stop_poisoned(daemon)
     return 0
+
+
+def _can_not_fold(daemon: Daemon) -> bool:
+    """Look after the follower; whether there can't be one any more."""
+    fold = daemon.storage.fold
+    fold.check()
+    if fold.lost is None:
+        return False
+    log.critical("covenq ends, because what its tasks rest on is gone: %s", fold.lost)
+    log.critical("start it again: state.db is built anew from the journal, and nothing is lost")
+    return True
 
 
 def _status_line(daemon: Daemon) -> str:

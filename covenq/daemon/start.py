@@ -219,13 +219,13 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
     An operator's pause is read here, so nothing is accepted before, and what is known of damage, so it is logged before anything
     is accepted. Raises JournalError.
     """
-    journal, fold_thread = storage.journal, storage.fold_thread
-    known_damage = KnownDamage(storage.data, lambda: fold_thread.damage)
+    journal, fold = storage.journal, storage.fold
+    known_damage = KnownDamage(storage.data, lambda: fold.damage)
     known_damage.check()
     admission = Admission(
         journal,
         paused=lambda: pauses.intake(journal),
-        damaged=lambda: fold_thread.damage is not None,
+        damaged=lambda: fold.damage is not None,
     )
     return Intake(
         admission,
@@ -238,9 +238,9 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
 
 def make_twins(storage: Storage) -> Twins:
     return Twins(
-        storage.store.reader,
+        storage.readers.reader,
         head=lambda: storage.journal.head().seq,
-        folded=lambda: storage.fold_thread.folded,
+        folded=lambda: storage.fold.folded,
         wait_for=storage.state.wait_for,
     )
 
@@ -252,10 +252,11 @@ def make_upkeep(live: Live, storage: Storage, cleanup: ExitStack) -> Upkeep:
     """
     upkeep = Upkeep(
         storage.journal,
-        storage.store,
-        storage.fold_thread,
+        storage.readers,
+        storage.fold,
         storage.data,
         lambda: live.now.config.retention,
+        truncate_wal=storage.fold.scrub,
         reserve=storage.reserve,
     )
     cleanup.callback(upkeep.stop, UPKEEP_S)
@@ -270,16 +271,16 @@ def make_workers(
     `room` and `on_full` are as `Pool` takes them. The pool has no part in the cleanup: `covenq.daemon.stop` ends it. Where a
     listener can't start after it, its threads end with the process, and the next start recovers what they ran.
     """
-    fold_thread = storage.fold_thread
-    dispatcher = Dispatcher(storage.journal, lambda: fold_thread.folded, lambda: live.now.config.caps)
+    fold = storage.fold
+    dispatcher = Dispatcher(storage.journal, lambda: fold.folded, lambda: live.now.config.caps)
 
     def scrubber(secrets: Sequence[bytes] = ()) -> Scrubber:
         return Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)])
 
     claims = Claims(
         storage.journal,
-        storage.store,
-        fold_thread,
+        storage.readers,
+        fold,
         ReportFiles(storage.data, scrubber),
         dispatcher=dispatcher,
         room=room,
@@ -288,8 +289,8 @@ def make_workers(
     cleanup.callback(claims.stop)
     pool = Pool(
         storage.journal,
-        storage.store,
-        fold_thread,
+        storage.readers,
+        fold,
         storage.data,
         dispatcher=dispatcher,
         settings=PoolSettings(
@@ -306,14 +307,14 @@ def make_workers(
 def start_in_order(daemon: Daemon) -> None:
     """Start every thread, and listen.
 
-    The fold first, since all others wait for what it has folded. Then the socket that commands report on, and what works on
+    The follower first, since all others wait for what it has folded. Then the socket that commands report on, and what works on
     tasks, whose recovery needs the fold. The other listeners last, the webhook's the very last, so that a delivery is accepted
     only when everything that works on it runs.
     Another process may take over even sooner: then this one stops once it has started.
     Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes.
     Reloads act on parts only once all of them run.
     """
-    daemon.storage.fold_thread.start()
+    daemon.storage.fold.start()
     daemon.listeners.phases.start()
     daemon.workers.pool.start()
     daemon.workers.claims.start()

@@ -70,7 +70,7 @@ def stop(
     for listener in (listeners.phases, *listeners.tcp, listeners.api):
         listener.drain(api_s, accept_queued=successor is None or listener not in listeners.tcp)
         listener.close()
-    daemon.storage.fold_thread.stop()
+    daemon.storage.fold.stop()
 
 
 def _close_webhook(daemon: Daemon, drained: bool, drain_s: float) -> None:

@@ -39,8 +39,8 @@ from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import query
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.progress import FoldProgress
+from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
 from journal.errors import JournalError
 from journal.health import Measurement
@@ -221,14 +221,14 @@ class JournalMetrics:
 class StateMetrics:
     """The rows of state.db, as far as they are folded: a scrape waits for nothing."""
 
-    store: StateStore
-    fold_thread: FoldThread
+    readers: Readers
+    fold: FoldProgress
     clock: Callable[[], float] = time.time
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("covenq_fold_lag_records", self.fold_thread.lag)
-        yield _gauge("covenq_fold_failing", self.fold_thread.error is not None)
-        conn = self.store.reader()
+        yield _gauge("covenq_fold_lag_records", self.fold.lag)
+        yield _gauge("covenq_fold_failing", self.fold.error is not None)
+        conn = self.readers.reader()
         counts, oldest, now = query.counts(conn), query.oldest(conn), self.clock()
         for what in ("deliveries", "tasks"):
             yield _labelled(f"covenq_{what}", counts[what])

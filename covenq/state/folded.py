@@ -8,8 +8,8 @@ from covenq.errors import NotFound
 from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
 from covenq.state import query
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.progress import FoldProgress
+from covenq.state.readers import Readers
 from journal.interface import Journal
 
 FOLD_S = 10.0
@@ -21,28 +21,28 @@ LOOKUP_S = 0.5
 class FoldedState:
     """The state of a journal that goes on growing. Methods may be called from any thread."""
 
-    def __init__(self, journal: Journal, store: StateStore, fold_thread: FoldThread) -> None:
+    def __init__(self, journal: Journal, readers: Readers, fold: FoldProgress) -> None:
         self._journal = journal
-        self._store = store
-        self._fold_thread = fold_thread
+        self._readers = readers
+        self._fold = fold
 
     def reader(self) -> sqlite3.Connection:
         """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged."""
-        if not self._fold_thread.reach(self._journal.head().seq, FOLD_S):
-            raise self._fold_thread.behind()
-        return self._store.reader()
+        if not self._fold.reach(self._journal.head().seq, FOLD_S):
+            raise self._fold.behind()
+        return self._readers.reader()
 
     def lookup(self, id: DeliveryId, at_least: int) -> Delivery | None:
         """The delivery's row once `at_least` is folded, or as it is after LOOKUP_S; None if there is none.
 
         Raises sqlite3.Error.
         """
-        self._fold_thread.wait_for(at_least, LOOKUP_S)
+        self._fold.wait_for(at_least, LOOKUP_S)
         try:
-            return query.delivery(self._store.reader(), id.hook, id.guid)
+            return query.delivery(self._readers.reader(), id.hook, id.guid)
         except NotFound:
             return None
 
     def wait_for(self, seq: int) -> bool:
         """Block until the state has folded `seq`; False if that takes longer than FOLD_S."""
-        return self._fold_thread.wait_for(seq, FOLD_S)
+        return self._fold.wait_for(seq, FOLD_S)

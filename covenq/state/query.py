@@ -1,6 +1,6 @@
 """Queries of state.db: a connection and values in, the JSON objects of deliveries, tasks and attempts out.
 
-Nothing here waits or writes; the caller makes sure that the state is new enough (`FoldThread.wait_for`).
+Nothing here waits or writes; the caller makes sure that the state is new enough (`FoldProgress.wait_for`).
 """
 
 from __future__ import annotations

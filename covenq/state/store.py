@@ -55,7 +55,7 @@ class StateStore(Readers):
     opened or made.
     """
 
-    def __init__(self, path: Path, journal: Reading) -> None:
+    def __init__(self, path: Path, journal: Reading, *, at_least: Witness | None = None) -> None:
         super().__init__(path)
         self._journal = journal
         self.folded_tasks = False

@@ -76,6 +76,9 @@ class JournalReader:
     def head(self) -> Head:
         return self._head
 
+    def advance(self, seq: int) -> None:
+        self._head = Head(max(seq, self._head.seq), GENESIS)
+
     def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
         return read_records(self._files, self.directory, after, self._head.seq, self.offset_of, only)
 

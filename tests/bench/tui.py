@@ -49,7 +49,7 @@ from tests.support.serving import serving
 from tests.support.records import note, received
 rate, seconds = int(sys.argv[2]), 3600.0
 with serving(Path(sys.argv[1]), routes=False) as served:
-    fold_thread, journal = served.storage.fold_thread, served.journal
+    fold_thread, journal = served.storage.fold, served.journal
     assert fold_thread.wait_for(journal.head().seq, 3600.0)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -44,7 +44,7 @@ def one(stats: ListenerStats, name: str, *labels: str) -> float:
 
 def folded(served: Served) -> ListenerStats:
     head = served.journal.head().seq
-    assert served.storage.fold_thread.wait_for(head, 30.0)
+    assert served.storage.fold.wait_for(head, 30.0)
     return scrape(served)
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_absent_and_the_rest_is_told(data: Path, monkeypa
         def broken() -> sqlite3.Connection:
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(served.storage.store, "reader", broken)
+        monkeypatch.setattr(served.storage.readers, "reader", broken)
         stats = scrape(served)
         assert "covenq_deliveries" not in stats
         assert "covenq_fold_lag_records" in stats and "covenq_http_threads" in stats
@@ -149,7 +149,7 @@ def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
 def test_a_scrape_asks_a_dozen_rows_however_many_deliveries_there_are(data: Path) -> None:
     """No table is scanned, by SQLite's own query plan."""
     with serving(data) as served:
-        conn = served.storage.store.reader()
+        conn = served.storage.readers.reader()
         asked: list[str] = []
         conn.set_trace_callback(asked.append)
         query.counts(conn)

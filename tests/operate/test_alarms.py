@@ -95,7 +95,7 @@ def claimed_by_nobody(served: Served) -> str:
     assert newest is not None
     claim = {"attempt": 1, "worker": "gone", "lease_until": None}
     served.journal.append([Entry(f"task.{task}", Kind.CLAIMED, claim, expect=newest.seq)])
-    assert served.storage.fold_thread.wait_for(served.journal.head().seq, 30)
+    assert served.storage.fold.wait_for(served.journal.head().seq, 30)
     return task
 
 
@@ -216,7 +216,14 @@ def test_upkeep_that_meets_what_nobody_thought_of_says_so_and_tries_again(
             raise RuntimeError("what nobody thought of")
         return Retention()
 
-    upkeep = Upkeep(harness.journal, harness.store, harness.fold_thread, harness.data, policy)
+    upkeep = Upkeep(
+        harness.journal,
+        harness.store,
+        harness.fold_thread,
+        harness.data,
+        policy,
+        truncate_wal=harness.store.truncate_wal,
+    )
     upkeep.start()
     try:
         assert "RuntimeError" in (eventually(lambda: upkeep.error) or "")

@@ -19,7 +19,6 @@ from covenq.operate.act import pauses
 from covenq.operate.maintain import upkeep
 from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
 from covenq.operate.parameters import Compact, Pause, Redact
-from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.erasure import erasure_of
 from journal.errors import JournalUnavailable
@@ -28,6 +27,7 @@ from journal.file.settings import WriteSettings
 from journal.interface import Engine, Progress
 from journal.records import Entry, Record, Rewritten
 from tests.support.flaky import Answer, FlakyJournal
+from tests.support.fold_thread import FoldThread
 from tests.support.journals.making import NEVER_S
 from tests.support.records import note, of, queued, received
 from tests.support.waiting import eventually
@@ -201,6 +201,7 @@ def test_a_daemon_that_stops_gives_up_an_erasure_that_is_never_answered(
         fold_thread,
         tmp_path,
         lambda: Retention(payloads_s=60.0),
+        truncate_wal=store.truncate_wal,
         clock=lambda: time.time() + 3600,
     )
     try:

@@ -18,7 +18,6 @@ import pytest
 from covenq.config.load import Retention
 from covenq.operate.maintain.upkeep import Upkeep, redact
 from covenq.operate.parameters import Redact
-from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.errors import JournalDamaged
 from journal.file.erase import write_note
@@ -27,6 +26,7 @@ from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
 from journal.records import Entry
 from tests.support.daemon import Daemon, wait_for_daily_run
+from tests.support.fold_thread import FoldThread
 from tests.support.journal_json import records, segments
 from tests.support.records import received
 from tests.support.requests import HOOK, issue, new_guid
@@ -180,7 +180,7 @@ def test_damage_in_the_segment_of_a_name_keeps_no_other_segment_from_being_erase
         first.write_bytes(first.read_bytes().replace(b'"by":"me"', b'"by":"mf"'))
         fold_thread = FoldThread(store, journal)
         fold_thread.start()
-        upkeep = Upkeep(journal, store, fold_thread, tmp_path, Retention)
+        upkeep = Upkeep(journal, store, fold_thread, tmp_path, Retention, truncate_wal=store.truncate_wal)
         try:
             with pytest.raises(JournalDamaged):
                 redact(upkeep.context, None, Redact(repo="octo/hello"), None)

@@ -16,13 +16,13 @@ from covenq.config.load import Retention
 from covenq.intake.admission import Admission
 from covenq.operate.maintain.upkeep import Upkeep, compact
 from covenq.operate.parameters import Compact
-from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
 from journal.health import Health, Room
 from tests.support.daemon import Daemon
+from tests.support.fold_thread import FoldThread
 from tests.support.records import note, received
 from tests.support.requests import issue
 from tests.support.waiting import eventually
@@ -117,7 +117,7 @@ def opened_upkeep(data: Path) -> Iterator[Upkeep]:
     with open_journal(data / "journal") as journal, StateStore(data / "state.db", journal) as store:
         fold_thread = FoldThread(store, journal)
         fold_thread.start()
-        upkeep = Upkeep(journal, store, fold_thread, data, Retention)
+        upkeep = Upkeep(journal, store, fold_thread, data, Retention, truncate_wal=store.truncate_wal)
         try:
             yield upkeep
         finally:
@@ -138,7 +138,15 @@ def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) ->
         try:
             journal.append([received("done"), note("ignored", "done", reason="no_route"), kept])
             policy, later = Retention(payloads_s=3600.0), time.time() + 5400  # past the age, and not overdue
-            upkeep = Upkeep(journal, store, fold_thread, tmp_path, lambda: policy, clock=lambda: later)
+            upkeep = Upkeep(
+                journal,
+                store,
+                fold_thread,
+                tmp_path,
+                lambda: policy,
+                truncate_wal=store.truncate_wal,
+                clock=lambda: later,
+            )
             answers = []
             for dry_run in (True, False):
                 with upkeep.compacting(dry_run=dry_run) as (files, progress):

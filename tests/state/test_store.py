@@ -17,7 +17,6 @@ from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.state import query
 from covenq.state import store as store_module
-from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore, overlay, read_witness
 from journal.errors import JournalDamaged
 from journal.file.engine import FileJournal
@@ -25,6 +24,7 @@ from journal.file.open import open_journal
 from journal.file.reader import open_reader
 from journal.file.settings import WriteSettings
 from journal.records import Appended, Entry
+from tests.support.fold_thread import FoldThread
 from tests.support.records import dump, moved, note, of, queued, received
 from tests.support.waiting import eventually
 
@@ -322,7 +322,7 @@ def test_a_fold_that_is_far_behind_does_not_hold_up_the_end_and_goes_on_at_the_n
             now += 1.0
             if seq == 10:
                 threading.Thread(target=thread.stop).start()
-                eventually(thread._stopping.is_set)
+                eventually(thread._fold_loop._stopping.is_set)
 
         thread.subscribe(pass_time)
         thread.start()
@@ -402,7 +402,7 @@ def test_who_waits_for_the_fold_hears_at_once_of_the_damage_that_it_comes_upon(p
         with StateStore(path, journal) as store, ThreadPoolExecutor(1) as pool:
             fold_thread = FoldThread(store, journal, retry_s=0.01)
             asked = pool.submit(fold_thread.reach, seq, 60)
-            eventually(lambda: fold_thread._awaited == seq, 30, "it waits")
+            eventually(lambda: fold_thread.awaited == seq, 30, "it waits")
             fold_thread.start()
             with pytest.raises(JournalDamaged) as caught:
                 asked.result(30)

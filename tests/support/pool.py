@@ -12,13 +12,13 @@ from typing import Any
 from covenq.model import DeliveryId, Kind, task_id
 from covenq.model.rows import Attempt, Task
 from covenq.state import query
-from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.records import Appended, Entry, Record
+from tests.support.fold_thread import FoldThread
 from tests.support.waiting import eventually
 
 

@@ -35,7 +35,6 @@ from covenq.operate.act import pauses
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.folded import FoldedState
-from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
@@ -46,6 +45,7 @@ from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.health import Health, Room
 from journal.interface import Monitored
+from tests.support.fold_thread import FoldThread
 from tests.support.requests import SECRET, Answer, UnixConnection, ask, encode, signed
 
 ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
@@ -174,7 +174,7 @@ def serving(
             storage,
             intake,
             Workers(Pool(journal, store, fold_thread, data, dispatcher=dispatcher), claims),
-            Upkeep(journal, store, fold_thread, data, lambda: config.retention),
+            Upkeep(journal, store, fold_thread, data, lambda: config.retention, truncate_wal=store.truncate_wal),
             stats,
             stopping,
         )

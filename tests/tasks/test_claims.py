@@ -18,7 +18,6 @@ from covenq.model import Kind
 from covenq.model.answers import Grant
 from covenq.model.rows import Attempt, Task
 from covenq.state import query
-from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.remote.claims import Claims, TimeSources
 from covenq.tasks.remote.report_files import Outputs, ReportFiles
@@ -31,6 +30,7 @@ from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.health import count
 from journal.records import Appended, Entry
+from tests.support.fold_thread import FoldThread
 from tests.support.records import queued, received
 from tests.support.waiting import eventually
 

@@ -20,8 +20,8 @@ from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import stuck
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.progress import FoldProgress
+from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
 from journal.interface import Engine
 
@@ -51,8 +51,8 @@ class StatusSources:
     info: DaemonInfo
     data: Path
     journal: Engine
-    store: StateStore
-    fold_thread: FoldThread
+    readers: Readers
+    fold: FoldProgress
     config: EffectiveConfig
     admission: Admission
     refusals: Refusals
@@ -74,11 +74,11 @@ def status(sources: StatusSources) -> model_status.Status:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
     health, measurements = sources.journal.health(), sources.journal.measurements()
     reasons = [reason.sentence for reason in sources.admission.reasons()]
-    fold = sources.fold_thread
+    fold = sources.fold
     state = StateStatus(fold.folded, fold.lag, fold.error)
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
-    sources.fold_thread.wait_for(sources.journal.head().seq, 1.0)
-    conn = sources.store.reader()
+    sources.fold.wait_for(sources.journal.head().seq, 1.0)
+    conn = sources.readers.reader()
     pool, upkeep, live = sources.pool, sources.upkeep, sources.config.live
     return inspect_status.status(
         conn,

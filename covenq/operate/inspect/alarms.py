@@ -17,7 +17,7 @@ from covenq.model.status import Overdue, Stuck
 from covenq.operate.inspect import stuck
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.rounds import Loop
-from covenq.state.store import StateStore
+from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
 from covenq.text import counted
 from journal.interface import Engine
@@ -40,7 +40,7 @@ class Alarms:
     def __init__(
         self,
         journal: Engine,
-        store: StateStore,
+        readers: Readers,
         pool: Pool,
         upkeep: Upkeep,
         loops: Sequence[Loop],
@@ -50,7 +50,7 @@ class Alarms:
     ) -> None:
         """`loops` are all that the daemon has; it ends leases from now on."""
         self._journal = journal
-        self._store = store
+        self._readers = readers
         self._pool = pool
         self._upkeep = upkeep
         self._loops = loops
@@ -83,7 +83,7 @@ class Alarms:
             now = self._monotonic()
             if self._seen is None or now - self._seen[0] > FRESH_S:
                 held = self._pool.held() if self._pool.recovered else None
-                conn = self._store.reader()
+                conn = self._readers.reader()
                 self._seen = now, stuck.stuck_running(conn, self._clock(), held, self._since)
             return list(self._seen[1])
 

@@ -26,8 +26,8 @@ from covenq.operate.maintain import backup_list, cleanup, redaction, retention
 from covenq.operate.maintain.mentions import mentions
 from covenq.operate.parameters import Compact, Redact
 from covenq.rounds import Loop
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.progress import FoldProgress
+from covenq.state.readers import Readers
 from covenq.tasks.execution.removal import LEFT_MAX
 from journal.append import erase_known
 from journal.errors import ErasureFailed, JournalClosed, JournalDamaged, JournalError, JournalPoisoned
@@ -250,11 +250,12 @@ class Upkeep(threading.Thread):
     def __init__(
         self,
         journal: Erasing,
-        store: StateStore,
-        fold_thread: FoldThread,
+        readers: Readers,
+        fold: FoldProgress,
         data: Path,
         policy: Callable[[], Retention],
         *,
+        truncate_wal: Callable[[], bool],
         reserve: SpaceReserve | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -266,7 +267,7 @@ class Upkeep(threading.Thread):
         self._working = threading.Lock()
         self._stop_asked = threading.Event()
         self._reserve = reserve
-        self._fold_thread = fold_thread
+        self._progress = fold
         self._doing: UpkeepWork | None = None
         self._unfinished = threading.Event()
         """Set while an erasure may not be carried out everywhere: at the start, and after each piece of work."""
@@ -277,9 +278,9 @@ class Upkeep(threading.Thread):
             journal,
             data,
             policy(),
-            store.reader,
+            readers.reader,
             self._fold,
-            store.truncate_wal,
+            truncate_wal,
             clock,
             self._stop_asked.is_set,
             self._step,
@@ -428,9 +429,9 @@ class Upkeep(threading.Thread):
     def _fold(self) -> None:
         head = self.context.journal.head().seq
         deadline = time.monotonic() + 60.0
-        while not self._fold_thread.wait_for(head, 0.5):
+        while not self._progress.wait_for(head, 0.5):
             self._step()
             if self._stop_asked.is_set():
                 raise MaintenanceInterrupted("the daemon is stopping")
-            if self._fold_thread.stuck or time.monotonic() > deadline:
-                raise self._fold_thread.behind()
+            if self._progress.stuck or time.monotonic() > deadline:
+                raise self._progress.behind()

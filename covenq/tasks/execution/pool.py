@@ -26,8 +26,8 @@ from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import at_text, seconds_or
 from covenq.model.status import WorkerAttempt
 from covenq.rounds import Loop
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.progress import FoldProgress
+from covenq.state.readers import Readers
 from covenq.tasks.execution import running
 from covenq.tasks.execution.attempt import FATAL, Attempt, AttemptContext, AttemptResult
 from covenq.tasks.execution.command import StopEvent
@@ -98,8 +98,8 @@ class Pool:
     def __init__(
         self,
         journal: Journal,
-        store: StateStore,
-        fold_thread: FoldThread,
+        readers: Readers,
+        fold: FoldProgress,
         data: Path,
         *,
         dispatcher: Dispatcher | None = None,
@@ -120,8 +120,8 @@ class Pool:
         self.recovered = False
         """Whether the tasks that a dead process left running are closed: before, what runs in the state may be nobody's."""
         self._journal = journal
-        self._store = store
-        self._fold_thread = fold_thread
+        self._readers = readers
+        self._fold = fold
         self._data = data.absolute()
         self._clock = settings.clock
         self._room = room
@@ -143,7 +143,7 @@ class Pool:
             secret_of=settings.secret_of,
             on_full=on_full,
         )
-        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold.folded)
         self._wake = threading.Event()
         self._retry_later = threading.Event()
         """Set when a picked task was not begun: it is not picked again at once, since that may fail in the same way."""
@@ -161,7 +161,7 @@ class Pool:
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True) for name, target in zip(names, targets, strict=True)
         ]
-        self._fold_thread.subscribe(lambda seq: self._wake.set())
+        self._fold.subscribe(lambda seq: self._wake.set())
         for thread in self._threads:
             thread.start()
 
@@ -249,7 +249,7 @@ class Pool:
             reap()
             self._reap_at = time.monotonic() + REAP_S
         now = self._clock()
-        conn = self._store.reader()
+        conn = self._readers.reader()
         self._drop_lost(conn)
         self._record_queue_changes(conn, now)
         with self._lock:
@@ -297,7 +297,7 @@ class Pool:
     def _drop_lost(self, conn: sqlite3.Connection) -> None:
         """End the attempts whose task is no longer theirs: cancelled, superseded, moved by another daemon's recovery."""
         with self._lock:
-            folded = self._fold_thread.folded
+            folded = self._fold.folded
             mine = {id: a for id, a in self._attempts.items() if 0 < a.claim_seq <= folded and not a.ending}
         if not mine:
             return
@@ -312,7 +312,7 @@ class Pool:
         """Record superseded tasks. One that can't be recorded now is not picked either, and is found again."""
         try:
             while (last := self._dispatcher.record_queue_changes(conn, now)) and not self._stop.is_set():
-                self._fold_thread.wait_for(last, RETRY_S)
+                self._fold.wait_for(last, RETRY_S)
         except JournalError as error:
             if not may_pass(error):
                 raise
@@ -324,11 +324,11 @@ class Pool:
         So no task runs twice at once.
         """
         head = self._journal.head().seq
-        while not self._fold_thread.wait_for(head, RETRY_S):
+        while not self._fold.wait_for(head, RETRY_S):
             self.loop.progress()
             if self._stop.is_set():
                 return
-        conn = self._store.reader()
+        conn = self._readers.reader()
         tasks = running_without_lease(conn)
         # Noted are also the commands of tasks that were moved without a daemon meanwhile.
         marks = [*running.noted(self._data), *(mark for task in tasks for mark in self._marks_of(conn, task))]
@@ -397,7 +397,7 @@ class Pool:
         seq = task.delivery_seq
         if seq is None:
             row = (
-                self._store.reader()
+                self._readers.reader()
                 .execute("SELECT seq FROM webhook_deliveries WHERE hook = ? AND guid = ?", (task.hook, task.guid))
                 .fetchone()
             )

@@ -67,11 +67,15 @@ class ProcessMarks:
 
 
 class _Commands:
-    """The running commands of this process. `lock` is held while one is started: a child is known before it can be reaped."""
+    """The running commands of this process, and its own helpers (`own`).
+
+    `lock` is held while one is started: a child is known before it can be reaped.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.running: dict[int, ProcessMarks] = {}
+        self.own: set[int] = set()
         self.adopting = False
         self.reaped = 0.0
 
@@ -100,6 +104,22 @@ def forget(pid: int) -> None:
         _commands.running.pop(pid, None)
 
 
+@contextmanager
+def starting_own() -> Iterator[set[int]]:
+    """Start a process that is no command, but a part of this one, within this, and add its pid to the result.
+
+    It is never taken for a command's, neither killed nor reaped here.
+    """
+    with _commands.lock:
+        yield _commands.own
+
+
+def forget_own(pid: int) -> None:
+    """Remove a process that was started so, has ended and is reaped."""
+    with _commands.lock:
+        _commands.own.discard(pid)
+
+
 def reap() -> int:
     """Reap adopted orphans that ended, for which nothing else waits; how many there were."""
     if not _commands.adopting or time.monotonic() < _commands.reaped + _REAP_S:
@@ -108,7 +128,8 @@ def reap() -> int:
     taken = 0
     with _commands.lock:
         for pid in _children():
-            stat = _stat(pid) if pid not in _commands.running else None
+            known = pid in _commands.running or pid in _commands.own
+            stat = None if known else _stat(pid)
             if stat is not None and stat.state == "Z":
                 try:
                     taken += os.waitpid(pid, os.WNOHANG)[0] == pid
@@ -168,7 +189,7 @@ def _with_descendants(seen: dict[int, _Stat], marks: Collection[ProcessMarks], o
     with _commands.lock:
         # Between its fork and its exec another command has all descriptors of this process, these commands' pipes too. While
         # the lock is held, no command is between the two.
-        found -= {pid for pid, mark in _commands.running.items() if mark not in marks}
+        found -= {pid for pid, mark in _commands.running.items() if mark not in marks} | _commands.own
     while more := {pid for pid, stat in seen.items() if stat.parent in found and pid not in found}:
         found |= more
     return found
@@ -196,7 +217,8 @@ def _unclaimed_orphans(seen: dict[int, _Stat]) -> set[int]:
     own = os.getpid()
     with _commands.lock:
         running = dict(_commands.running)
-        adopted = [pid for pid, stat in seen.items() if stat.parent == own and pid not in running]
+        known = {*running, *_commands.own}
+        adopted = [pid for pid, stat in seen.items() if stat.parent == own and pid not in known]
     others = list(running.values())
     return {
         pid

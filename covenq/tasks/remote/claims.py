@@ -19,8 +19,8 @@ from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, State, at_text, r
 from covenq.model.answers import Grant
 from covenq.rounds import Loop
 from covenq.state import query
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.progress import FoldProgress
+from covenq.state.readers import Readers
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.remote.reports import ClaimReports
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
@@ -82,8 +82,8 @@ class Claims:
     def __init__(
         self,
         journal: Journal,
-        store: StateStore,
-        fold_thread: FoldThread,
+        readers: Readers,
+        fold: FoldProgress,
         files: ReportFiles,
         *,
         dispatcher: Dispatcher | None = None,
@@ -97,12 +97,12 @@ class Claims:
         disk is full, and returns whether it could.
         """
         self._journal = journal
-        self._store = store
-        self._fold_thread = fold_thread
+        self._readers = readers
+        self._fold = fold
         self._clock = sources.clock
         self._monotonic = sources.monotonic
         self._room = room
-        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold.folded)
         self._waiters: list[_Waiter] = []
         self._waiting = threading.Lock()
         self._wake = threading.Event()
@@ -110,8 +110,8 @@ class Claims:
         self._leases = Leases(sources.clock, sources.monotonic)
         self.reports = ClaimReports(
             journal,
-            store,
-            fold_thread,
+            readers,
+            fold,
             files,
             self._leases,
             clock=sources.clock,
@@ -122,7 +122,7 @@ class Claims:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        self._fold_thread.subscribe(lambda seq: self._wake.set() if self._waiters else None)
+        self._fold.subscribe(lambda seq: self._wake.set() if self._waiters else None)
         self._thread.start()
 
     def stop(self) -> None:
@@ -193,14 +193,14 @@ class Claims:
     def _claim_now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[Grant]:
         """What can be claimed at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
-        behind = self._fold_thread.folded < head
+        behind = self._fold.folded < head
         for _ in range(_TRIES):
             picked = self._pick(limit, routes)
             if picked:
                 found = self._acquire(picked, worker, lease_s)
                 if found:
                     return found
-            elif behind and self._fold_thread.wait_for(head, 10.0):
+            elif behind and self._fold.wait_for(head, 10.0):
                 behind = False
             else:
                 return []
@@ -209,7 +209,7 @@ class Claims:
     def _pick(self, limit: int, routes: frozenset[str] | None) -> list[Task]:
         if not self._room() or self._stopping.is_set():
             return []
-        return self._dispatcher.pick(self._store.reader(), self._clock(), limit, kinds=PULL_KINDS, routes=routes)
+        return self._dispatcher.pick(self._readers.reader(), self._clock(), limit, kinds=PULL_KINDS, routes=routes)
 
     def _acquire(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[Grant]:
         """Claim picked tasks; the grants for those that have not moved meanwhile."""
@@ -224,7 +224,7 @@ class Claims:
             for task in tasks:
                 # Some may have been claimed before an error: in flight until the state shows it, or no limit would count them.
                 self._dispatcher.release(task, last[task.id] or self._newest_seq(task))
-        claimed = query.tasks_with(self._store.reader(), [claim.task for claim in claims])
+        claimed = query.tasks_with(self._readers.reader(), [claim.task for claim in claims])
         return [self._grant(claim, claimed[claim.task], until) for claim in claims]
 
     def _newest_seq(self, task: Task) -> int:
@@ -294,7 +294,7 @@ class Claims:
 
     def _end_expired(self) -> None:
         """Record the end of each lease that has run out, against the task's newest record: a report that came first wins."""
-        for task in self._leases.expired(self._store.reader()):
+        for task in self._leases.expired(self._readers.reader()):
             ended = append_known(self._journal, [expire(task, self._clock())], stopped=self._stopping.is_set)
             if isinstance(ended, Appended):
                 log.warning("task %s attempt %d: its lease ran out", task.id, task.attempts)

@@ -20,8 +20,8 @@ import orjson
 from covenq.errors import CovenqError, NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
 from covenq.model.rows import Count, TaskState, Time
-from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore
+from covenq.state.progress import FoldProgress
+from covenq.state.readers import Readers
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.remote.report_files import NO_OUTPUTS, Outputs, ReportFiles
 from covenq.tasks.remote.task_locks import TaskLocks
@@ -102,8 +102,8 @@ class ClaimReports:
     def __init__(
         self,
         journal: Journal,
-        store: StateStore,
-        fold_thread: FoldThread,
+        readers: Readers,
+        fold: FoldProgress,
         files: ReportFiles,
         leases: Leases,
         *,
@@ -113,8 +113,8 @@ class ClaimReports:
     ) -> None:
         """`on_full` makes room for the end of an attempt when the disk is full, and returns whether it could."""
         self._journal = journal
-        self._store = store
-        self._fold_thread = fold_thread
+        self._readers = readers
+        self._fold = fold
         self._files = files
         self._leases = leases
         self._clock = clock
@@ -337,9 +337,9 @@ class ClaimReports:
 
     def _task(self, claim: Claim) -> Task:
         """The task's row, once the state has folded the claim."""
-        if not self._fold_thread.wait_for(claim.last, 10.0):
+        if not self._fold.wait_for(claim.last, 10.0):
             raise NotDurable("the state is too far behind the journal", hint="Say it again in a moment.")
-        row = self._store.reader().execute("SELECT * FROM tasks WHERE id = ?", (claim.task,)).fetchone()
+        row = self._readers.reader().execute("SELECT * FROM tasks WHERE id = ?", (claim.task,)).fetchone()
         if row is None:
             raise NotFound(f"no task {claim.task}")
         return Task.from_row(row)

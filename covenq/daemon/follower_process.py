@@ -1,0 +1,116 @@
+"""One process of the follower (`covenq.daemon.follower`), as the daemon holds it: started, told, heard, ended.
+
+It is executed, never forked alone: a fork would share the journal's lock. It inherits its end of the socket and nothing else: no
+descriptor, and of the environment only what an interpreter and SQLite need to find their files. It is started by the main
+thread, with whose end the system kills it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from covenq.daemon.follower_messages import Channel, Message
+from covenq.tasks.execution import process_tree
+
+MODULE = "covenq.daemon.follower"
+KEPT = ("PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR", "SQLITE_TMPDIR")
+"""Variables that it gets as the daemon has them."""
+LINE_BYTES = 4096
+_REAP_S = 1.0
+
+log = logging.getLogger("covenq.daemon")
+
+
+def environment(env: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
+    """The follower's: it finds the modules that this process found, wherever they were installed, and no secret."""
+    kept = {name: env[name] for name in KEPT if name in env}
+    return {**kept, "PYTHONPATH": os.pathsep.join(os.path.abspath(one) for one in path if one)}  # noqa: PTH100 - of text
+
+
+class FollowerProcess:
+    """Starting one takes some milliseconds; it answers when its imports are done. All but `tell` is for the main thread."""
+
+    def __init__(self, hear: Callable[[FollowerProcess, Message], None]) -> None:
+        """`hear` is called with each message, on a thread of this process's own. Raises OSError."""
+        self._hear = hear
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, process_tree.starting_own() as own:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", MODULE, str(theirs.fileno())],
+                    env=environment(os.environ, sys.path),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    pass_fds=[theirs.fileno()],
+                    # Of a session of its own: what is typed at the daemon's terminal is not for it.
+                    start_new_session=True,
+                )
+                own.add(self._process.pid)
+        except BaseException:
+            ours.close()
+            raise
+        self._channel = Channel(ours)
+        self._silent = threading.Event()
+        for work in (self._listen, self._log):
+            threading.Thread(target=work, name="follower", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def tell(self, message: Message) -> bool:
+        """False if it has ended."""
+        return self._channel.tell(message)
+
+    def ended(self) -> str | None:
+        """How it ended, in words; None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        process_tree.forget_own(self.pid)
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end; whether it came."""
+        if not self._silent.wait(timeout):
+            return False
+        try:
+            self._process.wait(_REAP_S)  # its descriptors are closed as it ends
+        except subprocess.TimeoutExpired:
+            return False
+        return self.ended() is not None
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+
+    def end(self, within_s: float) -> None:
+        """Close the socket, at whose end it ends by itself; SIGKILL after `within_s`. It is gone on return."""
+        self._channel.close()
+        try:
+            self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+            self.ended()
+
+    def _listen(self) -> None:
+        try:
+            for message in self._channel.hear():
+                self._hear(self, message)
+        finally:
+            self._silent.set()
+
+    def _log(self) -> None:
+        """What the interpreter itself writes, a traceback perhaps, is a line of the daemon's log each."""
+        assert self._process.stderr is not None
+        with self._process.stderr as lines:
+            while line := lines.readline(LINE_BYTES):
+                log.error("the follower: %s", line.decode("utf-8", "replace").rstrip())

@@ -1,0 +1,297 @@
+"""Looks after the follower: starts it, tells it the head, hears how far it is, and starts another when it dies.
+
+What others of the daemon see is a `FoldProgress`. The daemon goes on without a follower: what comes in is accepted, and nothing
+is started or shown that isn't folded. `folded` never goes back, since a follower that is started again opens the file only if it
+is no further back than the last one told; else the daemon ends (`lost`), because what its tasks rest on is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from covenq.daemon.follower_messages import (
+    Begin,
+    Busy,
+    Damaged,
+    Ended,
+    Failing,
+    Folded,
+    Head,
+    Logged,
+    Message,
+    Opened,
+    Recovered,
+    Scrub,
+    Scrubbed,
+    Stop,
+    encoded,
+)
+from covenq.daemon.follower_process import FollowerProcess
+from covenq.errors import CovenqError, DiskFull
+from covenq.rounds import Loop
+from covenq.state.progress import FoldProgress
+from journal.errors import JournalDamaged
+from journal.interface import Journal
+from journal.records import Witness
+
+OPEN_S = 60.0
+"""Seconds in which a follower opens the state: it may wait for a lock, and makes the tables."""
+SILENT_S = 120.0
+"""Seconds without a word of a follower that has something to fold, after which another is started in its place."""
+OVERDUE_S = 60.0
+END_S = 5.0
+"""Seconds in which a follower ends whose socket is closed; then it is killed."""
+SCRUB_S = 30.0
+BATCH_DELAY_S = 0.05
+"""Seconds in which a batch grows, at most: a transaction of many records costs little more than one of a few."""
+POLL_S = 0.25
+RESTARTS_S = (0.0, 0.2, 1.0, 5.0)
+"""Seconds before a follower is started again that has ended by itself: the first time, and each time after that."""
+STEADY_S = 60.0
+"""Seconds that a follower has to live for the next to be started at once."""
+
+log = logging.getLogger("covenq.daemon")
+
+
+class Following(FoldProgress):
+    """The follower's supervision. `open`, `check` and `stop` are for the main thread, everything else for any."""
+
+    def __init__(
+        self,
+        state: Path,
+        address: str | Path,
+        *,
+        on_full: Callable[[], bool] = lambda: False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Starts the process, which imports what it needs meanwhile. `on_full` makes room on a full disk. Raises OSError."""
+        super().__init__(self._newest, monotonic=monotonic)
+        self.loop = Loop("fold", OVERDUE_S, "what is shown is old, and no new task is started", monotonic)
+        self.restarts = 0
+        """How often another had to be started."""
+        self.lost: str | None = None
+        """Why no follower can be started again, in a sentence: the daemon has to end."""
+        self._state = state
+        self._address = address
+        self._on_full = on_full
+        self._journal: Journal | None = None
+        self._told: int | None = None
+        """The newest head that the running follower was told; None until it has opened the state."""
+        self._ended_word: Ended | None = None
+        self._scrubbed: bool | None = None
+        self._scrubbing = threading.Lock()
+        self._heard_at = monotonic()
+        self._tries = 0
+        self._start_at: float | None = None
+        """When another is to be started; None while one runs."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fold-heads", daemon=True)
+        self._started_at = monotonic()
+        self._process = FollowerProcess(self._hear)
+
+    @property
+    def pid(self) -> int:
+        """The follower's process, or that of the last one."""
+        return self._process.pid
+
+    # ---- its start
+
+    def open(self, journal: Journal) -> None:
+        """Have it open the state of `journal`. Raises JournalDamaged, DiskFull and CovenqError, as `StateStore` does."""
+        self._journal = journal
+        if self._process.ended() is not None:
+            self._start()
+        self._begin(None)
+        with self.changed:
+            opened = self.changed.wait_for(lambda: self._told is not None or self._ended_word is not None, OPEN_S)
+        word = self._ended_word
+        if word is not None:
+            self._ended_word = None
+            if word.damage:
+                raise JournalDamaged(list(word.damage))
+            raise (DiskFull if word.full else CovenqError)(word.error, hint=word.hint or None)
+        if not opened:
+            why = self._process.ended()
+            raise CovenqError(
+                f"the process that folds the journal doesn't open {self._state}: {why or f'no word in {OPEN_S:g} s'}"
+            )
+
+    def start(self) -> None:
+        """Begin to tell it what is durable."""
+        self.loop.done()
+        self._thread.start()
+
+    def _begin(self, at_least: Witness | None) -> None:
+        assert self._journal is not None
+        head = self._journal.head().seq
+        self._process.tell(Begin(encoded(self._address), encoded(self._state), head, os.getpid(), at_least))
+
+    def _start(self) -> None:
+        """Another process in place of the one that is gone."""
+        self._started_at = self._heard_at = self._monotonic()
+        self._process = FollowerProcess(self._hear)
+
+    # ---- looking after it
+
+    def check(self) -> None:
+        """Start another if it has died; end one that is behind and silent. Some times a second."""
+        now = self._monotonic()
+        if self._start_at is not None:
+            if now >= self._start_at and self.lost is None:
+                self._restart()
+            return
+        how = self._process.ended()
+        if how is None:
+            if self._told is not None and self._folded >= self._told:
+                self._heard_at = now
+                if self._error is None:
+                    self.loop.done()
+            elif now - self._heard_at > SILENT_S:
+                log.error("the follower has been silent for %.0f s: another is started", now - self._heard_at)
+                self._process.kill()
+            return
+        self._died(how, now)
+
+    def _died(self, how: str, now: float) -> None:
+        self._process.end(END_S)
+        word, self._ended_word = self._ended_word, None
+        with self.changed:
+            self._told = None
+            self.changed.notify_all()
+        if word is not None and word.taken:
+            self.lost = word.error
+            self.failed(word.error)
+            return
+        why = how if word is None else word.error
+        self._tries = 0 if now - self._started_at >= STEADY_S else self._tries + 1
+        self._start_at = now + RESTARTS_S[min(self._tries, len(RESTARTS_S) - 1)]
+        log.error("the follower has ended (%s): another is started", why)
+        damage = JournalDamaged(list(word.damage)) if word is not None and word.damage else self.damage
+        self.failed(f"the process that folds the journal has ended ({why}), and another is started", damage=damage)
+
+    def _restart(self) -> None:
+        self._start_at = None
+        self.restarts += 1
+        try:
+            self._start()
+        except OSError as error:
+            self._start_at = self._monotonic() + RESTARTS_S[-1]
+            self.failed(f"the process that folds the journal can't be started: {error.strerror}")
+            return
+        self._begin(self._position())
+
+    def _position(self) -> Witness | None:
+        assert self._journal is not None
+        record = self._journal.get(self._folded) if self._folded else None
+        return Witness(self._journal.id, 0 if record is None else record.seq, "" if record is None else record.sum)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Have it fold what is durable now, for half of `timeout` at most, and end. The next start folds the rest."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        with self.changed:
+            self.changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        if self._told is not None and self._journal is not None:
+            self._process.tell(Head(self._journal.head().seq))
+            self._process.tell(Stop(timeout / 2))
+            self._process.wait(timeout)
+        self._process.end(END_S)
+        self.loop.end()
+        self.ended()
+
+    # ---- what is told
+
+    def _run(self) -> None:
+        """Tell the head when it moves, each time the last one is folded; between, batches grow.
+
+        Where a record of a task was folded, only as long as that took, since workers wait for tasks; and not at all when somebody
+        waits for what isn't told.
+        """
+        journal = self._journal
+        assert journal is not None
+        while not self._stopping.is_set():
+            told = self._told
+            if told is None:
+                with self.changed:
+                    self.changed.wait_for(lambda: self._told is not None or self._stopping.is_set(), POLL_S)
+                continue
+            if not journal.wait(told, POLL_S):
+                self._stopping.wait(0.01)  # a journal that is closed or poisoned answers at once
+                continue
+            began = self._monotonic()
+            if not self._tell(journal.head().seq):
+                self._stopping.wait(0.01)
+                continue
+            took = self._monotonic() - began
+            delay = min(took, BATCH_DELAY_S) if self.moved_tasks else BATCH_DELAY_S
+            with self.changed:
+                self.changed.wait_for(lambda: self.awaited > self._folded or self._stopping.is_set(), delay)
+
+    def _tell(self, head: int) -> bool:
+        """Tell it, and wait until that is folded; False if there is no follower any more."""
+        with self.changed:
+            if self._told is None:
+                return False
+            self._told = head
+        self._heard_at = self._monotonic()
+        self._process.tell(Head(head))
+        with self.changed:
+            self.changed.wait_for(lambda: self._folded >= head or self._told != head or self._stopping.is_set())
+            return self._folded >= head
+
+    def scrub(self) -> bool:
+        """Have the write-ahead log emptied, so that it holds no erased content; False if that can't be done now."""
+        with self._scrubbing:
+            self._scrubbed = None
+            if self._told is None or not self._process.tell(Scrub()):
+                return False
+            with self.changed:
+                self.changed.wait_for(
+                    lambda: self._scrubbed is not None or self._told is None or self._stopping.is_set(), SCRUB_S
+                )
+            return bool(self._scrubbed)
+
+    # ---- what is heard
+
+    def _hear(self, process: FollowerProcess, message: Message) -> None:
+        if process is not self._process:
+            return
+        self._heard_at = self._monotonic()
+        match message:
+            case Folded(seq, moved_tasks):
+                self.loop.progress()
+                self.advanced(seq, moved_tasks=moved_tasks)
+            case Opened(seq):
+                self._told = seq
+                if self.damage is None:  # which only a fold past it can disprove
+                    self.recovered()
+                self.advanced(seq, moved_tasks=True)
+            case Failing(error, full):
+                self.failed(error, full=full)
+                if full:
+                    self._on_full()
+            case Damaged(error, damage):
+                self.failed(error, damage=JournalDamaged(list(damage)))
+            case Recovered():
+                self.recovered()
+            case Ended():
+                with self.changed:
+                    self._ended_word = message
+                    self.changed.notify_all()
+            case Scrubbed() | Busy():
+                with self.changed:
+                    self._scrubbed = isinstance(message, Scrubbed)
+                    self.changed.notify_all()
+            case Logged(level, logger, text):
+                logging.getLogger(logger).log(level, "%s", text)
+
+    def _newest(self) -> int:
+        return 0 if self._journal is None else self._journal.head().seq
