@@ -119,6 +119,13 @@ class PortBusy(Refused):
     hint = "Choose another with --bind 127.0.0.1:8788 or COVENQ_BIND."
 
 
+class StateLocked(CovenqError):
+    """Another process folds state.db, for longer than was waited for it."""
+
+    exit_code = 4
+    hint = "Try again when that process has ended."
+
+
 # ---- exit code 5: integrity
 
 
@@ -152,6 +159,18 @@ class StateBehind(CovenqError):
     """The state is behind the journal, for longer than a reader waits."""
 
     hint = "Nothing is lost: the journal is complete. `covenq doctor` looks for the cause."
+
+
+class StateTaken(CovenqError):
+    """Another process folded state.db meanwhile, though this one holds the lock: this one writes nothing more to it."""
+
+    hint = "Nothing is lost. See that one covenq alone works on the data directory, and start it again."
+
+
+class StateNotAsLeft(CovenqError):
+    """What is found of state.db isn't what this daemon's readers have seen of it."""
+
+    hint = "Nothing is lost: restart the daemon, it builds state.db anew."
 
 
 class DiskFull(CovenqError):

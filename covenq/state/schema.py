@@ -14,6 +14,7 @@ Names that GitHub takes for the same in either case are indexed so: what reads t
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
@@ -142,10 +143,21 @@ def version(conn: sqlite3.Connection) -> int:
     return int(conn.execute("PRAGMA user_version").fetchone()[0])
 
 
-def position(conn: sqlite3.Connection) -> tuple[Witness, str] | None:
-    """The record up to which the tables are folded, and the epoch; None before the first fold. The version must be VERSION."""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The record up to which the tables are folded, and the journal's epoch then."""
+
+    witness: Witness
+    epoch: str
+
+    def __str__(self) -> str:
+        return f"record {self.witness.seq} of journal {self.witness.journal}, epoch {self.epoch}"
+
+
+def position(conn: sqlite3.Connection) -> Position | None:
+    """None before the first fold. The version must be VERSION."""
     row = conn.execute("SELECT journal, seq, sum, epoch FROM position").fetchone()
-    return None if row is None else (Witness(str(row[0]), int(row[1]), str(row[2])), str(row[3]))
+    return None if row is None else Position(Witness(str(row[0]), int(row[1]), str(row[2])), str(row[3]))
 
 
 def set_position(conn: sqlite3.Connection, witness: Witness, epoch: str) -> None:

@@ -1,9 +1,13 @@
-"""The file state.db: opening it, catching up with the journal, and completing it in a transaction for one reading.
+"""The file state.db: catching up with the journal, and completing it in a transaction for one reading.
 
-In a daemon, `covenq.state.follow` keeps it caught up.
+In a daemon, `covenq.state.follow` keeps it caught up; `covenq.state.opening` opens it.
 
 It is a cache. Position and rows change in one transaction and only by durable records, so what a crash leaves is a prefix of
 the fold. A file that is missing, or belongs to another journal or schema, is folded again from the start.
+
+One process at a time folds into the file, and holds the lock beside it (`covenq.state.lock`) as long as it has it open. Should
+the lock fail (its file was removed), whoever else folds leaves a position that isn't the one this process left. So each
+transaction looks at that first, and where it is another's, this process writes nothing more.
 """
 
 from __future__ import annotations
@@ -14,20 +18,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from covenq.errors import CovenqError, DiskFull
-from covenq.state import schema
+from covenq.errors import CovenqError, StateTaken
+from covenq.state import lock, opening, schema
 from covenq.state.fold import fold
 from covenq.state.readers import Readers, connect
-from journal.errors import JournalDamaged
 from journal.interface import Reading
 from journal.presence import exists
-from journal.private_database import is_full, make_private
-from journal.records import NO_SUM, Damage, Record, Witness
+from journal.records import Record, Witness
 
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of payloads in memory while a batch is collected: records bring their payloads, though the fold needs none."""
-WAL_BYTES = 64 << 20
+LOCK_S = 10.0
+"""Seconds to wait for another process that folds: a command, or a follower that is ending, is done within moments."""
+OVERLAY_LOCK_S = 1.0
 
 
 def read_witness(path: Path) -> Witness | None:
@@ -45,31 +49,40 @@ def read_witness(path: Path) -> Witness | None:
             found = schema.position(conn)
     except sqlite3.DatabaseError:
         return None
-    return found[0] if found is not None and found[0].seq > 0 else None
+    return found.witness if found is not None and found.witness.seq > 0 else None
 
 
 class StateStore(Readers):
     """The state.db of the one process that folds into it, and its readers. Methods may be called from any thread.
 
-    Raises JournalDamaged where the file has folded records that the journal lacks, and CovenqError where it can't be
-    opened or made.
+    Raises StateLocked where another process folds it, JournalDamaged where the file has folded records that the journal lacks,
+    and CovenqError where it can't be opened or made.
     """
 
-    def __init__(self, path: Path, journal: Reading, *, at_least: Witness | None = None) -> None:
+    def __init__(
+        self, path: Path, journal: Reading, *, lock_s: float = LOCK_S, at_least: Witness | None = None
+    ) -> None:
+        """Another process that folds it is waited for `lock_s` seconds.
+
+        `at_least` is what readers of the file have seen folded: it is then neither made nor emptied, but StateNotAsLeft is
+        raised where it isn't at that record or past it.
+        """
         super().__init__(path)
         self._journal = journal
         self.folded_tasks = False
         """Whether the batch folded last had a record of a task."""
         self._writing = threading.Lock()
+        self._version = schema.VERSION
+        """What this process left in the file: 0 where it marked it for a rebuild."""
+        self._taken: str | None = None
+        """That another process folded the file, in one sentence; None as long as none did."""
+        self._lock = lock.take(path, lock_s)
         try:
-            self._conn, self._folded = _open_store(path, journal)
-        except sqlite3.Error as error:
-            if is_full(error, path):
-                raise DiskFull(f"{path} can't be opened: {error}") from error
-            raise CovenqError(
-                f"{path} can't be opened: {error}",
-                hint="Check the disk's space and this user's permission on the data directory.",
-            ) from error
+            self._conn, self._left = opening.open_writer(path, journal, at_least)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._folded = self._left.witness.seq
 
     @property
     def folded(self) -> int:
@@ -80,26 +93,23 @@ class StateStore(Readers):
         """The last record that is folded; None before the first."""
         with self._writing:
             found = schema.position(self._conn)
-        return found[0] if found is not None and found[0].seq > 0 else None
+        return found.witness if found is not None and found.witness.seq > 0 else None
 
     def catch_up(self, each: Callable[[int], None] | None = None, ends: Callable[[], bool] = lambda: False) -> int:
         """Fold to the journal's head as it is at the call, a transaction a batch; returns the seq reached.
 
         `each` is called after every batch with its last seq. If `ends` between two batches, the rest is left to another call.
-        Raises sqlite3.Error; what was committed before stays.
+        Raises sqlite3.Error; what was committed before stays. Raises StateTaken, from then on at every call, where another
+        process has folded the file.
         """
         with self._writing:
+            self._check_not_taken()
             for batch in _batches(self._journal.read(self._folded)):
                 if ends():
                     break
-                self._conn.execute("BEGIN IMMEDIATE")
-                try:
+                with self._transaction():
                     _fold_batch(self._conn, self._journal, batch)
-                    self._conn.execute("COMMIT")
-                finally:
-                    if self._conn.in_transaction:
-                        with suppress(sqlite3.Error):  # the first error is the one to raise
-                            self._conn.execute("ROLLBACK")
+                self._left = schema.Position(_witness(self._journal, batch), self._journal.epoch)
                 self._folded = batch[-1].seq
                 self.folded_tasks = any(record.subject.startswith("task.") for record in batch)
                 if each is not None:
@@ -107,9 +117,15 @@ class StateStore(Readers):
             return self._folded
 
     def mark_for_rebuild(self) -> None:
-        """Mark the file, which turned out to be damaged, so that the next opening folds it again from the start."""
+        """Mark the file, which turned out to be damaged, so that the next opening folds it again from the start.
+
+        Raises StateTaken where another process has folded it: it isn't this one's to distrust.
+        """
         with self._writing:
-            self._conn.execute("PRAGMA user_version = 0")
+            self._check_not_taken()
+            with self._transaction(of_damaged=True):
+                self._conn.execute("PRAGMA user_version = 0")
+            self._version = 0
 
     def truncate_wal(self) -> bool:
         """Checkpoint the write-ahead log and truncate it, so that it holds no erased content either.
@@ -128,6 +144,38 @@ class StateStore(Readers):
         self.close_readers()
         with self._writing:
             self._conn.close()
+            self._lock.release()
+
+    @contextmanager
+    def _transaction(self, *, of_damaged: bool = False) -> Iterator[None]:
+        """A transaction on the file as this process left it; `of_damaged`, also where it can't be told how it is."""
+        self._conn.execute("BEGIN IMMEDIATE")
+        try:
+            try:
+                self._check_as_left()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                if not of_damaged:
+                    raise
+            yield
+            self._conn.execute("COMMIT")
+        finally:
+            if self._conn.in_transaction:
+                with suppress(sqlite3.Error):  # the first error is the one to raise
+                    self._conn.execute("ROLLBACK")
+
+    def _check_as_left(self) -> None:
+        found = schema.position(self._conn) if schema.version(self._conn) == self._version else None
+        if found == self._left:
+            return
+        what = "of another schema" if found is None else f"at {found}"
+        self._taken = f"{self.path} was folded by another process meanwhile: it is {what}, and was left at {self._left}"
+        self._check_not_taken()
+
+    def _check_not_taken(self) -> None:
+        if self._taken is not None:
+            raise StateTaken(self._taken)
 
     def __enter__(self) -> StateStore:
         return self
@@ -142,11 +190,12 @@ def overlay(path: Path, journal: Reading, *, commit: bool = False) -> Iterator[s
 
     What is missing is folded inside a transaction that is rolled back at the end. Where the file is missing, can't be
     written or belongs to another journal, everything is folded into a private temporary database. With `commit`, for a caller
-    that holds the journal's lock, the file itself is caught up first, or made. Raises JournalError.
+    that holds the journal's lock, the file itself is caught up first, or made, unless another process has it. Raises
+    JournalError.
     """
     if commit:
-        # Without space for the file the question can still be answered: the overlay needs none on that disk.
-        with suppress(sqlite3.Error, CovenqError), StateStore(path, journal) as store:
+        # Without the file's lock, or space for it, the question can still be answered: the overlay needs neither.
+        with suppress(sqlite3.Error, CovenqError), StateStore(path, journal, lock_s=OVERLAY_LOCK_S) as store:
             store.catch_up()
     with closing(_overlaid(path, journal)) as conn:
         conn.execute("PRAGMA query_only = ON")
@@ -185,83 +234,17 @@ def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
 
 
 def _is_current(conn: sqlite3.Connection, journal: Reading) -> bool:
-    return _position_in(conn, journal) >= journal.head().seq
+    found = opening.position_in(conn, journal)
+    return found is not None and found.witness.seq >= journal.head().seq
 
 
 def _complete(conn: sqlite3.Connection, journal: Reading) -> None:
     """Fold to the head inside the caller's transaction."""
-    folded = _position_in(conn, journal)
-    if folded < 0:
-        folded = _start(conn, journal)
-    for batch in _batches(journal.read(folded)):
+    folded = opening.position_in(conn, journal)
+    if folded is None:
+        folded = opening.start(conn, journal)
+    for batch in _batches(journal.read(folded.witness.seq)):
         _fold_batch(conn, journal, batch)
-
-
-# ---- opening
-
-
-def _open_store(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
-    try:
-        return _open_writer(path, journal)
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
-        # It is not a database, or a corrupt one; all that was in it is in the journal.
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return _open_writer(path, journal)
-
-
-def _open_writer(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
-    make_private(path)
-    conn = connect(path, "rwc")
-    try:
-        conn.execute("PRAGMA journal_mode = WAL")
-        # Never OFF: a power cut could leave a position without its rows. NORMAL may lose the newest transactions whole.
-        conn.execute("PRAGMA synchronous = NORMAL")
-        # Overwrite with zeros what is erased or moved within the file.
-        conn.execute("PRAGMA secure_delete = ON")
-        # GUIDs and hashes are on random pages of their indexes: a larger cache and fewer checkpoints write each page less often.
-        conn.execute("PRAGMA cache_size = -16384")
-        conn.execute("PRAGMA wal_autocheckpoint = 4000")
-        conn.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-        conn.execute("BEGIN IMMEDIATE")
-        folded = _position_in(conn, journal)
-        if folded < 0:
-            folded = _start(conn, journal)
-        conn.execute("COMMIT")
-        _check_not_ahead(conn, journal, path)
-    except BaseException:
-        conn.close()
-        raise
-    return conn, folded
-
-
-def _position_in(conn: sqlite3.Connection, journal: Reading) -> int:
-    """The seq up to which the tables are folded; -1 if they are of another journal, epoch or schema."""
-    if schema.version(conn) != schema.VERSION:
-        return -1
-    found = schema.position(conn)
-    if found is None or found[0].journal != journal.id or found[1] != journal.epoch:
-        return -1
-    return found[0].seq
-
-
-def _start(conn: sqlite3.Connection, journal: Reading) -> int:
-    schema.create(conn)
-    schema.set_position(conn, Witness(journal.id, 0, NO_SUM), journal.epoch)
-    return 0
-
-
-def _check_not_ahead(conn: sqlite3.Connection, journal: Reading, path: Path) -> None:
-    """Never continue the fold over a log that lost records: the last check for that; the first is `open_journal(witnesses=…)`."""
-    found = schema.position(conn)
-    if found is None or found[0].seq == 0:
-        return
-    record = journal.get(found[0].seq)
-    if record is None or record.sum != found[0].sum:
-        detail = "the journal is shorter than its caches" if record is None else "a cache had seen another record here"
-        raise JournalDamaged([Damage("shorter than caches", path.name, 0, found[0].seq, None, detail)])
 
 
 # ---- folding
@@ -269,7 +252,11 @@ def _check_not_ahead(conn: sqlite3.Connection, journal: Reading, path: Path) -> 
 
 def _fold_batch(conn: sqlite3.Connection, journal: Reading, batch: list[Record]) -> None:
     fold(conn, batch)
-    schema.set_position(conn, Witness(journal.id, batch[-1].seq, batch[-1].sum), journal.epoch)
+    schema.set_position(conn, _witness(journal, batch), journal.epoch)
+
+
+def _witness(journal: Reading, batch: list[Record]) -> Witness:
+    return Witness(journal.id, batch[-1].seq, batch[-1].sum)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

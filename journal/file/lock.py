@@ -1,15 +1,10 @@
-"""The directory lock: one process owns a journal's directory, by a flock held for life. And a check of its filesystem.
-
-The lock file is never unlinked: a process that created it again would hold another lock beside ours. That the name still means
-the locked file is checked after locking.
-"""
+"""The directory lock: one process owns a journal's directory, by a flock held for life. And a check of its filesystem."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
+from journal import flock
 from journal.errors import JournalLocked, JournalReadOnly, JournalUnsafe
 
 LOCK_NAME = "lock"
@@ -25,60 +20,21 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / LOCK_NAME
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        while True:
-            try:
-                self._fd = os.open(self.path, flags, 0o600)
-            except OSError as error:
-                raise JournalReadOnly(f"{self.path} can't be opened for writing: {error.strerror}") from error
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
-                os.close(self._fd)
-                who = f"process {owner}" if owner.isdigit() else "another process"
-                raise JournalLocked(f"{directory} is in use by {who}") from error
-            if self._is_current():
-                break
-            os.close(self._fd)  # somebody replaced the file between our open and our lock
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def _is_current(self) -> bool:
-        """Whether the name still means the file that we locked."""
         try:
-            named = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-        ours = os.fstat(self._fd)
-        return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
+            self._lock = flock.FileLock(self.path)
+        except flock.FileHeld as held:
+            raise JournalLocked(f"{directory} is in use by {held.process}") from held
+        except OSError as error:
+            raise JournalReadOnly(f"{self.path} can't be opened for writing: {error.strerror}") from error
 
     def release(self) -> None:
         """May be repeated: an opening that fails late has a journal that closes first."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._lock.release()
 
 
 def holder(directory: Path) -> int | None:
-    """The process that holds the lock on `directory`, 0 if its number isn't known; None if nobody does, or it can't be told.
-
-    To find out, the lock is taken for a moment where it is free: who takes it waits that long.
-    """
-    try:
-        fd = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        return int(owner) if owner.isascii() and owner.isdecimal() else 0
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return None
+    """The process that holds the lock on `directory`: as `journal.flock.holder`."""
+    return flock.holder(directory / LOCK_NAME)
 
 
 def filesystem_of(path: Path) -> str:

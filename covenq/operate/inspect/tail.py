@@ -43,7 +43,7 @@ def scan(
     reached = after
     everything = not filter.node.nodes
     position = schema.position(conn)
-    folded = 0 if position is None else position[0].seq
+    folded = 0 if position is None else position.witness.seq
     for record in records.read(after):
         if record.seq > folded:
             break
