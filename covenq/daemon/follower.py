@@ -42,7 +42,7 @@ from covenq.daemon.follower_messages import (
     Scrubbed,
     Stop,
 )
-from covenq.errors import CovenqError, DiskFull
+from covenq.errors import CovenqError, DiskFull, StateNotAsLeft
 from covenq.state.follow import FoldLoop
 from covenq.state.store import StateStore
 from journal.engines import open_reader
@@ -138,9 +138,8 @@ class Follower:
         except JournalDamaged as error:
             self._channel.tell(Ended(str(error), error.hint, damage=tuple(error.damage)))
         except (CovenqError, JournalError) as error:
-            self._channel.tell(
-                Ended(str(error), error.hint, full=isinstance(error, DiskFull), taken=self._begin.at_least is not None)
-            )
+            full, lost = isinstance(error, DiskFull), isinstance(error, StateNotAsLeft)
+            self._channel.tell(Ended(str(error), error.hint, full=full, lost=lost))
         except (sqlite3.Error, OSError) as error:
             self._channel.tell(Ended(f"state.db can't be folded: {error}"))
         finally:

@@ -99,8 +99,8 @@ class Ended(Message, frozen=True):
     hint: str = ""
     full: bool = False
     damage: tuple[Damage, ...] = ()
-    taken: bool = False
-    """Whether the file isn't what this daemon's follower left."""
+    lost: bool = False
+    """Whether the file isn't what the follower before had left."""
 
 
 class Scrubbed(Message, frozen=True):

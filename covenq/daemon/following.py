@@ -37,7 +37,7 @@ from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
 from journal.errors import JournalDamaged
 from journal.interface import Journal
-from journal.records import Witness
+from journal.records import NO_SUM, Witness
 
 OPEN_S = 60.0
 """Seconds in which a follower opens the state: it may wait for a lock, and makes the tables."""
@@ -163,7 +163,7 @@ class Following(FoldProgress):
         with self.changed:
             self._told = None
             self.changed.notify_all()
-        if word is not None and word.taken:
+        if word is not None and word.lost:
             self.lost = word.error
             self.failed(word.error)
             return
@@ -185,10 +185,14 @@ class Following(FoldProgress):
             return
         self._begin(self._position())
 
-    def _position(self) -> Witness | None:
+    def _position(self) -> Witness:
         assert self._journal is not None
         record = self._journal.get(self._folded) if self._folded else None
-        return Witness(self._journal.id, 0 if record is None else record.seq, "" if record is None else record.sum)
+        return (
+            Witness(self._journal.id, 0, NO_SUM)
+            if record is None
+            else Witness(self._journal.id, record.seq, record.sum)
+        )
 
     def stop(self, timeout: float = 10.0) -> None:
         """Have it fold what is durable now, for half of `timeout` at most, and end. The next start folds the rest."""
