@@ -156,12 +156,13 @@ class Channel:
 
     def hear(self) -> Iterator[Message]:
         """What the other end says, until it is closed."""
-        try:
-            for line in self._lines:
-                if line.endswith(b"\n"):
-                    yield self._DECODER.decode(line)
-        except (OSError, ValueError):  # reset, or closed at this end
-            return
+        with self._lines:
+            try:
+                for line in self._lines:
+                    if line.endswith(b"\n"):
+                        yield self._DECODER.decode(line)
+            except OSError:  # reset, as where it was killed
+                return
 
     def close(self) -> None:
         """The other end reads the end of the file at once, and `hear` here ends."""

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,8 +34,10 @@ from covenq.daemon.follower_messages import (
 )
 from covenq.daemon.follower_process import FollowerProcess
 from covenq.errors import CovenqError, DiskFull
+from covenq.model.status import FollowerStatus
 from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
+from covenq.text import duration
 from journal.errors import JournalDamaged
 from journal.interface import Journal
 from journal.records import NO_SUM, Witness
@@ -50,12 +53,36 @@ SCRUB_S = 30.0
 BATCH_DELAY_S = 0.05
 """Seconds in which a batch grows, at most: a transaction of many records costs little more than one of a few."""
 POLL_S = 0.25
+LOG_S = 10.0
 RESTARTS_S = (0.0, 0.2, 1.0, 5.0)
 """Seconds before a follower is started again that has ended by itself: the first time, and each time after that."""
+DEATHS, DEATHS_S = 4, 600.0
+"""Deaths in so many seconds that are an alarm."""
 STEADY_S = 60.0
 """Seconds that a follower has to live for the next to be started at once."""
 
 log = logging.getLogger("covenq.daemon")
+
+
+class FollowerWatch(Loop):
+    """The rounds of the fold, and how often it died: one that can't stay up is overdue even though it comes round."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__("fold", OVERDUE_S, "what is shown is old, and no new task is started", monotonic)
+        self._now = monotonic
+        self._deaths: deque[float] = deque(maxlen=DEATHS)
+
+    def died(self) -> None:
+        """It ended by itself."""
+        self._deaths.append(self._now())
+
+    @property
+    def overdue(self) -> str | None:
+        """See `Loop.overdue`."""
+        deaths = self._deaths
+        if len(deaths) == DEATHS and self._now() - deaths[0] <= DEATHS_S:
+            return f"the process that folds has ended {DEATHS} times in {duration(DEATHS_S)}: {self.without}"
+        return super().overdue
 
 
 class Following(FoldProgress):
@@ -71,7 +98,7 @@ class Following(FoldProgress):
     ) -> None:
         """Starts the process, which imports what it needs meanwhile. `on_full` makes room on a full disk. Raises OSError."""
         super().__init__(self._newest, monotonic=monotonic)
-        self.loop = Loop("fold", OVERDUE_S, "what is shown is old, and no new task is started", monotonic)
+        self.loop = FollowerWatch(monotonic)
         self.restarts = 0
         """How often another had to be started."""
         self.lost: str | None = None
@@ -87,6 +114,7 @@ class Following(FoldProgress):
         self._scrubbing = threading.Lock()
         self._heard_at = monotonic()
         self._tries = 0
+        self._logged_at = monotonic()
         self._start_at: float | None = None
         """When another is to be started; None while one runs."""
         self._stopping = threading.Event()
@@ -98,6 +126,9 @@ class Following(FoldProgress):
     def pid(self) -> int:
         """The follower's process, or that of the last one."""
         return self._process.pid
+
+    def status(self) -> FollowerStatus:
+        return FollowerStatus(self.pid, self.restarts)
 
     # ---- its start
 
@@ -141,6 +172,7 @@ class Following(FoldProgress):
     def check(self) -> None:
         """Start another if it has died; end one that is behind and silent. Some times a second."""
         now = self._monotonic()
+        self._log_far_behind(now)
         if self._start_at is not None:
             if now >= self._start_at and self.lost is None:
                 self._restart()
@@ -157,8 +189,16 @@ class Following(FoldProgress):
             return
         self._died(how, now)
 
+    def _log_far_behind(self, now: float) -> None:
+        left_s = self.left_s
+        if left_s is not None and now - self._logged_at >= LOG_S:
+            self._logged_at = now
+            head = self._newest()
+            log.info("state.db has %d of %d records, and the rest in about %s", self._folded, head, duration(left_s))
+
     def _died(self, how: str, now: float) -> None:
         self._process.end(END_S)
+        self.loop.died()
         word, self._ended_word = self._ended_word, None
         with self.changed:
             self._told = None
@@ -279,12 +319,16 @@ class Following(FoldProgress):
                     self.recovered()
                 self.advanced(seq, moved_tasks=True)
             case Failing(error, full):
+                if self._error is None:
+                    log.error("the state makes no progress, and it is tried again: %s", error)
                 self.failed(error, full=full)
                 if full:
                     self._on_full()
             case Damaged(error, damage):
                 self.failed(error, damage=JournalDamaged(list(damage)))
             case Recovered():
+                if self._error is not None:
+                    log.info("the state makes progress again")
                 self.recovered()
             case Ended():
                 with self.changed:

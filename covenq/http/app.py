@@ -37,6 +37,7 @@ from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.paths import SOCKET_NAME
 from covenq.state.folded import FoldedState
+from covenq.state.progress import FoldProgress
 from covenq.tasks.execution.shortage import no_descriptor_left
 from covenq.tasks.remote.claims import Claims
 from journal.errors import JournalError
@@ -78,11 +79,12 @@ class HealthRoutes:
     admission: Admission
     alarms: Alarms
     known_damage: KnownDamage
+    fold: FoldProgress
     webhook_path: str
 
     def resources(self) -> Iterator[tuple[str, object]]:
         yield "/healthz", Health()
-        yield "/readyz", Readiness(self.admission, self.alarms, self.known_damage)
+        yield "/readyz", Readiness(self.admission, self.alarms, self.known_damage, self.fold)
         yield "/openapi.json", Document(self.version, self.webhook_path)
 
 

@@ -8,6 +8,7 @@ from covenq.http.answers import error_body, respond, respond_ok
 from covenq.intake.admission import Admission
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
+from covenq.state.progress import FoldProgress
 
 
 class Health:
@@ -21,17 +22,25 @@ class Readiness:
     Who asks would send deliveries elsewhere, or nowhere, that are accepted here.
     """
 
-    def __init__(self, admission: Admission, alarms: Alarms, known_damage: KnownDamage) -> None:
+    def __init__(self, admission: Admission, alarms: Alarms, known_damage: KnownDamage, fold: FoldProgress) -> None:
         self._admission = admission
         self._alarms = alarms
         self._known_damage = known_damage
+        self._fold = fold
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         reasons = [reason.sentence for reason in self._admission.reasons()]
-        damage = self._known_damage.sentence
+        also = [one for one in (self._known_damage.sentence, self._behind()) if one]
         found = {"ready": not reasons, "reasons": reasons, "alarms": self._alarms.sentences()}
         if reasons:
-            detail = " ".join([*reasons, *([damage] if damage else [])])
+            detail = " ".join([*reasons, *also])
             respond(resp, 503, {**error_body("not_ready", detail), **found})
         else:
-            respond_ok(resp, {**found, "detail": damage})
+            respond_ok(resp, {**found, "detail": " ".join(also) or None})
+
+    def _behind(self) -> str | None:
+        """How far the state is behind, and until when, where that is far; it keeps no delivery from being accepted."""
+        if self._fold.left_s is None:
+            return None
+        said = str(self._fold.behind())
+        return f"{said[:1].upper()}{said[1:]}."

@@ -34,6 +34,7 @@ from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, seconds_or
+from covenq.model.status import FollowerStatus
 from covenq.operate.inspect import view
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
@@ -86,6 +87,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_journal_index_backlog": Spec("gauge", "Records that the journal's index has still to write."),
     "covenq_fold_lag_records": Spec("gauge", "Durable records that state.db has not folded yet."),
     "covenq_fold_failing": Spec("gauge", "1 while state.db can't be written."),
+    "covenq_follower_restarts": Spec("counter", "How often the process that folds had to be started again."),
     "covenq_deliveries": Spec("gauge", "Deliveries by state.", ("state",)),
     "covenq_tasks": Spec("gauge", "Tasks by state.", ("state",)),
     "covenq_deliveries_oldest_age_seconds": Spec("gauge", "Age of the oldest delivery that waits to be routed.", ("state",)),
@@ -223,11 +225,13 @@ class StateMetrics:
 
     readers: Readers
     fold: FoldProgress
+    follower: Callable[[], FollowerStatus]
     clock: Callable[[], float] = time.time
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge("covenq_fold_lag_records", self.fold.lag)
         yield _gauge("covenq_fold_failing", self.fold.error is not None)
+        yield _counter("covenq_follower_restarts", self.follower().restarts)
         conn = self.readers.reader()
         counts, oldest, now = query.counts(conn), query.oldest(conn), self.clock()
         for what in ("deliveries", "tasks"):

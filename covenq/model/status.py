@@ -48,12 +48,23 @@ class JournalStatus(Struct):
     recent_batches: BatchSizes | None = None
 
 
+class FollowerStatus(Struct):
+    """The process that folds the journal for a daemon, and how often it had to be started again."""
+
+    pid: Count
+    restarts: Count
+
+
 class StateStatus(Struct):
     """The fold: the seq that it has reached, how many records are behind, and why it makes no progress, if it makes none."""
 
     seq: Count
     lag: int
     error: str | None
+    left_s: Count | None = None
+    """Seconds until it has caught up, at its present rate; null where that is near, or not known."""
+    follower: FollowerStatus | None = None
+    """Null without a daemon."""
 
 
 class Oldest(Struct):

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from covenq.errors import StateBehind
-from covenq.text import counted
+from covenq.state.fold_rate import FoldRate
+from covenq.text import counted, duration
 from journal.errors import JournalDamaged
 
 _FREE_SPACE = "Free space on the data directory's disk: the state catches up by itself, and nothing is lost."
+
+_LATER = "Nothing is lost, and deliveries are accepted meanwhile: try again in {}."
 
 STUCK_S = 2.0
 """Seconds of tries that failed after which who waits for the fold is told so, instead of waiting on."""
@@ -49,6 +52,7 @@ class FoldProgress:
         """The newest seq that a caller of `wait_for` waits for."""
         self.moved_tasks = False
         """Whether the batch folded last had a record of a task."""
+        self._rate = FoldRate(monotonic)
         self._callbacks: tuple[Callable[[int], None], ...] = ()
         self._ended = False
         self._error: str | None = None
@@ -68,6 +72,11 @@ class FoldProgress:
         return max(0, self._head() - self._folded)
 
     @property
+    def left_s(self) -> float | None:
+        """Seconds until it has caught up, at its present rate; None where that is near, or can't be told."""
+        return self._rate.left_s(self._folded, self.lag)
+
+    @property
     def error(self) -> str | None:
         """Why the fold makes no progress, in one sentence; None while it does."""
         return self._error
@@ -85,11 +94,11 @@ class FoldProgress:
 
     def behind(self) -> StateBehind:
         """The error that what was waited for isn't folded."""
+        left = self.left_s
+        hint = _FREE_SPACE if self._full else None if left is None else _LATER.format(duration(left))
         why = f": {self._error}" if self._error else ""
-        return StateBehind(
-            f"the state is {counted(self.lag, 'record')} behind the journal{why}",
-            hint=_FREE_SPACE if self._full else None,
-        )
+        until = "" if left is None or self._error else f", and has caught up in about {duration(left)}"
+        return StateBehind(f"the state is {counted(self.lag, 'record')} behind the journal{why}{until}", hint=hint)
 
     def subscribe(self, callback: Callable[[int], None]) -> None:
         """Call `callback` with the new seq after each batch, on the reporting thread: it must neither block nor raise."""
@@ -124,6 +133,7 @@ class FoldProgress:
         """See `FoldReport`."""
         with self.changed:
             self._folded = max(self._folded, seq)
+            self._rate.note(self._folded)
             self.moved_tasks = moved_tasks
             self.changed.notify_all()
             callbacks = self._callbacks

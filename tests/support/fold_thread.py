@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 
+from covenq.model.status import FollowerStatus
 from covenq.rounds import Loop
 from covenq.state.follow import RETRY_S, FoldLoop
 from covenq.state.progress import FoldProgress
@@ -29,6 +31,9 @@ class FoldThread(FoldProgress):
         self._fold_loop = FoldLoop(store, journal.wait, self, retry_s=retry_s, monotonic=monotonic)
         self._store = store
         self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
+
+    def status(self) -> FollowerStatus:
+        return FollowerStatus(os.getpid(), 0)
 
     @property
     def folded(self) -> int:

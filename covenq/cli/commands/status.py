@@ -13,6 +13,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
 from covenq.model import NOT_RUNNING
+from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.model.status import JournalStatus, Status, SyncTimes
@@ -63,9 +64,10 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "DAMAGED", f"found {output.elapsed(seen.at, now)} ago: {clean(seen.first)}{more}"
         yield "", "`covenq verify` lists it all; `covenq salvage` shows what can be kept."
     folded = found.state
-    lag = f", {folded.lag} behind" if folded.lag else ""
+    lag = f", {folded.lag:,} behind" if folded.lag else ""
+    left = "" if folded.left_s is None else f", for about {duration(folded.left_s)} more"
     wrong = f", error: {clean(folded.error)}" if folded.error else ""
-    yield "state", f"seq {folded.seq}{lag}{wrong}"
+    yield "state", f"seq {folded.seq}{lag}{left}{wrong}"
     if found.disk is not None:
         yield "disk", f"{output.size(found.disk.free)} free of {output.size(found.disk.total)}"
     for what, counts, oldest in (

@@ -15,7 +15,15 @@ from covenq.http.api.effective import EffectiveConfig
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import status as model_status
-from covenq.model.status import Descriptors, SecretProblem, StateStatus, UpkeepStatus, Watchdog, WorkerStatus
+from covenq.model.status import (
+    Descriptors,
+    FollowerStatus,
+    SecretProblem,
+    StateStatus,
+    UpkeepStatus,
+    Watchdog,
+    WorkerStatus,
+)
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import stuck
 from covenq.operate.inspect.alarms import Alarms
@@ -53,6 +61,7 @@ class StatusSources:
     journal: Engine
     readers: Readers
     fold: FoldProgress
+    follower: Callable[[], FollowerStatus]
     config: EffectiveConfig
     admission: Admission
     refusals: Refusals
@@ -75,7 +84,10 @@ def status(sources: StatusSources) -> model_status.Status:
     health, measurements = sources.journal.health(), sources.journal.measurements()
     reasons = [reason.sentence for reason in sources.admission.reasons()]
     fold = sources.fold
-    state = StateStatus(fold.folded, fold.lag, fold.error)
+    left_s = fold.left_s
+    state = StateStatus(
+        fold.folded, fold.lag, fold.error, None if left_s is None else round(left_s), sources.follower()
+    )
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
     sources.fold.wait_for(sources.journal.head().seq, 1.0)
     conn = sources.readers.reader()

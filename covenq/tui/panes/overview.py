@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
-from covenq.text import counted
+from covenq.text import counted, duration
 from covenq.tui import text
 from covenq.tui.widgets.lines import Line, labelled
 
@@ -99,7 +99,10 @@ def _journal_alarms(status: Status, now: float) -> list[str]:
     if state.error:
         found.append(f"the state lags: {text.clean(state.error)}")
     elif state.lag > LAG_LONG:
-        found.append(f"the state is {counted(state.lag, 'record')} behind the journal: what is listed here is old")
+        left = "" if state.left_s is None else f" for about {duration(state.left_s)} more"
+        found.append(
+            f"the state is {counted(state.lag, 'record')} behind the journal{left}: what is listed here is old"
+        )
     return found
 
 

@@ -1,0 +1,42 @@
+"""The rate of a fold that is far behind: how long it takes until it has caught up."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+SAMPLE_S = 1.0
+WINDOW_S = 30.0
+"""Seconds that the rate is measured over: building state anew slows down as its indexes grow."""
+FAR = 10_000
+"""Records behind from which it is told: fewer are folded in a moment."""
+
+
+class FoldRate:
+    """`note` is for the thread that reports, `left_s` for any."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def note(self, folded: int) -> None:
+        """Folded up to there, now."""
+        now = self._monotonic()
+        samples = self._samples
+        if samples and now - samples[-1][0] < SAMPLE_S:
+            return
+        samples.append((now, folded))
+        while len(samples) > 2 and now - samples[1][0] > WINDOW_S:
+            samples.popleft()
+
+    def left_s(self, folded: int, lag: int) -> float | None:
+        """Seconds until `lag` records more are folded, at the rate of the last seconds; None where it isn't known, or near."""
+        try:
+            began, first = self._samples[0]
+        except IndexError:
+            return None
+        took = self._monotonic() - began
+        if lag < FAR or took <= 0 or folded <= first:
+            return None
+        return lag * took / (folded - first)

@@ -1,0 +1,254 @@
+"""The process that folds, beside a real daemon: killed, stopped, replaced; and what it is able to see."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.journal_json import records
+from tests.support.requests import SECRET, issue
+from tests.support.same_state import assert_state_is_a_fresh_fold
+from tests.support.waiting import eventually
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc shows it")
+
+ROUTE = """
+[worker]
+concurrency = 2
+
+[[route]]
+name = "work"
+match = "event:issues"
+run = ["/bin/sh", "-c", "exit 0"]
+"""
+
+
+def follower(daemon: Daemon) -> dict[str, int]:
+    found: dict[str, int] = daemon.api("/api/v1/status").json["state"]["follower"]
+    return found
+
+
+def another(daemon: Daemon, pid: int) -> int:
+    """Wait until another follower than `pid` has opened the state, and has caught up; its pid."""
+
+    def replaced() -> int:
+        state = daemon.api("/api/v1/status").json["state"]
+        return int(state["follower"]["pid"]) if state["lag"] == 0 and state["error"] is None else pid
+
+    return eventually(lambda: (now := replaced()) != pid and now, 60, daemon.log_tail())
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT at the end if it is still there."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if is_there(pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_one_that_is_killed_is_replaced_and_nothing_is_lost_or_shown_again(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE)
+    seen = 0
+    for kill in range(3):
+        for n in range(5):
+            assert daemon.post("issues", issue(n), f"k{kill}-{n}").status == 202
+        pid = follower(daemon)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert daemon.post("issues", issue(9), f"k{kill}-late").status == 202, "the intake doesn't wait for it"
+        another(daemon, pid)
+        now = daemon.api("/api/v1/status").json["state"]["seq"]
+        assert now >= seen
+        seen = now
+    assert follower(daemon)["restarts"] == 3
+    assert "the follower has ended (signal 9): another is started" in daemon.log_tail(20_000)
+    daemon.wait_all_done()
+    assert {len(ends) for ends in daemon.finished().values()} == {1}
+    assert daemon.stop() == 0
+    assert_state_is_a_fresh_fold(daemon.data)
+
+
+def test_a_daemon_that_stops_has_it_catch_up_first(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE)
+    for n in range(20):
+        daemon.post("issues", issue(n))
+    daemon.wait_all_done()
+    pid = follower(daemon)["pid"]
+    assert daemon.stop() == 0
+    assert not is_there(pid)
+    newest = max(record["seq"] for record in records(daemon.data) if record["kind"] != "journal.synced")
+    with closing(sqlite3.connect(daemon.data / "state.db")) as conn:
+        assert conn.execute("SELECT seq FROM position").fetchone()[0] >= newest
+    assert_state_is_a_fresh_fold(daemon.data)
+
+
+@LINUX
+def test_it_dies_with_a_daemon_that_is_killed_and_leaves_no_lock(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE)
+    pid = follower(daemon)["pid"]
+    daemon.kill()
+    eventually(lambda: not is_there(pid), 20, "it is gone")
+    daemon.start()
+    assert daemon.post("issues", issue(1)).status == 202
+    daemon.wait_all_done()
+
+
+@LINUX
+def test_one_that_is_stopped_dies_with_a_daemon_that_is_killed(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE)
+    pid = follower(daemon)["pid"]
+    with stopped(pid):
+        daemon.kill()
+        eventually(lambda: not is_there(pid), 20, "it is gone")
+
+
+@LINUX
+def test_a_command_that_is_killed_at_its_timeout_leaves_it_alone(make_daemon: Callable[..., Daemon]) -> None:
+    hides = "setsid sh -c 'exec -a hidden sleep 60' </dev/null >/dev/null 2>&1 & sleep 60"
+    daemon = make_daemon(
+        f"""
+[[route]]
+name = "slow"
+match = "event:issues"
+run = ["/bin/sh", "-c", "env -i PATH=\\"$PATH\\" {hides}"]
+timeout = "1s"
+retry = {{ max = 0 }}
+"""
+    )
+    before = follower(daemon)
+    daemon.post("issues", issue(1))
+    ends = daemon.wait_all_done()
+    assert list(ends.values()) == [["task.failed"]]
+    assert follower(daemon) == before
+    assert is_there(before["pid"])
+
+
+@LINUX
+def test_it_has_no_secret_and_no_descriptor_but_its_own(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE, env={"SOME_TOKEN": "sesame-" + SECRET})
+    pid = follower(daemon)["pid"]
+    if os.geteuid() != 0:
+        pytest.skip("only root may read the environment of a process that hides its memory")
+    said = Path(f"/proc/{pid}/environ").read_bytes()
+    assert SECRET.encode() not in said
+    assert {one.partition(b"=")[0] for one in said.split(b"\0") if one} <= {
+        b"PYTHONPATH",
+        b"PYTHONHOME",
+        b"LD_LIBRARY_PATH",
+        b"TMPDIR",
+        b"SQLITE_TMPDIR",
+        b"LC_CTYPE",
+    }
+    assert SECRET.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    opened = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
+    names = [Path(one).name for one in opened if one.startswith(str(daemon.data))]
+    assert "lock" not in names, "the journal's lock is the daemon's"
+    assert not [name for name in names if name.endswith(".jsonl")], "a segment would stay on the disk, if it is erased"
+    assert not [one for one in opened if one.startswith("socket:")][1:], "its end of the daemon's socket"
+
+
+@LINUX
+def test_signals_of_a_terminal_are_the_daemons(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE)
+    pid = follower(daemon)["pid"]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, number)
+    assert os.getpgid(pid) != os.getpgid(daemon.pid)
+    assert daemon.post("issues", issue(1)).status == 202
+    daemon.wait_all_done()
+    assert follower(daemon) == {"pid": pid, "restarts": 0}
+
+
+def test_a_state_that_is_gone_closes_the_intake_and_ends_the_daemon(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE)
+    assert daemon.post("issues", issue(1)).status == 202
+    daemon.wait_all_done()
+    pid = follower(daemon)["pid"]
+    for suffix in ("", "-wal", "-shm"):
+        (daemon.data / f"state.db{suffix}").unlink(missing_ok=True)
+    os.kill(pid, signal.SIGKILL)
+    assert daemon.wait_exit(60) == 1
+    said = daemon.log_tail()
+    assert re.search(r"what its tasks rest on is gone: .*state\.db is not there", said), said
+    assert "Traceback" not in said
+    daemon.start()
+    daemon.wait_all_done()
+    assert daemon.cli_json("deliveries")["items"][0]["state"] == "completed"
+
+
+def test_what_keeps_it_from_folding_is_told_in_the_daemons_log(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE, args=["--log-format", "json"])
+    daemon.post("issues", issue(1))
+    daemon.wait_all_done()
+    with closing(sqlite3.connect(daemon.data / "state.db")) as conn:
+        conn.execute("DROP TABLE starts")  # not its doing: it meets a file that isn't what it should be
+    daemon.post("issues", issue(2))
+    eventually(lambda: "no such table" in daemon.log_tail(), 30, "it is told")
+    lines = [line for line in daemon.log_tail().splitlines() if line]
+    assert all(line.startswith("{") for line in lines), "each line is one of the daemon's"
+
+
+def test_damage_is_remembered_over_its_death(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTE)
+    daemon.post("issues", issue(1), "first")
+    daemon.wait_all_done()
+    pid = follower(daemon)["pid"]
+    with stopped(pid):
+        answer = daemon.post("issues", issue(2), "second")
+        assert answer.status == 202
+        segment = max(daemon.data.joinpath("journal").glob("*.jsonl"))
+        whole = segment.read_bytes()
+        segment.write_bytes(whole.replace(b'"guid":"second"', b'"guid":"secXnd"', 1))
+    eventually(lambda: daemon.get("/readyz").status == 503, 30, "the intake closes")
+    before = daemon.get("/readyz").json
+    assert "ERROR covenq.state" in daemon.log_tail(), "what it logs is in the daemon's log"
+    pid = follower(daemon)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(20):
+        assert daemon.get("/readyz").status == 503
+    eventually(lambda: follower(daemon)["pid"] != pid, 30)
+    eventually(lambda: daemon.get("/readyz").json["reasons"] == before["reasons"], 30)
+
+
+def statuses(daemon: Daemon, count: int, prefix: str) -> list[Any]:
+    return [daemon.post("issues", issue(n), f"{prefix}{n}") for n in range(count)]
+
+
+@LINUX
+def test_one_that_is_stopped_costs_the_intake_nothing_and_starts_no_task_twice(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    runs.touch()
+    daemon = make_daemon(ROUTE.replace("exit 0", f"echo $COVENQ_TASK >> {runs}"))
+    with stopped(follower(daemon)["pid"]):
+        assert {one.status for one in statuses(daemon, 30, "s")} == {202}
+        again = statuses(daemon, 3, "s")
+        assert [(one.status, one.json["duplicate"]) for one in again] == [(200, True)] * 3
+        behind = daemon.api("/api/v1/deliveries?filter=state:queued", timeout=60)
+        assert behind.status == 503
+        assert "records behind the journal" in behind.json["detail"]
+        state = daemon.api("/api/v1/status").json["state"]
+        assert state["lag"] >= 60
+    daemon.wait_all_done()
+    ran = runs.read_text().split()
+    assert len(ran) == len(set(ran)) == 30

@@ -1,0 +1,193 @@
+"""The supervision of the process that folds: real processes, and a clock that the test moves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from covenq.daemon import following
+from covenq.daemon.follower_process import environment
+from covenq.daemon.following import Following
+from covenq.errors import CovenqError, StateBehind
+from covenq.state.folded import FoldedState
+from covenq.state.readers import Readers
+from journal.errors import JournalDamaged
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Entry
+from tests.support.waiting import eventually
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[FileJournal]:
+    with open_journal(tmp_path / "journal") as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def followed(tmp_path: Path, journal: FileJournal, clock: Clock) -> Iterator[Following]:
+    fold = Following(tmp_path / "state.db", tmp_path / "journal", monotonic=clock)
+    try:
+        fold.open(journal)
+        fold.start()
+        yield fold
+    finally:
+        fold.stop(10.0)
+
+
+def append(journal: FileJournal, count: int = 1) -> int:
+    for _ in range(count):
+        journal.append([Entry("ops.x", "ops.note", {})])
+    return journal.head().seq
+
+
+def replaced(fold: Following, pid: int) -> None:
+    """Look after it until another has opened the state."""
+    eventually(lambda: fold.check() or (fold.pid != pid and fold._told is not None), 30, "another has opened the state")
+
+
+def test_what_is_appended_is_folded_and_who_waits_is_not_let_wait(followed: Following, journal: FileJournal) -> None:
+    for _ in range(50):
+        assert followed.wait_for(append(journal), 30)
+    assert followed.lag == 0
+    assert followed.error is None
+
+
+def test_one_that_is_behind_and_silent_is_replaced(followed: Following, journal: FileJournal, clock: Clock) -> None:
+    assert followed.wait_for(append(journal), 30)
+    pid = followed.pid
+    os.kill(pid, signal.SIGSTOP)
+    clock.now += 10 * following.SILENT_S
+    followed.check()
+    assert followed.pid == pid and followed._process.ended() is None, "it isn't behind: nothing is expected of it"
+    seq = append(journal)
+    eventually(lambda: followed._told == seq, 30, "it is told")
+    clock.now += following.SILENT_S - 1
+    followed.check()
+    assert followed._process.ended() is None
+    clock.now += 2
+    replaced(followed, pid)
+    assert followed.wait_for(seq, 30)
+    assert followed.restarts == 1
+
+
+def test_one_that_does_not_stay_up_is_an_alarm(followed: Following, journal: FileJournal, clock: Clock) -> None:
+    for _ in range(following.DEATHS):
+        assert followed.loop.overdue is None
+        pid = followed.pid
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: followed.check() or followed.error, 30, "it is seen")
+        clock.now += 10
+        replaced(followed, pid)
+    assert followed.loop.overdue is not None and "has ended 4 times" in followed.loop.overdue
+    assert followed.wait_for(append(journal), 30)
+    clock.now += following.DEATHS_S
+    followed.check()
+    assert followed.loop.overdue is None
+
+
+def test_the_next_waits_longer_each_time_and_the_first_not_at_all(followed: Following, clock: Clock) -> None:
+    pid = followed.pid
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: followed.check() or followed._start_at is not None, 30)
+    assert followed._start_at is not None and followed._start_at - clock.now == pytest.approx(following.RESTARTS_S[1])
+    clock.now += following.RESTARTS_S[1]
+    replaced(followed, pid)
+    clock.now += following.STEADY_S
+    os.kill(followed.pid, signal.SIGKILL)
+    pid = followed.pid
+    eventually(lambda: followed.check() or followed.pid != pid, 30, "at once")
+
+
+def test_what_was_folded_never_goes_back(
+    tmp_path: Path, followed: Following, journal: FileJournal, clock: Clock
+) -> None:
+    seq = append(journal, 5)
+    assert followed.wait_for(seq, 30)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as conn, conn:
+        conn.execute("UPDATE position SET seq = 2")
+    pid = followed.pid
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: followed.check() or followed._start_at is not None, 30)
+    clock.now += 10
+    eventually(lambda: followed.check() or followed.lost, 30, "it can't be followed any more")
+    assert followed.lost is not None and "state.db is at" in followed.lost
+    assert followed.folded == seq
+    assert not followed.wait_for(append(journal), 0.01)
+
+
+def test_a_state_that_can_not_be_opened_is_told_where_the_daemon_starts(tmp_path: Path, journal: FileJournal) -> None:
+    (tmp_path / "state.db").mkdir()
+    fold = Following(tmp_path / "state.db", tmp_path / "journal")
+    with pytest.raises(CovenqError, match=r"state\.db can't be opened"):
+        fold.open(journal)
+    fold.stop(5.0)
+
+
+def test_a_journal_that_is_shorter_than_the_state_is_damage_where_the_daemon_starts(
+    tmp_path: Path, journal: FileJournal
+) -> None:
+    append(journal, 5)
+    fold = Following(tmp_path / "state.db", tmp_path / "journal")
+    fold.open(journal)
+    fold.start()
+    assert fold.wait_for(5, 30)
+    fold.stop(10.0)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as conn, conn:
+        conn.execute("UPDATE position SET seq = 1000")
+    fold = Following(tmp_path / "state.db", tmp_path / "journal")
+    with pytest.raises(JournalDamaged, match="shorter than"):
+        fold.open(journal)
+    fold.stop(5.0)
+
+
+def test_the_write_ahead_log_is_emptied_by_who_folds(tmp_path: Path, followed: Following, journal: FileJournal) -> None:
+    assert followed.wait_for(append(journal, 50), 30)
+    wal = tmp_path / "state.db-wal"
+    assert wal.stat().st_size > 0
+    with closing(sqlite3.connect(tmp_path / "state.db")) as conn:
+        conn.execute("BEGIN")
+        conn.execute("SELECT * FROM position").fetchall()
+        assert followed.wait_for(append(journal, 50), 30)
+        assert not followed.scrub(), "a reader still needs it"
+    assert followed.scrub()
+    assert wal.stat().st_size == 0
+
+
+def test_a_read_that_is_refused_says_how_far_it_is_and_until_when(
+    tmp_path: Path, followed: Following, journal: FileJournal, clock: Clock
+) -> None:
+    assert followed.wait_for(append(journal), 30)
+    os.kill(followed.pid, signal.SIGSTOP)
+    append(journal, 3)
+    state = FoldedState(journal, Readers(tmp_path / "state.db"), followed)
+    followed.failed("a test lets nobody wait")
+    clock.now += 10
+    with pytest.raises(StateBehind, match="the state is 3 records behind the journal"):
+        state.reader()
+    os.kill(followed.pid, signal.SIGCONT)
+
+
+def test_its_environment_has_no_secret_and_finds_the_modules() -> None:
+    found = environment(
+        {"COVENQ_WEBHOOK_SECRET": "s", "PATH": "/bin", "TMPDIR": "/scratch"}, ["/lib/python", "", "rel"]
+    )
+    assert found == {"TMPDIR": "/scratch", "PYTHONPATH": os.pathsep.join(["/lib/python", str(Path("rel").absolute())])}
