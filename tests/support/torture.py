@@ -1,10 +1,16 @@
-"""Load from many connections, and SIGKILL at random moments: what was acknowledged is compared with what is stored."""
+"""Load from many connections, and SIGKILL at random moments: what was acknowledged is compared with what is stored.
+
+The kill hits the daemon, the process that folds for it, or both; under load, during a start, and while content is erased, which
+rotates and rewrites segments under the fold.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
+import signal
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,6 +22,9 @@ from tests.support.requests import HOOK, ask, issue, signed
 from tests.support.waiting import eventually
 
 CONNECTIONS = 32
+ERASE_EVERY_S = 0.1
+KILLED = ("daemon", "daemon", "daemon", "follower", "follower", "both")
+"""Whom a kill hits, by how often."""
 TASK_EVERY = 8
 """One delivery in this many becomes a task; the others are ignored, so that the queue ends in a test's time."""
 
@@ -44,6 +53,7 @@ class Promises:
     """Sent, and never answered."""
     answered: list[tuple[str, bytes]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    followers_killed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, guid: str, sent: bytes, status: int, body: bytes) -> None:
@@ -76,6 +86,7 @@ class Load:
             threading.Thread(target=self._run, args=(random.Random(f"{seed}.{number}"),), daemon=True)
             for number in range(CONNECTIONS)
         ]
+        self._threads.append(threading.Thread(target=self._erase, args=(random.Random(f"{seed}.erase"),), daemon=True))
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -104,6 +115,18 @@ class Load:
             self._promises.note(guid, body, answer.status, answer.body)
         connection.close()
 
+    def _erase(self, rng: random.Random) -> None:
+        """Erase what was answered, now and then: the daemon rotates, and rewrites segments, meanwhile."""
+        while not self._stopping.wait(ERASE_EVERY_S):
+            with self._promises.lock:
+                wanted = rng.choice(self._promises.answered)[0] if self._promises.answered else None
+            if wanted is None:
+                continue
+            try:
+                self._daemon.api("/api/v1/redact", "POST", {"ids": [f"{HOOK}/{wanted}"]})
+            except (OSError, http.client.HTTPException):
+                continue
+
     def _choose(self, rng: random.Random) -> tuple[str, bytes]:
         """Mostly a new delivery; sometimes a redelivery of one that was never answered, or of one that was, however long ago."""
         with self._promises.lock:
@@ -117,20 +140,39 @@ class Load:
 
 
 def torture(daemon: Daemon, kills: int, seed: int) -> Promises:
-    """Kill the daemon `kills` times under load; leaves it running, with the load ended."""
+    """Kill the daemon, or what folds for it, `kills` times under load; leaves it running, with the load ended."""
     rng = random.Random(seed)
     promises = Promises()
     for kill in range(kills):
-        daemon.start(wait=False)
+        if not daemon.running:
+            daemon.start(wait=False)
         with Load(daemon, promises, seed * 1_000_003 + kill):
             if rng.random() < 0.15:
                 threading.Event().wait(rng.random() * 1.5)  # perhaps while it starts or recovers
             else:
                 wait_accepting(daemon)
                 threading.Event().wait(rng.random() * 0.5)
-            daemon.kill()
-    daemon.start()
+            target = rng.choice(KILLED)
+            if target != "daemon" and (pid := follower_of(daemon)) is not None:
+                os.kill(pid, signal.SIGKILL)
+                promises.followers_killed += 1
+            if target != "follower":
+                daemon.kill()
+    if not daemon.running:
+        daemon.start()
     return promises
+
+
+def follower_of(daemon: Daemon) -> int | None:
+    """The pid of the process that folds for it; None while there is none, and where the system doesn't show it."""
+    for task in Path(f"/proc/{daemon.pid}/task").glob("*/children"):
+        try:
+            for pid in task.read_text().split():
+                if b"covenq.daemon.follower" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return int(pid)
+        except OSError:
+            continue
+    return None
 
 
 def wait_accepting(daemon: Daemon) -> None:
@@ -174,7 +216,11 @@ def check(daemon: Daemon, promises: Promises, runs: Path) -> dict[str, int]:
 
     wrong = {subject: kinds for subject, kinds in ends.items() if len(kinds) != 1}
     assert not wrong, f"tasks that did not end exactly once: {dict(list(wrong.items())[:5])}"
-    assert {kinds[0] for kinds in ends.values()} <= {"task.completed", "task.failed"}
+    odd = {kinds[0] for kinds in ends.values()} - {"task.completed", "task.failed", "task.cancelled"}
+    assert not odd, odd
+    cancelled = {subject for subject, kinds in ends.items() if kinds == ["task.cancelled"]}
+    why = {record["data"].get("reason") for record in records if record["kind"] == "task.cancelled"}
+    assert not cancelled or why == {"redacted"}, f"cancelled because of {why}: nothing but an erasure does that here"
     ended: set[str] = set()
     for record in records:
         if record["subject"].startswith("task."):
@@ -200,4 +246,5 @@ def check(daemon: Daemon, promises: Promises, runs: Path) -> dict[str, int]:
         "tasks": len(queued),
         "failed": sum(kinds == ["task.failed"] for kinds in ends.values()),
         "runs": len(ran),
+        "erasures": sum("drops" in record["data"] for record in records),
     }
