@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -184,6 +186,23 @@ def test_a_read_that_is_refused_says_how_far_it_is_and_until_when(
     with pytest.raises(StateBehind, match="the state is 3 records behind the journal"):
         state.reader()
     os.kill(followed.pid, signal.SIGCONT)
+
+
+def test_it_loads_nothing_of_the_daemon() -> None:
+    code = "import sys, covenq.daemon.follower; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    for name in (
+        "falcon",
+        "waitress",
+        "textual",
+        "typer",
+        "rich",
+        "covenq.http",
+        "covenq.tasks",
+        "covenq.intake",
+        "covenq.operate",
+    ):
+        assert name not in loaded
 
 
 def test_its_environment_has_no_secret_and_finds_the_modules() -> None:
