@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def open_reader(address: str | Path, *, upto: int | None = None) -> Reader:
-    """A reader of the journal at `address`, up to what is proven durable.
+    """A reader of the journal at `address`, up to what is proven durable, or up to the head that its running writer names.
 
-    `address` is the journal's directory: a path, or a `file:` URL without a host. Raises EngineUnknown for another scheme,
-    JournalGone if there is no journal, FormatUnknown. Damage is not raised, but reported by `Reader.damage`.
+    `address` is the journal's directory: a path, or a `file:` URL without a host. With `upto` nothing is looked through at
+    the opening. Raises EngineUnknown for another scheme, JournalGone if there is no journal, FormatUnknown. Damage is not
+    raised, but reported by `Reader.damage`; with `upto`, JournalDamaged where a header is.
     """
     from journal.file.reader import open_reader as open_directory
 

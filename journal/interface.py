@@ -54,8 +54,11 @@ class Reading(Protocol):
     def epoch(self) -> str:
         """New after a restore or a salvage, which reuse seqs; fencing tokens carry it. 16 hex digits."""
 
-    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
         """The durable records with seq > `after`, in order, up to the head as it was at the call.
+
+        Without `payloads` they come with `payload` None, and all else as ever: for who folds them. Payload bytes are then
+        neither held in memory nor verified, which costs a fraction of it; everything else is.
 
         With `only`, those of them whose seq is in it. The others are passed over unverified, which costs a fraction of reading
         them; a damaged record may be passed over as one of them, so `get` has the last word on one that is missing.
@@ -83,16 +86,21 @@ class Journal(Reading, Appending, Protocol):
 
 
 class Reader(Journal, Protocol):
-    """A journal opened for reading alone (`journal.open_reader`): its head never moves, and `append` raises JournalClosed.
+    """A journal opened for reading alone (`journal.open_reader`): `append` raises JournalClosed.
 
-    So it can stand where a plan is only made, and nothing is appended.
+    So it can stand where a plan is only made, and nothing is appended. Its head moves only by `advance`: a reader can't see
+    what another process has synced, and is told.
     """
+
+    def advance(self, seq: int) -> None:
+        """The writer says that the journal is durable up to `seq`: the head moves there, never back, and `wait` returns.
+
+        From any thread. What the head's sum is, is read when `head` is asked for it, if that record wasn't read before.
+        """
 
     @property
     def damage(self) -> Sequence[Damage]:
         """What the opening found; what comes before it can still be read."""
-
-    def advance(self, seq: int) -> None: ...
 
     def close(self) -> None: ...
 

@@ -140,7 +140,7 @@ class EmptyJournal:
     def head(self) -> Head:
         return Head(0, NO_SUM)
 
-    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
         return iter(())
 
     def get(self, seq: int) -> Record | None:

@@ -192,8 +192,8 @@ class ClosedJournal:
                 return Conflict(entry.subject, newest.seq)
         raise JournalClosed("the intake is closed")
 
-    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
-        return self._journal.read(after, only)
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
+        return self._journal.read(after, only, payloads=payloads)
 
     def get(self, seq: int) -> Record | None:
         return self._journal.get(seq)

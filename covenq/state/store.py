@@ -104,7 +104,7 @@ class StateStore(Readers):
         """
         with self._writing:
             self._check_not_taken()
-            for batch in _batches(self._journal.read(self._folded)):
+            for batch in _batches(self._journal.read(self._folded, payloads=False)):
                 if ends():
                     break
                 with self._transaction():
@@ -243,7 +243,7 @@ def _complete(conn: sqlite3.Connection, journal: Reading) -> None:
     folded = opening.position_in(conn, journal)
     if folded is None:
         folded = opening.start(conn, journal)
-    for batch in _batches(journal.read(folded.witness.seq)):
+    for batch in _batches(journal.read(folded.witness.seq, payloads=False)):
         _fold_batch(conn, journal, batch)
 
 

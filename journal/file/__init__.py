@@ -10,6 +10,7 @@ One line per module, highest layer first:
 - `reserve` keeps disk space free for the records that end running work
 - `recovery` makes the end of the log safe to append to; `examine` finds what is proven, torn or damaged; `torn` is a torn tail
 - `erase` takes content out of sealed segments; `scan` reads records out of segments
+- `cursor` reads records without their payloads, and goes on where it ended; `walk` does so in one segment, in bounded memory
 - `catalogue` looks up subjects and offsets; `index` is their cache in SQLite
 - `segment` is the format of a segment, `codec` that of a line; `recoverable_ids` reads delivery ids out of damaged ones
 - `lock` is the lock on the directory; `files` makes all file calls

@@ -241,11 +241,15 @@ class Envelope:
 
 def open_envelope(line: bytes, salted: Salted) -> Envelope:
     """The envelope of a line whose sum verifies under this salt. Raises LineError (flipped or foreign)."""
-    cut = line.find(SUM_MARK)
-    if cut < 0 or not line.startswith(b'{"seq":'):
+    return envelope_at(line, 0, line.find(SUM_MARK), salted)
+
+
+def envelope_at(text: bytes, start: int, cut: int, salted: Salted) -> Envelope:
+    """`open_envelope` of the line that starts at `start` of `text`; the mark of its sum stands at `cut` (-1: nowhere)."""
+    if cut < 0 or not text.startswith(b'{"seq":', start):
         raise LineError("foreign", "no line of this journal")
-    written = line[cut + 8 : cut + 73]
-    envelope = line[:cut]
+    written = text[cut + 8 : cut + 73]
+    envelope = text[start:cut]
     total = salted.sum(envelope)
     if written != total.encode() + b'"':
         raise LineError("flipped", "its sum does not match its bytes")
@@ -334,22 +338,22 @@ def record_of(
     envelope: Envelope, about: bytes | None, payload: bytes | None, dropped: int | None, epoch: str
 ) -> Record:
     """Raises LineError if `data` or `about` is no JSON although the sums match: a forger of the directory can compute any sum."""
-    match = envelope.match
+    _, at, _, subject, kind, _, payload_sha256, payload_bytes, written, _ = envelope.match.groups()
     try:
-        data, described = orjson.loads(match[9]), None if about is None else orjson.loads(about)
+        data, described = orjson.loads(written), None if about is None else orjson.loads(about)
     except orjson.JSONDecodeError as error:
         raise LineError("foreign", f"its sum matches, but it holds what is no JSON: {error}") from error
     return Record(
         seq=envelope.seq,
-        at=match[2].decode(),
+        at=at.decode(),
         synced=envelope.synced,
-        subject=envelope.subject,
-        kind=envelope.kind,
+        subject=subject.decode(),
+        kind=kind.decode(),
         data=data,
         about=described,
         payload=payload,
-        payload_sha256=None if match[7] is None else match[7].decode(),
-        payload_bytes=None if match[8] is None else int(match[8]),
+        payload_sha256=None if payload_sha256 is None else payload_sha256.decode(),
+        payload_bytes=None if payload_bytes is None else int(payload_bytes),
         dropped=dropped,
         prev=envelope.prev,
         sum=envelope.sum,

@@ -24,6 +24,7 @@ from journal.errors import EntryRefused, ErasureFailed, JournalDamaged, JournalE
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Prepared, prepare
 from journal.file.committer import Committer, Durable, Tail
+from journal.file.cursor import Cursor
 from journal.file.erase import (
     RewrittenSegment,
     finish_erasure,
@@ -93,6 +94,7 @@ class FileJournal:
         self._catalogue = catalogue
         self._id = tail.header.journal
         self._head = Head(tail.seq, tail.sum)
+        self._cursor = Cursor(files, directory, catalogue.offset_of)
         self._recent: deque[Durable] = deque()
         self._recent_bytes = 0
         self._advanced = threading.Condition()
@@ -136,19 +138,24 @@ class FileJournal:
     def head(self) -> Head:
         return self._head
 
-    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
-        return self._read(after, self._head.seq, only)
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
+        return self._read(after, self._head.seq, only, payloads)
 
-    def _read(self, after: int, upto: int, only: Container[int] | None) -> Iterator[Record]:
+    def _read(self, after: int, upto: int, only: Container[int] | None, payloads: bool) -> Iterator[Record]:
         with self._advanced:
             first = self._recent[0].seq if self._recent else 0
             recent = list(islice(self._recent, max(0, after + 1 - first), None)) if 0 < first <= after + 1 else None
         if recent is None:
-            yield from read_records(self.files, self.directory, after, upto, self._catalogue.offset_of, only)
+            if payloads:
+                yield from read_records(self.files, self.directory, after, upto, self._catalogue.offset_of, only)
+            elif only is None:
+                yield from self._cursor.read(after, upto)
+            else:
+                yield from self._cursor.select(after, upto, only)
             return
         for one in recent:
             if one.seq <= upto and (only is None or one.seq in only):
-                yield _record(one)
+                yield _record(one, payloads=payloads)
 
     def get(self, seq: int) -> Record | None:
         if not 0 < seq <= self._head.seq:
@@ -217,7 +224,7 @@ class FileJournal:
                 raise _erasure_failed(error, recorded=isinstance(answer, Appended)) from error
 
     def _erasures_after(self, after: int) -> list[Erasure]:
-        found = [erasure_of(record.seq, record.data) for record in self.read(after)]
+        found = [erasure_of(record.seq, record.data) for record in self.read(after, payloads=False)]
         return [one for one in found if one is not None]
 
     @property
@@ -374,7 +381,7 @@ def _check_subjects(entries: Sequence[Entry]) -> None:
         before.add(entry.subject)
 
 
-def _record(one: Durable) -> Record:
+def _record(one: Durable, *, payloads: bool = True) -> Record:
     prepared = one.prepared
     entry = prepared.entry
     return Record(
@@ -385,7 +392,7 @@ def _record(one: Durable) -> Record:
         kind=entry.kind,
         data=orjson.loads(prepared.data),
         about=None if prepared.about is None else orjson.loads(prepared.about),
-        payload=entry.payload,
+        payload=entry.payload if payloads else None,
         payload_sha256=prepared.payload_sha256,
         payload_bytes=None if entry.payload is None else len(entry.payload),
         dropped=None,

@@ -1,6 +1,7 @@
 """A read-only journal, whether or not another process is writing it.
 
-How far may one read? With a daemon: up to the head that it reports (`upto`). Without one: up to the witness; bytes beyond it
+How far may one read? With a daemon: up to the head that it reports (`upto`), and from then on up to what it says that it has
+synced (`advance`): it says so only after the sync, and what was durable stays so. Without one: up to the witness; bytes beyond it
 were in flight and may never have been acknowledged, and what the page cache shows of them may not be on the medium. A reader
 that can take the lock may adopt that tail as an opening would: the linked records that verify are rewritten over themselves
 and synced, and are then as durable as the rest (`adopt=True`). Reading cuts nothing and appends nothing.
@@ -9,13 +10,14 @@ and synced, and are then as durable as the rest (`adopt=True`). Reading cuts not
 from __future__ import annotations
 
 import sqlite3
-import time
+import threading
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone
 from journal.file.backup import backup_witness
+from journal.file.cursor import Cursor
 from journal.file.examine import Examination, belongs, examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index, Position
@@ -40,7 +42,7 @@ class JournalReader:
         *,
         journal: str,
         epoch: str,
-        head: Head,
+        head: int,
         index: Index | None,
         lock: DirectoryLock | None,
         damage: Sequence[Damage],
@@ -48,9 +50,13 @@ class JournalReader:
         self.directory = directory
         self.damage = tuple(damage)
         self._files = files
-        self._id, self._epoch, self._head = journal, epoch, head
+        self._id, self._epoch = journal, epoch
         self._index = index
         self._lock = lock
+        self._cursor = Cursor(files, directory, self.offset_of)
+        self._moved = threading.Condition()
+        self._seq, self._known, self._closed = head, Head(0, GENESIS), False
+        """The head's seq, and the newest head of which the sum is known."""
 
     @property
     def id(self) -> str:
@@ -74,16 +80,33 @@ class JournalReader:
         raise JournalClosed("this journal is open for reading only")
 
     def head(self) -> Head:
-        return self._head
+        """Its sum is that of the record read last, if it is that one, or is read now. Raises JournalDamaged."""
+        seq, known = self._seq, self._known
+        if known.seq == seq:
+            return known
+        head = self._cursor.last
+        if head is None or head.seq != seq:
+            found = self._cursor.find(seq)
+            head = Head(seq, found.sum)
+        self._known = head
+        return head
 
     def advance(self, seq: int) -> None:
-        self._head = Head(max(seq, self._head.seq), GENESIS)
+        """See `journal.interface.Reader.advance`."""
+        with self._moved:
+            if seq > self._seq:
+                self._seq = seq
+                self._moved.notify_all()
 
-    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
-        return read_records(self._files, self.directory, after, self._head.seq, self.offset_of, only)
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
+        if payloads:
+            return read_records(self._files, self.directory, after, self._seq, self.offset_of, only)
+        if only is None:
+            return self._cursor.read(after, self._seq)
+        return self._cursor.select(after, self._seq, only)
 
     def get(self, seq: int) -> Record | None:
-        if not 0 < seq <= self._head.seq:
+        if not 0 < seq <= self._seq:
             return None
         return find_record(self._files, self.directory, seq, self.offset_of(seq))
 
@@ -93,21 +116,22 @@ class JournalReader:
         if self._index is not None:
             position = self._index.position()
             if position is not None and position.journal == self._id:
-                newest, after = self._index.last(subject), min(position.seq, self._head.seq)
-        for record in self.read(after):
+                newest, after = self._index.last(subject), min(position.seq, self._seq)
+        for record in self.read(after, payloads=False):
             if record.subject == subject:
                 newest = record.seq
         return self.get(newest) if newest else None
 
     def wait(self, after: int, timeout: float | None) -> bool:
-        """A reader's head never moves: True at once if it is past `after`, else False when the time is over."""
-        if self._head.seq > after:
-            return True
-        if timeout:
-            time.sleep(timeout)
-        return False
+        """See `journal.interface.Journal.wait`; only `advance` moves a reader's head."""
+        with self._moved:
+            self._moved.wait_for(lambda: self._seq > after or self._closed, timeout)
+            return self._seq > after
 
     def close(self) -> None:
+        with self._moved:
+            self._closed = True
+            self._moved.notify_all()
         if self._index is not None:
             self._index.close()
         if self._lock is not None:
@@ -152,11 +176,10 @@ def open_reader(
         ends = backup_witness(files, directory)
         witnesses = witnesses if ends is None else [*witnesses, ends]
         if not list_segments(files, directory) and not witnesses:
-            head = Head(0, GENESIS)
-            return JournalReader(files, directory, journal="", epoch="", head=head, index=index, lock=lock, damage=())
-        position = _usable_position(files, directory, index)
+            return JournalReader(files, directory, journal="", epoch="", head=0, index=index, lock=lock, damage=())
         if upto is not None:
             return _reader_upto(files, directory, index, upto)
+        position = _usable_position(files, directory, index)
         found = examine(files, directory, position=position, witnesses=witnesses)
         if adopt and not found.damage:
             _adopt(files, directory, found)
@@ -203,20 +226,16 @@ def _reader_upto(files: Files, directory: Path, index: Index | None, upto: int) 
     if header is None:
         damage = Damage("bad header", name_of(segments[-1]), 0, None, None, "neither copy of the header verifies")
         raise JournalDamaged([damage])
-    reader = JournalReader(
+    return JournalReader(
         files,
         directory,
         journal=header.journal,
         epoch=header.epoch,
-        head=Head(upto, GENESIS),
+        head=upto,
         index=index,
         lock=None,
         damage=(),
     )
-    newest = reader.get(upto)
-    if newest is not None:
-        reader._head = Head(newest.seq, newest.sum)
-    return reader
 
 
 def _adopt(files: Files, directory: Path, found: Examination) -> None:
@@ -250,11 +269,12 @@ def _reader_of(
         directory,
         journal=journal,
         epoch=epoch,
-        head=Head(seq, GENESIS),
+        head=seq,
         index=index,
         lock=lock,
         damage=found.damage,
     )
     newest = reader.get(seq)
-    reader._head = Head(newest.seq, newest.sum) if newest is not None else Head(0, GENESIS)
+    reader._known = Head(newest.seq, newest.sum) if newest is not None else Head(0, GENESIS)
+    reader._seq = reader._known.seq
     return reader

@@ -25,7 +25,7 @@ def find_record(files: Files, directory: Path, seq: int, hint: int | None) -> Re
     if at < 0:
         return None
     with SegmentFile(files, directory, segments[at]) as segment:
-        header = _header(segment)
+        header = header_of(segment)
         wanted = b'{"seq":%d,' % seq
         line = b"" if hint is None else segment.line_at(hint)
         if line.startswith(wanted):
@@ -34,7 +34,7 @@ def find_record(files: Files, directory: Path, seq: int, hint: int | None) -> Re
                 return decode(line, header.salted, header.epoch)
         for offset, line in segment.lines(header.size):
             if line.startswith(wanted):
-                return _decode(segment, header.salted, header.epoch, offset, line)
+                return decode_line(segment, header.salted, header.epoch, offset, line)
     return None
 
 
@@ -58,19 +58,19 @@ def read_records(
         if seq >= upto:
             return
         with SegmentFile(files, directory, segments[number]) as segment:
-            header = _header(segment)
+            header = header_of(segment)
             salted = header.salted
             start = _start(segment, header, after + 1, offset_of) if number == at else header.size
             for offset, line in segment.lines(start):
                 if only is not None:
-                    stated = _seq(line)
+                    stated = stated_seq(line)
                     if stated <= after or (stated < upto and stated not in only):
                         continue
                     if stated == upto and stated not in only:
                         return  # what stands behind it may be half written yet
-                elif number == at and _seq(line) <= after:
+                elif number == at and stated_seq(line) <= after:
                     continue
-                record = _decode(segment, salted, header.epoch, offset, line)
+                record = decode_line(segment, salted, header.epoch, offset, line)
                 if record.seq <= seq:
                     detail = f"seq {record.seq} stands behind {seq}"
                     raise JournalDamaged([Damage("reordered", segment.name, offset, record.seq, None, detail)])
@@ -95,7 +95,7 @@ def verified_lines(
         with SegmentFile(files, directory, first) as segment:
             header, _ = segment.header()
             for offset, line in segment.lines(0 if header is None else header.size):
-                if _seq(line) <= after or not line.endswith(b"\n"):
+                if stated_seq(line) <= after or not line.endswith(b"\n"):
                     continue
                 try:
                     record = decode(line, header.salted, header.epoch) if header is not None else None
@@ -119,20 +119,20 @@ def _start(segment: SegmentFile, header: Header, seq: int, offset_of: Callable[[
     return header.size
 
 
-def _seq(line: bytes) -> int:
+def stated_seq(line: bytes) -> int:
     """The seq a line states, unverified: good enough to skip what is not wanted. A large number if it states none."""
     digits = line[7 : line.find(b",", 7, 28)]
     return int(digits) if digits.isdigit() else 1 << 63
 
 
-def _header(segment: SegmentFile) -> Header:
+def header_of(segment: SegmentFile) -> Header:
     header, _ = segment.header()
     if header is None:
         raise JournalDamaged(header_damage(segment.name, None, []))
     return header
 
 
-def _decode(segment: SegmentFile, salted: Salted, epoch: str, offset: int, line: bytes) -> Record:
+def decode_line(segment: SegmentFile, salted: Salted, epoch: str, offset: int, line: bytes) -> Record:
     try:
         return decode(line, salted, epoch)
     except LineError as error:

@@ -210,16 +210,23 @@ class SegmentFile:
     def size(self) -> int:
         return self._files.size(self.fd)
 
+    def identity(self) -> tuple[int, int]:
+        """Which file this is: another one has the name once the segment was rewritten."""
+        return self._files.identity(self.fd)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self._files.pread(self.fd, size, offset)
+
     def header(self) -> tuple[Header | None, list[HeaderFault]]:
-        return parse_header(self._files.pread(self.fd, HEADER_BYTES, 0))
+        return parse_header(self.pread(HEADER_BYTES, 0))
 
     def lines(self, offset: int, end: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Lines from `offset` (a line's start), split on 0x0A alone. Memory is one chunk and one line."""
-        return split_lines(lambda size, at: self._files.pread(self.fd, size, at), offset, end)
+        return split_lines(self.pread, offset, end)
 
     def line_at(self, offset: int) -> bytes:
         """The one line that starts at `offset`; empty at the end of the file."""
-        for _, line in split_lines(lambda size, at: self._files.pread(self.fd, size, at), offset, None, chunk=1 << 16):
+        for _, line in split_lines(self.pread, offset, None, chunk=1 << 16):
             return line
         return b""
 

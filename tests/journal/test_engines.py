@@ -56,6 +56,21 @@ def test_a_path_with_a_colon_in_a_directory_is_a_path(tmp_path: Path) -> None:
         journal.open_reader(f"{tmp_path}/no:such")
 
 
+def test_a_reader_of_what_a_running_writer_says_is_there(tmp_path: Path) -> None:
+    with (
+        open_journal(tmp_path / "j", force_filesystem=True) as opened,
+        journal.open_reader(tmp_path / "j", upto=0) as reader,
+    ):
+        assert (reader.id, reader.epoch, reader.head()) == (opened.id, opened.epoch, opened.head())
+        opened.append([Entry("task.t", "task.queued", {}), Entry("task.u", "task.queued", {})])
+        assert list(reader.read(0)) == []
+        reader.advance(1)
+        assert [record.subject for record in reader.read(0)] == ["task.t"]
+        with journal.open_reader(tmp_path / "j", upto=2) as another:
+            assert another.head() == opened.head()
+            assert list(another.read(0)) == list(opened.read(0))
+
+
 def test_the_package_brings_no_engine_with_it() -> None:
     loaded = "import journal, sys; print([name for name in sys.modules if name.startswith('journal.')])"
     told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout

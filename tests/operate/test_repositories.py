@@ -173,7 +173,7 @@ class _Reading:
     def __init__(self, entries: list[Entry]) -> None:
         self._records = as_records(entries)
 
-    def read(self, after: int) -> Any:
+    def read(self, after: int, *, payloads: bool = True) -> Any:
         return iter(self._records[after:])
 
 
@@ -201,7 +201,7 @@ def test_damage_keeps_no_erasure_from_being_planned() -> None:
     """What else names the repository is then not known, and said so."""
 
     class Damaged(_Reading):
-        def read(self, after: int) -> Any:
+        def read(self, after: int, *, payloads: bool = True) -> Any:
             yield from super().read(after)
             raise JournalDamaged("segment 2 is damaged")
 

@@ -43,7 +43,7 @@ class Log:
     def get(self, seq: int) -> Record | None:
         return self.records[seq - 1] if 0 < seq <= len(self.records) else None
 
-    def read(self, after: int) -> Any:
+    def read(self, after: int, *, payloads: bool = True) -> Any:
         return iter(self.records[after:])
 
     def answer(self, filter: str = "", **which: Any) -> Tail:

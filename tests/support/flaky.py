@@ -137,9 +137,9 @@ class FlakyJournal:
             if self.reads and self._random.random() < self.reads:
                 raise JournalUnavailable("the connection was cut")
 
-    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
         self._cut()
-        found: Iterator[Record] = self.journal.read(after, only)
+        found: Iterator[Record] = self.journal.read(after, only, payloads=payloads)
         return found
 
     def get(self, seq: int) -> Record | None:

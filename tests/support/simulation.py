@@ -14,7 +14,7 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,9 @@ class SimJournal:
         self.watch(record)
         return seq
 
-    def read(self, after: int) -> Iterator[Record]:
-        return iter(self.records[after:])
+    def read(self, after: int, *, payloads: bool = True) -> Iterator[Record]:
+        found = self.records[after:]
+        return iter(found if payloads else [replace(record, payload=None) for record in found])
 
     def get(self, seq: int) -> Record | None:
         return self.records[seq - 1] if 0 < seq <= len(self.records) else None
