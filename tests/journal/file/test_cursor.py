@@ -111,9 +111,20 @@ def sample() -> Iterator[tuple[Path, list[Record]]]:
         yield directory, records
 
 
+@pytest.fixture
+def passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is decoded whole, as only one with a fault has to be."""
+
+    def refuse(self: walk.SegmentWalk, offset: int) -> Record:
+        raise AssertionError(f"the line at {offset} of {self.segment.name} is taken for a damaged one")
+
+    monkeypatch.setattr(walk.SegmentWalk, "whole_record", refuse)
+
+
 # ---- the same as a full read
 
 
+@pytest.mark.usefixtures("passed_over")
 @pytest.mark.parametrize("piece", [1, 2, 3, 31, 100, 4096, 1 << 30])
 def test_every_form_is_read_as_by_a_full_read(sample: tuple[Path, list[Record]], piece: int) -> None:
     directory, records = sample
@@ -177,6 +188,7 @@ def test_any_payload_and_about_at_any_border(
         assert list(Counting(piece).cursor(root / "j").read(0, len(records))) == bare(records)
 
 
+@pytest.mark.usefixtures("passed_over")
 def test_every_length_around_a_border_of_what_is_read_at_a_time(tmp_path: Path) -> None:
     with making.opened(tmp_path / "j") as journal:
         about = {"title": "t" * 50}
@@ -190,6 +202,7 @@ def test_every_length_around_a_border_of_what_is_read_at_a_time(tmp_path: Path) 
     assert list(Counting().cursor(tmp_path / "j").read(0, len(records))) == bare(records)
 
 
+@pytest.mark.usefixtures("passed_over")
 def test_the_largest_about_and_data(tmp_path: Path) -> None:
     with making.opened(tmp_path / "j") as journal:
         large = {"t": '},"payload":' * 60_000}
@@ -495,6 +508,7 @@ def small() -> Iterator[tuple[Path, int]]:
             journal.erase([Entry("ops.retention", "journal.dropped", {"drops": [[2, 2]], "about": False})])
             journal.erase([Entry("ops.retention", "journal.dropped", {"drops": [[3, 3]], "about": True})])
             making.fill(journal, ["nul", "latin", "empty", "marks"])
+            journal.append([making.delivery("simple", b"text\n", about={"title": "a"})])
             head = head_of(journal)
         assert len(making.segments(directory)) >= 3
         yield directory, head
@@ -575,7 +589,8 @@ def test_no_record_is_passed_over_unseen(small: tuple[Path, int], tmp_path: Path
                 path.write_bytes(b"".join([*lines[: index + 1], *lines[index:]]))
                 assert damaged(target, head) == "reordered"
         path.unlink()
-        assert damaged(target, head) in {"missing segment", "gap between segments", "shorter than caches"}
+        if int(path.stem) <= head:
+            assert damaged(target, head) in {"missing segment", "gap between segments", "shorter than caches"}
 
 
 def test_a_lost_end_of_a_text_does_not_hide_the_record_behind_it(tmp_path: Path) -> None:
@@ -642,6 +657,7 @@ def test_records_that_a_salvage_left_out_are_passed_over(tmp_path: Path) -> None
 # ---- memory
 
 
+@pytest.mark.usefixtures("passed_over")
 def test_memory_does_not_grow_with_payloads(tmp_path: Path) -> None:
     size = 12 << 20
     with making.opened(tmp_path / "j", segment_bytes=size * 3) as journal:
