@@ -17,10 +17,22 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from covenq.cli.processor_time import machine_cpu_s
 
 HOOK = "446581321"
 ANSWER_S = 15.0
 """Seconds to wait for an answer before the run fails. GitHub itself gives up after ten."""
+
+
+class Template(NamedTuple):
+    """A delivery to be sent many times: its event, the hook's id, and its body, of whose nonce each gets another."""
+
+    event: str
+    hook: str
+    body: str
+    """ASCII. The first 32 zeros in it are the nonce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +52,22 @@ class LoadPlan:
     rate: float | None = None
     prefix: str = ""
     """Every GUID begins with this."""
+    templates: tuple[Template, ...] = ()
+    """What is sent, each in its turn; without any, an issue's event of `size` bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The counts and times of a run. `millis` are the times from when a request was due to its whole answer, sorted."""
+    """The counts and times of a run. `millis` are the times from when a request was due to its whole answer, sorted.
+
+    `cpu_s` is the processor time that sending took, in seconds; `machine_cpu_s` that of all programs meanwhile, if it is known.
+    """
 
     seconds: float
     statuses: dict[str, int]
     millis: list[float]
+    cpu_s: float = 0.0
+    machine_cpu_s: float | None = None
 
     @property
     def accepted(self) -> int:
@@ -97,22 +116,29 @@ def _compact(value: object) -> bytes:
 
 
 def requests(count: int, load: LoadPlan) -> list[bytes]:
-    """`count` signed requests, each with its own GUID and body, all of the same length."""
-    start, _, end = body(load.size).partition(b"0" * 32)
+    """`count` signed requests, each with its own GUID and body; of one template, all are of the same length."""
     secret = load.secret.encode()
-    head = (
-        f"POST /webhook HTTP/1.1\r\nHost: {load.host}:{load.port}\r\nUser-Agent: GitHub-Hookshot/0000000\r\n"
-        f"Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {load.size}\r\nX-GitHub-Event: issues\r\n"
-        f"X-GitHub-Hook-ID: {HOOK}\r\nX-GitHub-Hook-Installation-Target-Type: repository\r\n"
-        f"X-GitHub-Hook-Installation-Target-ID: 1296269\r\nX-GitHub-Delivery: {load.prefix}"
-    ).encode()
+    templates = load.templates or (Template("issues", HOOK, body(load.size).decode()),)
+    parts = [(_head(load, one), *one.body.encode().partition(b"0" * 32)[::2]) for one in templates]
     made = []
-    for _ in range(count):
+    for number in range(count):
+        head, start, end = parts[number % len(parts)]
         one = uuid.uuid4()
         content = start + one.hex.encode() + end
         signature = hmac.digest(secret, content, "sha256").hex().encode()
         made.append(head + str(one).encode() + b"\r\nX-Hub-Signature-256: sha256=" + signature + b"\r\n\r\n" + content)
     return made
+
+
+def _head(load: LoadPlan, template: Template) -> bytes:
+    """The request's head up to the GUID."""
+    return (
+        f"POST /webhook HTTP/1.1\r\nHost: {load.host}:{load.port}\r\nUser-Agent: GitHub-Hookshot/0000000\r\n"
+        f"Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {len(template.body)}\r\n"
+        f"X-GitHub-Event: {template.event}\r\nX-GitHub-Hook-ID: {template.hook}\r\n"
+        f"X-GitHub-Hook-Installation-Target-Type: repository\r\n"
+        f"X-GitHub-Hook-Installation-Target-ID: 1296269\r\nX-GitHub-Delivery: {load.prefix}"
+    ).encode()
 
 
 def run(load: LoadPlan, count: int) -> LoadResult:
@@ -145,6 +171,7 @@ def send_all(load: LoadPlan, made: Sequence[bytes]) -> LoadResult:
 
 def _send_all(load: LoadPlan, made: Sequence[bytes], connections: dict[int, socket.socket]) -> LoadResult:
     clock = time.perf_counter
+    cpu_before, machine_before = time.process_time(), machine_cpu_s()
     descriptors = list(connections)
     idle = deque(descriptors)
     due: dict[int, float] = {}
@@ -185,8 +212,10 @@ def _send_all(load: LoadPlan, made: Sequence[bytes], connections: dict[int, sock
             millis.append((last - due.pop(fd)) * 1000)
             statuses[status] += 1
             idle.append(fd)
+    cpu, machine = time.process_time() - cpu_before, machine_cpu_s()
     millis.sort()
-    return LoadResult(last - began, dict(statuses), millis)
+    whole = None if machine is None or machine_before is None else machine - machine_before
+    return LoadResult(last - began, dict(statuses), millis, cpu, whole)
 
 
 def _status(answer: bytes) -> str | None:
@@ -202,7 +231,8 @@ def _status(answer: bytes) -> str | None:
 def main() -> None:
     """Read [load, count] from standard input, write the result to standard output."""
     raw, count = json.load(sys.stdin)
-    load = LoadPlan(**raw)
+    templates = tuple(Template(*one) for one in raw.pop("templates"))
+    load = LoadPlan(**raw, templates=templates)
     print(json.dumps(asdict(send_all(load, requests(count, load)))))
 
 

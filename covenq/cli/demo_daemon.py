@@ -15,13 +15,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from covenq.cli.webhook_client import Reply, post
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, DaemonUnreachable
 from covenq.paths import CONFIG_NAME, SOCKET_NAME
 from journal.presence import exists
+
+if TYPE_CHECKING:
+    from covenq.net.http_client import Client
 
 HOOK = "446581321"
 CLIENTS = 16
@@ -45,23 +48,25 @@ class Delivery:
     headers: Mapping[str, str]
 
 
+def demo_config(wanted: Sequence[str], ran: Path) -> str:
+    """A configuration whose one route takes these events, and whose commands append to the file `ran`."""
+    run = json.dumps(["sh", "-c", COMMAND, str(ran)])
+    return f'[[route]]\nname = "demo"\nmatch = "event:{",".join(wanted)}"\nrun = {run}\nretry = {{ max = 2 }}\n'
+
+
 class DemoDaemon:
     """A directory with a configuration, and the daemon on it, which is killed at the end of the `with`."""
 
-    def __init__(self, directory: Path, wanted: Sequence[str]) -> None:
+    def __init__(self, directory: Path, config: str) -> None:
+        """`config` is the configuration's text."""
         self.directory = directory
         self.data = directory / "data"
-        self.ran = directory / "ran"
-        """The file that the tasks' commands append to."""
         self.log = directory / "daemon.log"
         self.url = ""
         self._secret = b""
         self._process: subprocess.Popen[bytes] | None = None
         self._config = directory / CONFIG_NAME
-        run = json.dumps(["sh", "-c", COMMAND, str(self.ran)])
-        self._config.write_text(
-            f'[[route]]\nname = "demo"\nmatch = "event:{",".join(wanted)}"\nrun = {run}\nretry = {{ max = 2 }}\n'
-        )
+        self._config.write_text(config)
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +78,8 @@ class DemoDaemon:
 
     def start(self) -> None:
         """Start the daemon and wait until it is ready. Raises CovenqError, with the last line of its log, if it doesn't start."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith("COVENQ_")}
+        # Neither the user's settings, nor a word to the service manager that may have started this command.
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("COVENQ_", "NOTIFY_SOCKET"))}
         # -P: not a directory named covenq in the working directory, but the installed package.
         command = [sys.executable, "-P", "-m", "covenq", "serve", "--bind", "127.0.0.1:0"]
         command += ["--data", str(self.data), "--config", str(self._config), "--concurrency", str(WORKERS)]
@@ -87,6 +93,19 @@ class DemoDaemon:
                 raise CovenqError(f"the daemon did not start: {self._last_log_line()}", hint=f"Look into {self.log}.")
             time.sleep(0.02)
         self._secret = default_file(self.data).read_bytes().rstrip()
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process. For one that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def client(self) -> Client:
+        """Requests to its own socket."""
+        from covenq.net.http_client import Client
+
+        return Client(self.data / SOCKET_NAME)
 
     def _ready(self) -> bool:
         from covenq.client.open import open_source

@@ -118,12 +118,13 @@ def demo(
 
 def run_crash_test(directory: Path) -> list[Check]:
     """Run the whole test in that directory: kill the daemon, start it again, and compare its answers with its journal."""
-    from covenq.cli.demo_daemon import DemoDaemon
+    from covenq.cli.demo_daemon import DemoDaemon, demo_config
 
-    with DemoDaemon(directory, ROUTED_EVENTS) as daemon:
+    ran = directory / "ran"
+    with DemoDaemon(directory, demo_config(ROUTED_EVENTS, ran)) as daemon:
         log = send_traffic(daemon)
     say("Reading the journal from its files, and verifying it.")
-    return compare(log, audit_journal(directory / "data", daemon.ran))
+    return compare(log, audit_journal(directory / "data", ran))
 
 
 def remove_directory(directory: Path) -> None:
