@@ -72,6 +72,28 @@ def test_nothing_to_measure_is_said(tmp_path: Path, words: list[str], says: str)
     assert "Traceback" not in done.stderr
 
 
+def test_a_fold_that_lags_behind_wins_nothing() -> None:
+    program = """
+from tests.bench.intake import Fold
+assert Fold(9000, 0, 0.0, 0.0).counted(1500.0) == 1500.0
+assert Fold(9000, 1000, 0.22, 0.1).counted(1500.0) == 1500.0  # it rests for so long
+assert Fold(9000, 4500, 1.0, 1.0).counted(1500.0) == 750.0
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=clean_env(), cwd=ROOT, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system doesn't show processor time")
+def test_the_intake_s_figures_say_how_far_the_fold_is(tmp_path: Path) -> None:
+    words = ["--only", "covenq,hmac", "--rounds", "1", "--seconds", "1", "--client", "python", "--dir", str(tmp_path)]
+    command = [sys.executable, str(ROOT / "tests" / "bench" / "intake.py"), *words]
+    done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "after a round the fold of covenq was " in done.stdout
+    assert "covenq / Falcon, HMAC and JSON" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_syncs_that_are_no_slower_than_they_were_are_said(tmp_path: Path) -> None:
     """As where the library that makes them slower can't be loaded, which the linker only warns of."""
     program = "from tests.support import slow_sync\nslow_sync.apply(int(10e6))\nprint('measured')\n"
