@@ -72,6 +72,25 @@ def test_nothing_to_measure_is_said(tmp_path: Path, words: list[str], says: str)
     assert "Traceback" not in done.stderr
 
 
+def test_a_bar_that_could_not_be_measured_is_not_met_where_all_are_asked_for() -> None:
+    program = """
+from tests.bench.tasks import report
+ours = {"covenq": [900.0], "covenq, one a request": [300.0]}
+huey = {"huey, SQLite with fsync": [900.0], "huey, which stores their ends too": [500.0]}
+missing = {"procrastinate, PostgreSQL": "not installed"}
+assert report(ours | huey, missing, 5.0, check=False) == 0
+assert report(ours | huey, missing, 5.0, check=True) == 1
+every = ours | huey | {"procrastinate, PostgreSQL": [200.0]}
+assert report(every, {}, 5.0, check=True) == 0
+assert report(every | {"procrastinate, PostgreSQL": [300.0]}, {}, 5.0, check=False) == 1
+assert report(every | {"huey, which stores their ends too": [700.0]}, {}, 5.0, check=False) == 1
+assert report(every, {}, 11.0, check=False) == 1
+assert report(ours, {}, 5.0, check=False) == 1
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=clean_env(), cwd=ROOT, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_a_fold_that_lags_behind_wins_nothing() -> None:
     program = """
 from tests.bench.intake import Fold

@@ -4,15 +4,16 @@ No-op tasks of a pull route, done by pull workers (processes, over the daemon's 
 them at once, and, to see what that is worth, one by one; claim and end are each a record that is fsynced before it is
 answered. The yardsticks do the same number of no-op tasks: huey on SQLite with fsync (one worker or as many, as threads or
 processes, the best counts), and procrastinate with its defaults on a PostgreSQL of its own. Ratios are taken round by round,
-and the median counts. huey as it comes makes one durable change a task: it takes it out of the queue, and nothing tells that
-it ended. So it is measured again keeping each task's result, whereupon its end is durable too, as covenq's is.
+and the median counts. The huey that the bar is about keeps each task's result, whereupon its end is durable, as covenq's is. As
+it comes it makes one durable change a task: it takes it out of the queue, and nothing tells that it ended; that is printed, too.
 
 The yardsticks are not among the tests' requirements: `pip install huey 'procrastinate' 'psycopg[binary,pool]'` beside
 covenq, and PostgreSQL's programs on the PATH; what isn't there is left out, with the reason.
 
 Also: how long after its acceptance a run task's command starts, with an idle worker, beyond what starting it costs anybody.
 
-Bars: ≥ 2 × huey, ≥ 2 × procrastinate; accept to start ≤ 10 ms at the median.
+Bars: ≥ 1.5 × huey that stores its tasks' ends, ≥ 4 × procrastinate; accept to start ≤ 10 ms at the median. It ends with 1 if one
+is missed, and with --check also if one could not be measured.
 """
 
 from __future__ import annotations
@@ -121,6 +122,9 @@ def race(argv: list[str], workers: int) -> tuple[int, float]:
 
 # ---- huey
 
+SLOWEST = 25
+"""Tasks a second: a way of huey's that does fewer is not its best, and is ended."""
+
 
 def huey_worker(path: Path, number: int, workers: int, kind: str, *, ends: bool) -> None:
     """Queue the tasks, run huey's own consumer until they are done; prints tasks a second. `ends`: it stores their results."""
@@ -165,7 +169,7 @@ def huey(base: Path, number: int, workers: int, *, ends: bool) -> float:
             words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )
         try:
-            said, _ = worker.communicate(timeout=120)
+            said, _ = worker.communicate(timeout=max(20.0, number / SLOWEST))
         except subprocess.TimeoutExpired:  # several processes may stand in each other's way forever: database is locked
             os.killpg(worker.pid, signal.SIGKILL)
             said, _ = worker.communicate()
@@ -264,9 +268,9 @@ class Yardstick(NamedTuple):
 
 
 YARDSTICKS = (
-    Yardstick("huey", "huey, SQLite with fsync", partial(huey, ends=False), 2.0),
-    Yardstick("huey", "huey, which stores their ends too", partial(huey, ends=True), None),
-    Yardstick("procrastinate", "procrastinate, PostgreSQL", procrastinate, 2.0),
+    Yardstick("huey", "huey, SQLite with fsync", partial(huey, ends=False), None),
+    Yardstick("huey", "huey, which stores their ends too", partial(huey, ends=True), 1.5),
+    Yardstick("procrastinate", "procrastinate, PostgreSQL", procrastinate, 4.0),
 )
 
 
@@ -315,6 +319,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--starts", type=int, default=40)
     parser.add_argument("--dir", type=Path, default=None, help="on the disk that is to be measured")
+    parser.add_argument("--check", action="store_true", help="exit 1 also if a bar could not be measured")
     parser.add_argument("--json", action="store_true")
     slow_sync.add_option(parser)
     parser.add_argument("--as", dest="role", nargs="+", default=None, help=argparse.SUPPRESS)
@@ -347,14 +352,14 @@ def main() -> int:
                 except LookupError as error:
                     missing[one.title] = str(error)
         start_ms, alone_ms = starts(Path(top), args.starts)
-    result = report(rates, missing, start_ms - alone_ms)
+    result = report(rates, missing, start_ms - alone_ms, check=args.check)
     if args.json:
         print(json.dumps({"rates": rates, "missing": missing, "start_ms": start_ms, "spawn_ms": alone_ms}))
     return result
 
 
-def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: float) -> int:
-    """Print it; 0 if every bar is met, 1 if one is not, or no yardstick could be measured at all."""
+def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: float, *, check: bool) -> int:
+    """Print it; 0 if every bar is met, 1 if one is not, or no bar could be measured at all; `check`: or one could not."""
     ours: list[float] = rates["covenq"]
     print(f"{f'covenq, pull workers, {BATCH} a request':36} {statistics.median(ours):8.0f} tasks/s")
     single = statistics.median(rates["covenq, one a request"])
@@ -364,12 +369,13 @@ def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: fl
         theirs = rates.get(one.title)
         if not theirs:
             print(f"{one.title:36} left out: {missing.get(one.title, 'no figure')}")
+            met &= one.bar is None or not check
             continue
         ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=False))
         met &= one.bar is None or ratio >= one.bar
         against = "not what the bar is about" if one.bar is None else f"bar {one.bar}"
         print(f"{one.title:36} {statistics.median(theirs):8.0f} tasks/s   covenq is {ratio:.2f} × ({against})")
-    if not any(rates.get(one.title) for one in YARDSTICKS):
+    if not any(rates.get(one.title) for one in YARDSTICKS if one.bar is not None):
         print("no yardstick was measured: whether the bars are met is not known")
         met = False
     met &= beyond_ms <= 10.0
