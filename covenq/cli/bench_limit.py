@@ -135,10 +135,9 @@ def _processor_words(used: Usage) -> str:
     programs = _programs(used)
     words = ", ".join(f"{name} {busy:.1f}" for name, busy in programs.items() if busy >= 0.05)
     others = programs[_OTHERS]
+    helps = "Another core would help, or a faster one."
     if others >= OTHERS * used.cores:
-        helps = f"Other programs took {others / used.cores:.0%}: measure again where they don't run."
-    else:
-        helps = "Another core would help, or a faster one."
+        helps += f" Other programs took {others / used.cores:.0%}: measure again where they don't run."
     return f"The processor limits: {cores} {all_cores:.0%} busy ({words}). {helps}"
 
 

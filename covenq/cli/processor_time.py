@@ -5,10 +5,13 @@ Linux's /proc alone tells: elsewhere it isn't known.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 PROC = Path("/proc")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""A container's quota of processor time, and the period that it is for."""
 
 
 def cpu_s(pid: int) -> float | None:
@@ -32,21 +35,49 @@ def children_cpu_s(pid: int) -> float | None:
 
 
 def machine_cpu_s() -> float | None:
-    """Seconds that all processors together have been busy since the machine started."""
+    """Seconds that the processors which this process may use have been busy, whoever used them; None if that isn't known.
+
+    It isn't where a quota gives this process a part of them: then it doesn't matter how busy they are.
+    """
+    if _quota() is not None:
+        return None
+    used = _affinity()
+    found = 0
     try:
         with (PROC / "stat").open() as file:
-            user, nice, system, _idle, _wait, interrupts, soft, *_ = map(int, file.readline().split()[1:])
+            for line in file:
+                name, *fields = line.split()
+                number = name.removeprefix("cpu")
+                if number.isdecimal() and (used is None or int(number) in used):
+                    user, nice, system, _idle, _wait, interrupts, soft, *_ = map(int, fields)
+                    found += user + nice + system + interrupts + soft
     except (OSError, ValueError):
         return None
-    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+    return found / os.sysconf("SC_CLK_TCK")
 
 
 def cores() -> int:
-    """The processors that this process may use."""
+    """The processors that this process may use, or as many as a quota gives it time for, rounded up."""
+    used = _affinity()
+    there = (os.cpu_count() or 1) if used is None else len(used)
+    quota = _quota()
+    return there if quota is None else max(1, min(there, math.ceil(quota)))
+
+
+def _affinity() -> set[int] | None:
     try:
-        return len(os.sched_getaffinity(0))
+        return os.sched_getaffinity(0)
     except AttributeError:  # a system without
-        return os.cpu_count() or 1
+        return None
+
+
+def _quota() -> float | None:
+    """The cores' worth of time that a container is given; None where there is no such limit."""
+    try:
+        quota, period = CPU_MAX.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return None
 
 
 def _stat(pid: int) -> list[str] | None:

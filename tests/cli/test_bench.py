@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from covenq.cli import bench_client
+from covenq.cli import bench_client, processor_time
 from covenq.cli.bench_client import LoadPlan, LoadResult
 from covenq.cli.bench_deliveries import load_for, scratch_config
 from covenq.cli.bench_limit import Usage, limit_of
@@ -259,6 +260,33 @@ def test_what_limits_follows_from_the_numbers(used: Usage, what: str, close: lis
     limit = limit_of(used)
     assert (limit["what"], limit["close"]) == (what, close), limit
     assert all(word in limit["sentence"] for word in words), limit["sentence"]
+
+
+def test_processor_time_is_that_of_a_process_and_of_its_children() -> None:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("this system doesn't show it")
+    busy = "print(sum(range(10**6)), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        alone, below = processor_time.cpu_s(child.pid), processor_time.children_cpu_s(os.getpid())
+        whole = processor_time.machine_cpu_s()
+        assert alone is not None and below is not None
+        assert 0 < alone <= below + 0.01
+        assert whole is None or alone <= whole
+        child.communicate(b"\n")
+    assert processor_time.cpu_s(child.pid) is None
+    assert processor_time.cores() >= 1
+
+
+def test_a_container_s_quota_is_all_the_processors_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor_time, "CPU_MAX", tmp_path / "cpu.max")
+    there = processor_time.cores()
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert processor_time.cores() == there
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert processor_time.cores() == 1
+    assert processor_time.machine_cpu_s() is None
 
 
 def test_the_fold_may_rest_but_not_stay_behind() -> None:
