@@ -23,7 +23,6 @@ MODULE = "covenq.daemon.follower"
 KEPT = ("PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR", "SQLITE_TMPDIR")
 """Variables that it gets as the daemon has them."""
 LINE_BYTES = 4096
-_REAP_S = 1.0
 
 log = logging.getLogger("covenq.daemon")
 
@@ -37,9 +36,10 @@ def environment(env: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
 class FollowerProcess:
     """Starting one takes some milliseconds; it answers when its imports are done. All but `tell` is for the main thread."""
 
-    def __init__(self, hear: Callable[[FollowerProcess, Message], None]) -> None:
-        """`hear` is called with each message, on a thread of this process's own. Raises OSError."""
+    def __init__(self, hear: Callable[[FollowerProcess, Message], None], gone: Callable[[], None]) -> None:
+        """`hear` is called with each message, on a thread of this process's own, and `gone` at its end. Raises OSError."""
         self._hear = hear
+        self._gone = gone
         ours, theirs = socket.socketpair()
         try:
             with theirs, process_tree.starting_own() as own:
@@ -58,7 +58,7 @@ class FollowerProcess:
             ours.close()
             raise
         self._channel = Channel(ours)
-        self._silent = threading.Event()
+        self._over = threading.Event()
         for work in (self._listen, self._log):
             threading.Thread(target=work, name="follower", daemon=True).start()
 
@@ -80,13 +80,7 @@ class FollowerProcess:
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end; whether it came."""
-        if not self._silent.wait(timeout):
-            return False
-        try:
-            self._process.wait(_REAP_S)  # its descriptors are closed as it ends
-        except subprocess.TimeoutExpired:
-            return False
-        return self.ended() is not None
+        return self._over.wait(timeout)
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -94,19 +88,20 @@ class FollowerProcess:
     def end(self, within_s: float) -> None:
         """Close the socket, at whose end it ends by itself; SIGKILL after `within_s`. It is gone on return."""
         self._channel.close()
-        try:
-            self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
+        if not self._over.wait(within_s):
             self.kill()
-            self._process.wait()
-            self.ended()
+            self._over.wait()
+        self.ended()
 
     def _listen(self) -> None:
         try:
             for message in self._channel.hear():
                 self._hear(self, message)
         finally:
-            self._silent.set()
+            # Its descriptors are closed a moment before its end can be waited for.
+            self._process.wait()
+            self._over.set()
+            self._gone()
 
     def _log(self) -> None:
         """What the interpreter itself writes, a traceback perhaps, is a line of the daemon's log each."""

@@ -61,6 +61,8 @@ DEATHS, DEATHS_S = 4, 600.0
 STEADY_S = 60.0
 """Seconds that a follower has to live for the next to be started at once."""
 
+_SEE_LOG = "The log above has what it wrote. Is covenq installed as a whole, for this Python?"
+
 log = logging.getLogger("covenq.daemon")
 
 
@@ -120,7 +122,7 @@ class Following(FoldProgress):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fold-heads", daemon=True)
         self._started_at = monotonic()
-        self._process = FollowerProcess(self._hear)
+        self._process = FollowerProcess(self._hear, self._gone)
 
     @property
     def pid(self) -> int:
@@ -139,18 +141,19 @@ class Following(FoldProgress):
             self._start()
         self._begin(None)
         with self.changed:
-            opened = self.changed.wait_for(lambda: self._told is not None or self._ended_word is not None, OPEN_S)
+            opened = self.changed.wait_for(
+                lambda: self._told is not None or self._ended_word is not None or self._process.ended() is not None,
+                OPEN_S,
+            )
         word = self._ended_word
         if word is not None:
             self._ended_word = None
             if word.damage:
                 raise JournalDamaged(list(word.damage))
             raise (DiskFull if word.full else CovenqError)(word.error, hint=word.hint or None)
-        if not opened:
-            why = self._process.ended()
-            raise CovenqError(
-                f"the process that folds the journal doesn't open {self._state}: {why or f'no word in {OPEN_S:g} s'}"
-            )
+        if not opened or self._told is None:
+            why = self._process.ended() or f"no word in {OPEN_S:g} s"
+            raise CovenqError(f"the process that folds the journal doesn't open {self._state}: {why}", hint=_SEE_LOG)
 
     def start(self) -> None:
         """Begin to tell it what is durable."""
@@ -165,7 +168,7 @@ class Following(FoldProgress):
     def _start(self) -> None:
         """Another process in place of the one that is gone."""
         self._started_at = self._heard_at = self._monotonic()
-        self._process = FollowerProcess(self._hear)
+        self._process = FollowerProcess(self._hear, self._gone)
 
     # ---- looking after it
 
@@ -246,7 +249,9 @@ class Following(FoldProgress):
         if self._told is not None and self._journal is not None:
             self._process.tell(Head(self._journal.head().seq))
             self._process.tell(Stop(timeout / 2))
-            self._process.wait(timeout)
+            self._process.wait(0.8 * timeout)  # half of it, and a batch
+        # What it has not folded by then it need not: whatever it is doing, it is cut short as by a crash.
+        self._process.kill()
         self._process.end(END_S)
         self.loop.end()
         self.ended()
@@ -340,6 +345,11 @@ class Following(FoldProgress):
                     self.changed.notify_all()
             case Logged(level, logger, text):
                 logging.getLogger(logger).log(level, "%s", text)
+
+    def _gone(self) -> None:
+        """The process has closed its end: who waits for a word of it looks again."""
+        with self.changed:
+            self.changed.notify_all()
 
     def _newest(self) -> int:
         return 0 if self._journal is None else self._journal.head().seq

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.daemon import following
+from covenq.daemon import follower_process, following
 from covenq.daemon.follower_process import environment
 from covenq.daemon.following import Following
 from covenq.errors import CovenqError, StateBehind
@@ -142,6 +142,28 @@ def test_a_state_that_can_not_be_opened_is_told_where_the_daemon_starts(tmp_path
     with pytest.raises(CovenqError, match=r"state\.db can't be opened"):
         fold.open(journal)
     fold.stop(5.0)
+
+
+def test_one_that_can_not_run_is_told_where_the_daemon_starts(
+    tmp_path: Path, journal: FileJournal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(follower_process, "MODULE", "covenq.no_such_module")
+    fold = Following(tmp_path / "state.db", tmp_path / "journal")
+    with pytest.raises(CovenqError, match=r"doesn't open .*state\.db: exit code 1"):
+        fold.open(journal)
+    eventually(
+        lambda: "No module named covenq.no_such_module" in caplog.text, 30, "what the interpreter said is logged"
+    )
+    fold.stop(5.0)
+
+
+def test_one_that_hangs_does_not_hold_up_the_end(followed: Following, journal: FileJournal) -> None:
+    assert followed.wait_for(append(journal), 30)
+    os.kill(followed.pid, signal.SIGSTOP)
+    append(journal)
+    followed.stop(1.0)
+    assert followed._process.ended() == "signal 9"
+    assert not followed.wait_for(journal.head().seq, 30), "at once: nothing more is folded"
 
 
 def test_a_journal_that_is_shorter_than_the_state_is_damage_where_the_daemon_starts(
