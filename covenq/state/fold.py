@@ -19,8 +19,12 @@ from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
 from covenq.state import fold_history, fold_pauses, fold_scopes
 from covenq.state.fold_tasks import fold_task
 from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store
+from covenq.state.rows_seen import load as load_seen
+from covenq.state.rows_seen import note as note_seen
+from covenq.state.seen import SeenKeys
 from journal.records import Record
 
+_RECEIVED, _BEGINS = State.RECEIVED.value, Kind.RECEIVED.value
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
 
 
@@ -29,17 +33,22 @@ def apply(conn: sqlite3.Connection, record: Record) -> None:
     fold(conn, (record,))
 
 
-def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
-    """Fold records, in order of seq, inside the caller's transaction. The result is that of folding them one by one."""
+def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | None = None) -> None:
+    """Fold records, in order of seq, inside the caller's transaction. The result is that of folding them one by one.
+
+    `seen` finds the rows of a state.db that is built anew.
+    """
     wanted = [record for record in records if record.subject.startswith(("delivery.", "task."))]
     if wanted:
-        rows = load(conn, wanted)
+        rows = load(conn, wanted) if seen is None else load_seen(conn, wanted, seen)
         for record in wanted:
             if record.subject.startswith("task."):
                 fold_task(rows, record)
             else:
                 _fold_delivery(rows, record)
         _update_delivery_states(rows)
+        if seen is not None:
+            note_seen(conn, rows, seen)
         store(conn, rows)
     of_operators = [record for record in records if record.subject.startswith("ops.")]
     if of_operators:
@@ -57,26 +66,30 @@ def _fold_delivery(rows: Rows, record: Record) -> None:
     _, hook, guid = record.subject.split(".")
     key = (hook, guid)
     row = rows.deliveries.get(key)
-    data = record.data
     if row is None:
-        if record.kind != Kind.RECEIVED:
+        if record.kind != _BEGINS:
             return  # the delivery has no `delivery.received` record
         row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
         for orphan in rows.orphans.pop(key, ()):
             rows.tasks[orphan].delivery_seq = record.seq
             rows.changed_tasks.add(orphan)
+    if record.kind != _BEGINS:
+        _change_delivery(row, record)
+    row.last_seq = record.seq
+    rows.changed_deliveries.add(key)
+
+
+def _change_delivery(row: DeliveryRow, record: Record) -> None:
     match record.kind:
         case Kind.REPEATED:
             row.duplicates += 1
         case Kind.CONFLICTED:
             row.conflicts += 1
         case Kind.REPLAYED:
-            row.replays = max(row.replays, as_integer(data.get("replay")) or 0)
+            row.replays = max(row.replays, as_integer(record.data.get("replay")) or 0)
         case Kind.IGNORED:
             row.state = State.IGNORED.value
-            row.reason, row.detail = as_text(data.get("reason")), as_text(data.get("detail"))
-    row.last_seq = record.seq
-    rows.changed_deliveries.add(key)
+            row.reason, row.detail = as_text(record.data.get("reason")), as_text(record.data.get("detail"))
 
 
 def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryRow:
@@ -103,7 +116,7 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryR
         title=as_text(about.get("title")),
         ref=as_text(about.get("ref")),
         target=as_text(data.get("target")),
-        state=State.RECEIVED.value,
+        state=_RECEIVED,
         reason="rule_failed" if data.get("problem") else None,
         detail=as_text(data.get("problem")),
         payload_sha256=body,

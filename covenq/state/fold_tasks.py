@@ -12,12 +12,17 @@ from covenq.model.rows import AttemptRow, TaskRow
 from covenq.state.rows import Rows, as_integer, as_text, as_time, json_text
 from journal.records import Record
 
+# Looked up once: the members of an enumeration, and their values, cost more than all else that a record of a task changes.
+_QUEUED, _RUNNING, _COMPLETED = State.QUEUED.value, State.RUNNING.value, State.COMPLETED.value
+_FAILED, _CANCELLED, _SUPERSEDED = State.FAILED.value, State.CANCELLED.value, State.SUPERSEDED.value
+_BEGINS = Kind.QUEUED.value
+
 
 def fold_task(rows: Rows, record: Record) -> None:
     task_id = record.subject.split(".")[1]
     row = rows.tasks.get(task_id)
     if row is None:
-        if record.kind != Kind.QUEUED:
+        if record.kind != _BEGINS:
             return
         row = rows.tasks[task_id] = _task_row(rows, record, task_id)
         if row.delivery_seq is None and row.hook is not None and row.guid is not None:
@@ -48,7 +53,7 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         delivery_seq=None if delivery is None else delivery.seq,
         route=as_text(data.get("route")),
         kind=as_text(data.get("kind")),
-        state=State.QUEUED.value,
+        state=_QUEUED,
         reason=None,
         category=None,
         detail=None,
@@ -100,7 +105,7 @@ def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
     number = as_integer(data.get("attempt")) or as_integer(row.attempts + 1) or row.attempts
     worker = as_text(data.get("worker"))
     _clear_reason(row)
-    row.state = State.RUNNING.value
+    row.state = _RUNNING
     row.attempts = number
     row.worker = worker
     # A lease until no time has run out: the task is queued again. Without one it would count as the pool's for ever.
@@ -144,7 +149,7 @@ def scopes(tenant: str, repo_id: int | None, route: str | None) -> Iterator[str]
         yield f"route {route}"
 
 
-def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: State) -> None:
+def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: str) -> None:
     """Close the running attempt, if there is one: a task may also fail or be cancelled while it is queued."""
     key = (row.id, row.attempts)
     attempt = rows.attempts.get(key)
@@ -152,7 +157,7 @@ def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: State) -> No
         return
     data = record.data
     attempt.ended_at = record.at
-    attempt.outcome = outcome.value
+    attempt.outcome = outcome
     attempt.category = as_text(data.get("category"))
     attempt.exit_code = as_integer(data.get("exit_code"))
     attempt.signal = as_integer(data.get("signal"))
@@ -169,7 +174,7 @@ def _set_failure(row: TaskRow, record: Record) -> None:
 
 
 def _delay(rows: Rows, row: TaskRow, record: Record) -> None:
-    if row.state == State.QUEUED:
+    if row.state == _QUEUED:
         row.not_before, row.since = as_time(record.data.get("not_before")), as_time(record.data.get("since"))
 
 
@@ -187,10 +192,10 @@ def _renew(rows: Rows, row: TaskRow, record: Record) -> None:
 
 
 def _retry(rows: Rows, row: TaskRow, record: Record) -> None:
-    _end_attempt(rows, row, record, State.FAILED)
+    _end_attempt(rows, row, record, _FAILED)
     _clear_claim(row)
     _set_failure(row, record)
-    row.state = State.QUEUED.value
+    row.state = _QUEUED
     row.worker = None
     row.not_before = as_time(record.data.get("not_before"))
     row.interruptions = as_integer(record.data.get("interruptions")) or 0
@@ -199,17 +204,17 @@ def _retry(rows: Rows, row: TaskRow, record: Record) -> None:
 
 
 def _complete(rows: Rows, row: TaskRow, record: Record) -> None:
-    _end_attempt(rows, row, record, State.COMPLETED)
+    _end_attempt(rows, row, record, _COMPLETED)
     _clear_claim(row)
     _clear_reason(row)
-    row.state, row.not_before = State.COMPLETED.value, None
+    row.state, row.not_before = _COMPLETED, None
 
 
 def _fail(rows: Rows, row: TaskRow, record: Record) -> None:
-    _end_attempt(rows, row, record, State.FAILED)
+    _end_attempt(rows, row, record, _FAILED)
     _clear_claim(row)
     _set_failure(row, record)
-    row.state, row.not_before = State.FAILED.value, None
+    row.state, row.not_before = _FAILED, None
     interruptions = as_integer(record.data.get("interruptions"))
     row.interruptions = row.interruptions if interruptions is None else interruptions
 
@@ -217,7 +222,7 @@ def _fail(rows: Rows, row: TaskRow, record: Record) -> None:
 def _requeue(rows: Rows, row: TaskRow, record: Record) -> None:
     _clear_claim(row)
     _clear_reason(row)
-    row.state = State.QUEUED.value
+    row.state = _QUEUED
     row.reason = as_text(record.data.get("reason"))
     row.worker = row.not_before = row.since = row.superseded_by = None
     row.interruptions = row.retries = 0
@@ -225,18 +230,18 @@ def _requeue(rows: Rows, row: TaskRow, record: Record) -> None:
 
 
 def _cancel(rows: Rows, row: TaskRow, record: Record) -> None:
-    _end_attempt(rows, row, record, State.CANCELLED)
+    _end_attempt(rows, row, record, _CANCELLED)
     _clear_claim(row)
     _clear_reason(row)
-    row.state, row.not_before = State.CANCELLED.value, None
+    row.state, row.not_before = _CANCELLED, None
     row.reason = as_text(record.data.get("reason"))
 
 
 def _supersede(rows: Rows, row: TaskRow, record: Record) -> None:
-    _end_attempt(rows, row, record, State.SUPERSEDED)
+    _end_attempt(rows, row, record, _SUPERSEDED)
     _clear_claim(row)
     _clear_reason(row)
-    row.state, row.not_before = State.SUPERSEDED.value, None
+    row.state, row.not_before = _SUPERSEDED, None
     row.reason = as_text(record.data.get("reason"))
     row.superseded_by = as_text(record.data.get("by_task"))
     row.detail = f"by task {row.superseded_by}"

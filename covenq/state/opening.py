@@ -9,7 +9,8 @@ import sqlite3
 from pathlib import Path
 
 from covenq.errors import CovenqError, DiskFull, StateNotAsLeft
-from covenq.state import schema
+from covenq.state import schema, seen
+from covenq.state.building import CACHE_KIB
 from covenq.state.readers import connect
 from covenq.state.schema import Position
 from journal.errors import JournalDamaged
@@ -19,6 +20,8 @@ from journal.private_database import is_full, make_private
 from journal.records import NO_SUM, Damage, Witness
 
 WAL_BYTES = 64 << 20
+BUILT_RECORDS = 20_000
+"""Of a journal that has as many, state.db is built anew without the indexes that can be made at its end."""
 
 
 def open_writer(path: Path, journal: Reading, at_least: Witness | None) -> tuple[sqlite3.Connection, Position]:
@@ -47,8 +50,11 @@ def position_in(conn: sqlite3.Connection, journal: Reading) -> Position | None:
 
 
 def start(conn: sqlite3.Connection, journal: Reading) -> Position:
-    """Empty tables, inside the caller's transaction."""
-    schema.create(conn)
+    """Empty tables, inside the caller's transaction; of a long journal without most indexes, which `Building` makes."""
+    built = journal.head().seq >= BUILT_RECORDS
+    schema.create(conn, indexes=not built)
+    if built:
+        seen.start(conn)
     first = Position(Witness(journal.id, 0, NO_SUM), journal.epoch)
     schema.set_position(conn, first.witness, first.epoch)
     return first
@@ -127,7 +133,7 @@ def _set_up(conn: sqlite3.Connection) -> None:
     # Overwrite with zeros what is erased or moved within the file.
     conn.execute("PRAGMA secure_delete = ON")
     # GUIDs and hashes are on random pages of their indexes: a larger cache and fewer checkpoints write each page less often.
-    conn.execute("PRAGMA cache_size = -16384")
+    conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     conn.execute("PRAGMA wal_autocheckpoint = 4000")
     conn.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
 

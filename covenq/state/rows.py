@@ -31,6 +31,7 @@ from journal.records import Record
 R = TypeVar("R", bound=Row)
 T = TypeVar("T")
 
+_RECEIVED, _QUEUED = Kind.RECEIVED.value, Kind.QUEUED.value
 _INTEGER_END = 1 << 63
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:(\.\d{6}Z)|(?:\.\d{1,6})?(?:Z|[+-][01]\d:[0-5]\d))", re.ASCII
@@ -52,8 +53,8 @@ class Rows:
     """Hash of a body to the GUID it first came with."""
     orphans: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may still arrive."""
-    loaded: dict[tuple[object, ...], Row] = field(default_factory=dict)
-    """(table, key…) to the row as it was loaded, for rows that were."""
+    loaded: dict[tuple[str, object], Row] = field(default_factory=dict)
+    """(table, rowid) to the row as it was loaded, for rows that were."""
     starts: dict[tuple[str, str], int] = field(default_factory=dict)
     """(scope, hour) to how many attempts these records began: daily limits count them."""
     changed_deliveries: set[tuple[str, str]] = field(default_factory=set)
@@ -70,11 +71,11 @@ def json_text(value: object) -> str:
 
 def as_text(value: object) -> str | None:
     """Text that a column can hold and compare; anything else is None. A record's values are checked, not trusted."""
-    if not isinstance(value, str):
+    if value is None or not isinstance(value, str):
         return None
-    if not value.isascii():
-        value = value.encode("utf-8", "replace").decode()
-    return comparable(value)
+    if value.isascii():
+        return value if "\0" not in value else comparable(value)
+    return comparable(value.encode("utf-8", "replace").decode())
 
 
 def as_time(value: object) -> str | None:
@@ -128,37 +129,50 @@ _LOAD_BODIES = """SELECT named.value AS body, (
     FROM json_each(?) named"""
 
 
-def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
-    rows = Rows()
-    task_ids: dict[str, None] = {}
-    keys: dict[tuple[str, str], None] = {}
-    bodies: dict[str, None] = {}
+@dataclass(slots=True)
+class Wanted:
+    """What a batch of records concerns; each a dict without values, for its order."""
+
+    tasks: dict[str, None] = field(default_factory=dict)
+    deliveries: dict[tuple[str, str], None] = field(default_factory=dict)
+    """By (hook, GUID)."""
+    bodies: dict[str, None] = field(default_factory=dict)
+
+
+def wanted_by(records: Sequence[Record]) -> Wanted:
+    wanted = Wanted()
     for record in records:
         tokens = record.subject.split(".")
         if tokens[0] == "delivery":
-            keys[tokens[1], tokens[2]] = None
-            if record.kind == Kind.RECEIVED and record.payload_sha256 is not None:
-                bodies[record.payload_sha256] = None
+            wanted.deliveries[tokens[1], tokens[2]] = None
+            if record.kind == _RECEIVED and record.payload_sha256 is not None:
+                wanted.bodies[record.payload_sha256] = None
             continue
-        task_ids[tokens[1]] = None
-        if record.kind == Kind.QUEUED:
+        wanted.tasks[tokens[1]] = None
+        if record.kind == _QUEUED:
             hook, guid = as_text(record.data.get("hook")), as_text(record.data.get("guid"))
             if hook is not None and guid is not None:
-                keys[hook, guid] = None
-    for task in _load(conn, rows, TASKS, _LOAD_TASKS, json_text(list(task_ids)), json_text(list(keys))):
+                wanted.deliveries[hook, guid] = None
+    return wanted
+
+
+def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
+    rows, wanted = Rows(), wanted_by(records)
+    task_ids, keys, bodies = wanted.tasks, wanted.deliveries, wanted.bodies
+    for task in load_rows(conn, rows, TASKS, _LOAD_TASKS, json_text(list(task_ids)), json_text(list(keys))):
         rows.tasks[task.id] = task
         if task.hook is not None and task.guid is not None:
             keys[task.hook, task.guid] = None
             if task.delivery_seq is None:
                 rows.orphans.setdefault((task.hook, task.guid), []).append(task.id)
-    for delivery in _load(conn, rows, DELIVERIES, _LOAD_DELIVERIES, json_text(list(keys))):
+    for delivery in load_rows(conn, rows, DELIVERIES, _LOAD_DELIVERIES, json_text(list(keys))):
         rows.deliveries[delivery.hook, delivery.guid] = delivery
     newest = [(one, rows.tasks[one].attempts) for one in task_ids if one in rows.tasks]
     if newest:
-        for attempt in _load(conn, rows, ATTEMPTS, _LOAD_ATTEMPTS, json_text(newest)):
+        for attempt in load_rows(conn, rows, ATTEMPTS, _LOAD_ATTEMPTS, json_text(newest)):
             rows.attempts[attempt.task, attempt.attempt] = attempt
     if bodies:
-        for body, guid in _select(conn, _BODIES, _LOAD_BODIES, "body, guid", json_text(list(bodies))):
+        for body, guid in select(conn, _BODIES, _LOAD_BODIES, "body, guid", json_text(list(bodies))):
             if guid is not None:
                 rows.first_of_body[body] = guid
     return rows
@@ -167,14 +181,14 @@ def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
 _BODIES = msgspec.json.Decoder(list[tuple[str, str | None]])
 
 
-def _load(conn: sqlite3.Connection, rows: Rows, table: Table[R], sql: str, *params: str) -> list[R]:
-    found = _select(conn, table.decoder, sql, ", ".join(table.columns), *params)
+def load_rows(conn: sqlite3.Connection, rows: Rows, table: Table[R], sql: str, *params: str) -> list[R]:
+    found = select(conn, table.decoder, sql, ", ".join(table.columns), *params)
     for row in found:
         rows.loaded[table.key_of(row)] = copy(row)
     return found
 
 
-def _select(
+def select(
     conn: sqlite3.Connection, decoder: msgspec.json.Decoder[list[T]], sql: str, columns: str, *params: str
 ) -> list[T]:
     """The rows of a statement. Raises as `decoded`."""
@@ -189,10 +203,10 @@ _STORE_STARTS = """INSERT INTO starts (scope, hour, n)
 
 
 def store(conn: sqlite3.Connection, rows: Rows) -> None:
-    """Write the changed rows, in order of arrival and of attempts, so that the same batch makes the same pages."""
+    """Write the changed rows, in order of arrival, so that the same batch makes the same pages."""
     deliveries = sorted((rows.deliveries[key] for key in rows.changed_deliveries), key=attrgetter("seq"))
     tasks = sorted((rows.tasks[key] for key in rows.changed_tasks), key=attrgetter("created_seq"))
-    attempts = [rows.attempts[key] for key in sorted(rows.changed_attempts)]
+    attempts = sorted((rows.attempts[key] for key in rows.changed_attempts), key=attrgetter("claim_seq"))
     _store(conn, DELIVERIES, deliveries, rows.loaded)
     _store(conn, TASKS, tasks, rows.loaded)
     _store(conn, ATTEMPTS, attempts, rows.loaded)
@@ -201,16 +215,18 @@ def store(conn: sqlite3.Connection, rows: Rows) -> None:
 
 
 def _store(
-    conn: sqlite3.Connection, table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[object, ...], Row]
+    conn: sqlite3.Connection, table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[str, object], Row]
 ) -> None:
     for columns, several in _by_change(table, rows, loaded).items():
         _write(conn, table, columns, several)
 
 
 def _by_change(
-    table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[object, ...], Row]
+    table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[str, object], Row]
 ) -> dict[tuple[str, ...], list[R]]:
-    """Group the rows by the columns to write: all columns of a row that was not loaded, else those that changed."""
+    """Group the rows by the columns to write: those that changed, and all of a row that was not loaded, or has begun anew."""
+    if not loaded:
+        return {table.columns: list(rows)}
     found: dict[tuple[str, ...], list[R]] = {}
     values_of = values_of_columns(table.mutable)
     for row in rows:
@@ -234,7 +250,7 @@ def _write(conn: sqlite3.Connection, table: Table[R], columns: tuple[str, ...], 
     as writing them.
     """
     whole = columns == table.columns
-    bound = columns if whole else table.key + columns
+    bound = columns if whole else (table.rowid, *columns)
     most = conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(bound)
     values_of = values_of_columns(bound)
     start = 0
@@ -252,22 +268,17 @@ def _values(width: int, lot: int) -> str:
 
 @cache
 def _insert_sql(table: Table[Row], lot: int) -> str:
-    """A row may exist though it was not loaded: an attempt that isn't its task's newest, claimed again by a forged record."""
-    changes = ", ".join(f"{name} = excluded.{name}" for name in table.mutable)
-    return (
-        f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {_values(len(table.columns), lot)} "  # noqa: S608 - constants
-        f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"
-    )
+    """An attempt may exist already: one that isn't its task's newest, or was loaded, is claimed again by a forged record."""
+    verb = "INSERT OR REPLACE" if table is ATTEMPTS else "INSERT"
+    return f"{verb} INTO {table.name} ({', '.join(table.columns)}) VALUES {_values(len(table.columns), lot)}"
 
 
 @lru_cache(256)
 def _update_sql(table: Table[Row], columns: tuple[str, ...], lot: int) -> str:
-    keys = len(table.key)
-    changes = ", ".join(f"{name} = new.column{keys + at}" for at, name in enumerate(columns, 1))
-    same = " AND ".join(f"{table.name}.{name} = new.column{at}" for at, name in enumerate(table.key, 1))
+    changes = ", ".join(f"{name} = new.column{at}" for at, name in enumerate(columns, 2))
     return (
-        f"UPDATE {table.name} SET {changes} FROM (VALUES {_values(keys + len(columns), lot)}) AS new "  # noqa: S608 - constants
-        f"WHERE {same}"
+        f"UPDATE {table.name} SET {changes} FROM (VALUES {_values(1 + len(columns), lot)}) AS new "  # noqa: S608 - constants
+        f"WHERE {table.name}.{table.rowid} = new.column1"
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 20
+VERSION = 21
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)
@@ -27,37 +27,6 @@ SQLITE_MIN = (3, 35)
 
 _OTHERS = """
 CREATE TABLE position (journal TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, sum TEXT NOT NULL);
-
-CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
-CREATE INDEX deliveries_state ON webhook_deliveries (state);
-CREATE INDEX deliveries_event ON webhook_deliveries (event);
-CREATE INDEX deliveries_repo ON webhook_deliveries (repo COLLATE NOCASE);
-CREATE INDEX deliveries_number ON webhook_deliveries (repo COLLATE NOCASE, number);
-CREATE INDEX deliveries_repo_id ON webhook_deliveries (repo_id, number);
-CREATE INDEX deliveries_sender ON webhook_deliveries (sender COLLATE NOCASE);
-CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
-CREATE INDEX deliveries_dropped ON webhook_deliveries (payload_dropped) WHERE payload_dropped IS NOT NULL;
-CREATE INDEX deliveries_redacted ON webhook_deliveries (redacted) WHERE redacted IS NOT NULL;
-CREATE INDEX deliveries_secret ON webhook_deliveries (secret, hook);
-CREATE INDEX deliveries_body ON webhook_deliveries (substr(payload_sha256, 1, 16));
-
-CREATE UNIQUE INDEX tasks_id ON tasks (id);
-CREATE INDEX tasks_delivery ON tasks (delivery_seq);
-CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;
-CREATE INDEX tasks_state ON tasks (state);
-CREATE INDEX tasks_repo ON tasks (repo COLLATE NOCASE);
-CREATE INDEX tasks_number ON tasks (repo COLLATE NOCASE, number);
-CREATE INDEX tasks_ready ON tasks (pull, tenant, priority DESC, last_seq)
-    WHERE state = 'queued' AND not_before IS NULL;
-CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, ''), last_seq)
-    WHERE state = 'queued' AND not_before IS NULL;
-CREATE INDEX tasks_delayed ON tasks (pull, tenant, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
-CREATE INDEX tasks_due ON tasks (pull, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
-CREATE INDEX tasks_rivals ON tasks (route, key, created_seq) WHERE supersede IS NOT NULL;
-CREATE INDEX tasks_rivals_left ON tasks (route, key, created_seq)
-    WHERE supersede IS NOT NULL AND state IN ('queued', 'running');
-CREATE INDEX tasks_order ON tasks (route, repo_id, number, source_at) WHERE source_at IS NOT NULL;
-CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL;
 
 CREATE TABLE starts (scope TEXT NOT NULL, hour TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (scope, hour)) WITHOUT ROWID;
 
@@ -71,10 +40,50 @@ CREATE TABLE scope_bindings (
 ) WITHOUT ROWID;
 
 CREATE TABLE notes (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL);
+
 CREATE INDEX notes_subject ON notes (subject);
 
-CREATE INDEX attempts_claim ON task_attempts (claim_seq);
+CREATE INDEX tasks_delivery ON tasks (delivery_seq);
+CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;
+CREATE INDEX tasks_ready ON tasks (pull, tenant, priority DESC, last_seq)
+    WHERE state = 'queued' AND not_before IS NULL;
+CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, ''), last_seq)
+    WHERE state = 'queued' AND not_before IS NULL;
+CREATE INDEX tasks_delayed ON tasks (pull, tenant, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
+CREATE INDEX tasks_due ON tasks (pull, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
+CREATE INDEX tasks_rivals ON tasks (route, key, created_seq) WHERE supersede IS NOT NULL;
+CREATE INDEX tasks_rivals_left ON tasks (route, key, created_seq)
+    WHERE supersede IS NOT NULL AND state IN ('queued', 'running');
+CREATE INDEX tasks_order ON tasks (route, repo_id, number, source_at) WHERE source_at IS NOT NULL;
+CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL;
 """
+"""What is there from the start, also of a state.db that is built anew: new rows are at the end of these indexes, or few are in
+them. The dispatcher names them."""
+
+_KEYS = """
+CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
+CREATE INDEX deliveries_body ON webhook_deliveries (substr(payload_sha256, 1, 16));
+CREATE UNIQUE INDEX tasks_id ON tasks (id);
+CREATE UNIQUE INDEX attempts_id ON task_attempts (task, attempt);
+"""
+"""What the fold finds rows by. Where state.db is built anew, it has `covenq.state.seen` instead."""
+
+_SECONDARY = """
+CREATE INDEX deliveries_state ON webhook_deliveries (state);
+CREATE INDEX deliveries_event ON webhook_deliveries (event);
+CREATE INDEX deliveries_repo ON webhook_deliveries (repo COLLATE NOCASE);
+CREATE INDEX deliveries_number ON webhook_deliveries (repo COLLATE NOCASE, number);
+CREATE INDEX deliveries_repo_id ON webhook_deliveries (repo_id, number);
+CREATE INDEX deliveries_sender ON webhook_deliveries (sender COLLATE NOCASE);
+CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
+CREATE INDEX deliveries_dropped ON webhook_deliveries (payload_dropped) WHERE payload_dropped IS NOT NULL;
+CREATE INDEX deliveries_redacted ON webhook_deliveries (redacted) WHERE redacted IS NOT NULL;
+CREATE INDEX deliveries_secret ON webhook_deliveries (secret, hook);
+CREATE INDEX tasks_state ON tasks (state);
+CREATE INDEX tasks_repo ON tasks (repo COLLATE NOCASE);
+CREATE INDEX tasks_number ON tasks (repo COLLATE NOCASE, number);
+"""
+"""What only readers need."""
 
 
 _TALLIES = (
@@ -88,6 +97,11 @@ _TALLIES = (
     """CREATE TRIGGER ended_new AFTER INSERT ON ended BEGIN
         DELETE FROM ended WHERE minute < strftime('%Y-%m-%dT%H:%M', new.minute, '-1 day');
     END""",
+)
+"""Counters of the rows in each state and of each outcome of an attempt, so that reading them costs the same at a million
+rows; for the last day also the outcomes of each minute."""
+
+_COUNTING = (
     """CREATE TRIGGER deliveries_new AFTER INSERT ON webhook_deliveries BEGIN
         INSERT INTO tallies VALUES ('deliveries', new.state, '', 1) ON CONFLICT DO UPDATE SET n = n + 1;
     END""",
@@ -118,12 +132,14 @@ _TALLIES = (
             ON CONFLICT DO UPDATE SET n = n + 1;
     END""",
 )
-"""Counters of the rows in each state and of each outcome of an attempt, so that reading them costs the same at a million
-rows; for the last day also the outcomes of each minute. Triggers maintain them, in the transaction that changes the rows."""
+"""Triggers that maintain the counters, in the transaction that changes the rows."""
 
 
-def create(conn: sqlite3.Connection) -> None:
-    """Drop what exists and make the tables, inside the caller's transaction: readers see either the old or the new ones."""
+def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
+    """Drop what exists and make the tables, inside the caller's transaction: readers see either the old or the new ones.
+
+    Without `indexes`, those that `missing_indexes` names are left for later, and so is `count_by_triggers`.
+    """
     things = conn.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
     for kind, name in sorted(things, key=lambda thing: str(thing[0]) == "table"):
         if kind in ("table", "view", "index", "trigger"):
@@ -131,12 +147,35 @@ def create(conn: sqlite3.Connection) -> None:
             conn.execute(f'DROP {kind} IF EXISTS "{quoted}"')
     for table in (DELIVERIES, TASKS, ATTEMPTS):
         conn.execute(table.definition())
-    for statement in _OTHERS.split(";"):
-        if statement.strip():
-            conn.execute(statement)
-    for statement in _TALLIES:
+    for statement in (*_statements(_OTHERS), *_TALLIES):
         conn.execute(statement)
+    if indexes:
+        count_by_triggers(conn)
+        for statement in missing_indexes(conn):
+            conn.execute(statement)
     conn.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def count_by_triggers(conn: sqlite3.Connection) -> None:
+    """Have triggers count what is written from now on."""
+    for statement in _COUNTING:
+        conn.execute(statement)
+
+
+def missing_indexes(conn: sqlite3.Connection, *, keys_only: bool = False) -> list[str]:
+    """The statements that make the indexes which are still missing; `keys_only`, of those that the fold finds rows by."""
+    there = {str(row[0]) for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    wanted = _statements(_KEYS) if keys_only else [*_statements(_KEYS), *_statements(_SECONDARY)]
+    return [statement for statement in wanted if _index_name(statement) not in there]
+
+
+def _statements(script: str) -> list[str]:
+    return [statement.strip() for statement in script.split(";") if statement.strip()]
+
+
+def _index_name(statement: str) -> str:
+    """The name of the index that it makes."""
+    return statement.partition(" INDEX ")[2].partition(" ")[0]
 
 
 def version(conn: sqlite3.Connection) -> int:

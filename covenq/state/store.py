@@ -12,15 +12,16 @@ transaction looks at that first, and where it is another's, this process writes 
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from covenq.errors import CovenqError, StateTaken
 from covenq.state import lock, opening, schema
-from covenq.state.fold import fold
+from covenq.state.building import Building
 from covenq.state.readers import Readers, connect
 from journal.interface import Reading
 from journal.presence import exists
@@ -28,7 +29,7 @@ from journal.records import Record, Witness
 
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
-"""Bytes of payloads in memory while a batch is collected: records bring their payloads, though the fold needs none."""
+"""Bytes of payloads in memory while a batch is collected, where the records of an engine bring them."""
 LOCK_S = 10.0
 """Seconds to wait for another process that folds: a command, or a follower that is ending, is done within moments."""
 OVERLAY_LOCK_S = 1.0
@@ -82,12 +83,24 @@ class StateStore(Readers):
         except BaseException:
             self._lock.release()
             raise
-        self._folded = self._left.witness.seq
+        head = journal.head().seq
+        self._building = Building(self._conn, head)
+        self._enough = head if self._building.unfinished else 0
 
     @property
     def folded(self) -> int:
-        """The seq up to which rows and position are folded and committed."""
-        return self._folded
+        """The seq up to which readers may rely on it: rows and position are folded and committed.
+
+        While the file is built anew it stays short of what the journal had when that began: whoever waits for that meets no
+        table without its indexes.
+        """
+        seq = self._left.witness.seq
+        return min(seq, max(self._enough - 1, 0)) if self._building.unfinished else seq
+
+    @property
+    def building(self) -> bool:
+        """Whether it is being built anew: rows, or indexes, are still missing that a file has which is only behind."""
+        return self._building.unfinished
 
     def position(self) -> Witness | None:
         """The last record that is folded; None before the first."""
@@ -102,19 +115,29 @@ class StateStore(Readers):
         Raises sqlite3.Error; what was committed before stays. Raises StateTaken, from then on at every call, where another
         process has folded the file.
         """
-        with self._writing:
+        with self._writing, _uncollected() if self._building.unfinished else nullcontext():
             self._check_not_taken()
-            for batch in _batches(self._journal.read(self._folded, payloads=False)):
+            for batch in _batches(self._journal.read(self._left.witness.seq, payloads=False)):
                 if ends():
-                    break
+                    return self.folded
                 with self._transaction():
-                    _fold_batch(self._conn, self._journal, batch)
+                    self._building.fold(batch)
+                    schema.set_position(self._conn, _witness(self._journal, batch), self._journal.epoch)
                 self._left = schema.Position(_witness(self._journal, batch), self._journal.epoch)
-                self._folded = batch[-1].seq
                 self.folded_tasks = any(record.subject.startswith("task.") for record in batch)
                 if each is not None:
-                    each(self._folded)
-            return self._folded
+                    each(self.folded)
+            if self._building.unfinished:
+                self._finish(each, ends)
+            return self.folded
+
+    def _finish(self, each: Callable[[int], None] | None, ends: Callable[[], bool]) -> None:
+        """Make what is missing of a file that is built anew, in a transaction each, so that a stop loses little."""
+        while self._building.unfinished and not ends():
+            with self._transaction():
+                self._building.finish_one()
+            if each is not None:
+                each(self.folded)
 
     def mark_for_rebuild(self) -> None:
         """Mark the file, which turned out to be damaged, so that the next opening folds it again from the start.
@@ -243,16 +266,27 @@ def _complete(conn: sqlite3.Connection, journal: Reading) -> None:
     folded = opening.position_in(conn, journal)
     if folded is None:
         folded = opening.start(conn, journal)
+    building = Building(conn, journal.head().seq)
     for batch in _batches(journal.read(folded.witness.seq, payloads=False)):
-        _fold_batch(conn, journal, batch)
+        building.fold(batch)
+        schema.set_position(conn, _witness(journal, batch), journal.epoch)
+    while building.unfinished:
+        building.finish_one()
 
 
 # ---- folding
 
 
-def _fold_batch(conn: sqlite3.Connection, journal: Reading, batch: list[Record]) -> None:
-    fold(conn, batch)
-    schema.set_position(conn, _witness(journal, batch), journal.epoch)
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collection of cycles: the fold makes none, and the records of each batch would be looked through for them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _witness(journal: Reading, batch: list[Record]) -> Witness:
@@ -264,7 +298,7 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     size = 0
     for record in records:
         batch.append(record)
-        size += record.payload_bytes or 0
+        size += len(record.payload or b"")
         if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0

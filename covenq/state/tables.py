@@ -34,7 +34,9 @@ class Table(Generic[R]):
     name: str
     row: type[R]
     key: tuple[str, ...]
-    """Unique. A single column is the rowid."""
+    """Unique."""
+    rowid: str
+    """The column that is the rowid: the seq of a record, so that new rows are at the table's end."""
     origin: type[Row]
     """The part of `row` that is set once, when the row is made."""
 
@@ -53,9 +55,9 @@ class Table(Generic[R]):
         """Of a JSON array of rows, each an array of its columns' values."""
         return decoder_of(self.row)
 
-    def key_of(self, row: R) -> tuple[object, ...]:
-        """The row's key, unique among the rows of all tables."""
-        return (self.name, *[getattr(row, name) for name in self.key])
+    def key_of(self, row: R) -> tuple[str, object]:
+        """The row's rowid, unique among the rows of all tables: an attempt that begins anew is another row."""
+        return self.name, getattr(row, self.rowid)
 
     @cached_property
     def erased(self) -> tuple[str, ...]:
@@ -65,14 +67,11 @@ class Table(Generic[R]):
 
     def definition(self) -> str:
         """The statement that makes the table. A column may be null where its field may be None."""
-        rowid = self.key[0] if len(self.key) == 1 else None
         columns = ", ".join(
-            f"{name} INTEGER PRIMARY KEY" if name == rowid else f"{name} {_column_type(hint)}"
+            f"{name} INTEGER PRIMARY KEY" if name == self.rowid else f"{name} {_column_type(hint)}"
             for name, hint in get_type_hints(self.row).items()
         )
-        if rowid is not None:
-            return f"CREATE TABLE {self.name} ({columns})"
-        return f"CREATE TABLE {self.name} ({columns}, PRIMARY KEY ({', '.join(self.key)})) WITHOUT ROWID"
+        return f"CREATE TABLE {self.name} ({columns})"
 
 
 def decoder_of(kind: type[T]) -> msgspec.json.Decoder[list[T]]:
@@ -107,7 +106,7 @@ def _column_type(hint: object) -> str:
     return words[0] if NoneType in kinds else f"{words[0]} NOT NULL"
 
 
-DELIVERIES = Table("webhook_deliveries", DeliveryRow, ("seq",), DeliveryOrigin)
-TASKS = Table("tasks", TaskRow, ("created_seq",), TaskOrigin)
+DELIVERIES = Table("webhook_deliveries", DeliveryRow, ("seq",), "seq", DeliveryOrigin)
+TASKS = Table("tasks", TaskRow, ("created_seq",), "created_seq", TaskOrigin)
 # Not AttemptStart: a record may claim an older attempt again, and then all of it is written anew.
-ATTEMPTS = Table("task_attempts", AttemptRow, ("task", "attempt"), AttemptKey)
+ATTEMPTS = Table("task_attempts", AttemptRow, ("task", "attempt"), "claim_seq", AttemptKey)

@@ -12,9 +12,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from covenq.model import State, scope_record
 from covenq.model.rows import TaskRow
+from covenq.state.building import Building
 from covenq.state.fold import deciding_task, fold
 from journal.records import Entry, Record
-from tests.support.records import as_records, dump, empty_state, moved, note, queued, received
+from tests.support.records import (
+    as_records,
+    dump,
+    dump_all,
+    empty_built_state,
+    empty_state,
+    moved,
+    note,
+    queued,
+    received,
+)
 
 ROUTES = ("fix", "forward", "far")
 
@@ -26,6 +37,8 @@ class Folding(RuleBasedStateMachine):
         super().__init__()
         self.records: list[Record] = []
         self.live: sqlite3.Connection = empty_state()
+        self.built = empty_built_state()
+        self.building = Building(self.built, 100)
         self.folded = 0
         self.tasks: dict[str, dict[str, Any]] = {}
         self.deliveries: list[str] = []
@@ -143,17 +156,22 @@ class Folding(RuleBasedStateMachine):
     @rule(most=st.integers(1, 20))
     def get_on(self, most: int) -> None:
         fold(self.live, self.records[self.folded : self.folded + most])
+        self.building.fold(self.records[self.folded : self.folded + most])
         self.folded = min(self.folded + most, len(self.records))
 
     def teardown(self) -> None:
         fold(self.live, self.records[self.folded :])
+        self.building.fold(self.records[self.folded :])
+        while self.building.unfinished:
+            self.building.finish_one()
+        assert dump_all(self.built) == dump_all(self.live)
         whole, each = empty_state(), empty_state()
         for end, record in enumerate(self.records, 1):
             fold(each, [record])
             self.valid(each, end)
         fold(whole, self.records)
         assert dump(self.live) == dump(whole) == dump(each)
-        for conn in (self.live, whole, each):
+        for conn in (self.live, self.built, whole, each):
             conn.close()
 
     def valid(self, conn: sqlite3.Connection, end: int) -> None:

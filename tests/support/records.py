@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from covenq.model import DeliveryId, at_text, task_id, task_subject
-from covenq.state import schema
+from covenq.state import schema, seen
 from journal.records import Entry, Record
 
 START = 1_800_000_000.0
@@ -103,6 +103,24 @@ def empty_state() -> sqlite3.Connection:
     conn.row_factory = sqlite3.Row
     schema.create(conn)
     return conn
+
+
+def empty_built_state() -> sqlite3.Connection:
+    """The tables in memory as they are where they are built anew: see `covenq.state.building`."""
+    conn = in_memory()
+    conn.row_factory = sqlite3.Row
+    schema.create(conn, indexes=False)
+    seen.start(conn)
+    return conn
+
+
+def dump_all(conn: sqlite3.Connection) -> Mapping[str, list[tuple[Any, ...]]]:
+    """Every row of every table there is, and what the file has of tables, indexes and triggers."""
+    things = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+    found = {"things": [tuple(row) for row in conn.execute(things)]}
+    for name in [name for kind, name, _ in found["things"] if kind == "table"]:
+        found[name] = sorted((tuple(row) for row in conn.execute(f"SELECT * FROM {name}")), key=repr)
+    return found
 
 
 def dump(conn: sqlite3.Connection) -> Mapping[str, list[tuple[Any, ...]]]:
