@@ -147,7 +147,7 @@ class Follower:
 
     def _follow(self, journal: Reader) -> None:
         path = os.fsdecode(self._begin.state)
-        with StateStore(Path(path), journal, at_least=self._begin.at_least) as store:
+        with StateStore(Path(path), journal, at_least=self._begin.at_least, working=self.alive) as store:
             self._store = store
             self._heads.follow(journal)
             self._channel.tell(Opened(store.folded))

@@ -33,6 +33,8 @@ BATCH_BYTES = 8 << 20
 LOCK_S = 10.0
 """Seconds to wait for another process that folds: a command, or a follower that is ending, is done within moments."""
 OVERLAY_LOCK_S = 1.0
+STEPS = 1_000_000
+"""Steps of SQLite's machine between two signs that it is working: a fraction of a second."""
 
 
 def read_witness(path: Path) -> Witness | None:
@@ -61,9 +63,15 @@ class StateStore(Readers):
     """
 
     def __init__(
-        self, path: Path, journal: Reading, *, lock_s: float = LOCK_S, at_least: Witness | None = None
+        self,
+        path: Path,
+        journal: Reading,
+        *,
+        lock_s: float = LOCK_S,
+        at_least: Witness | None = None,
+        working: Callable[[], None] | None = None,
     ) -> None:
-        """Another process that folds it is waited for `lock_s` seconds.
+        """Another process that folds it is waited for `lock_s` seconds. `working` is called now and then while SQLite is busy.
 
         `at_least` is what readers of the file have seen folded: it is then neither made nor emptied, but StateNotAsLeft is
         raised where it isn't at that record or past it.
@@ -83,6 +91,8 @@ class StateStore(Readers):
         except BaseException:
             self._lock.release()
             raise
+        if working is not None:
+            self._conn.set_progress_handler(working, STEPS)
         head = journal.head().seq
         self._building = Building(self._conn, head)
         self._enough = head if self._building.unfinished else 0

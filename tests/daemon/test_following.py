@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from covenq.daemon import follower_process, following
+from covenq.daemon.follower_messages import Alive
 from covenq.daemon.follower_process import environment
 from covenq.daemon.following import Following
 from covenq.errors import CovenqError, StateBehind
@@ -89,6 +90,22 @@ def test_one_that_is_behind_and_silent_is_replaced(followed: Following, journal:
     replaced(followed, pid)
     assert followed.wait_for(seq, 30)
     assert followed.restarts == 1
+
+
+def test_one_that_works_on_something_long_is_not_silent(
+    followed: Following, journal: FileJournal, clock: Clock
+) -> None:
+    assert followed.wait_for(append(journal), 30)
+    os.kill(followed.pid, signal.SIGSTOP)
+    seq = append(journal)
+    eventually(lambda: followed._told == seq, 30, "it is told")
+    for _ in range(3):
+        clock.now += following.SILENT_S - 1
+        followed._hear(followed._process, Alive())
+        followed.check()
+    assert followed._process.ended() is None
+    os.kill(followed.pid, signal.SIGCONT)
+    assert followed.wait_for(seq, 30)
 
 
 def test_one_that_does_not_stay_up_is_an_alarm(followed: Following, journal: FileJournal, clock: Clock) -> None:

@@ -335,6 +335,17 @@ def test_a_fold_that_is_far_behind_does_not_hold_up_the_end_and_goes_on_at_the_n
         assert store.catch_up() == head
 
 
+def test_long_work_of_sqlite_gives_signs_of_life(
+    path: Path, journal: FileJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "STEPS", 100)
+    signs: list[int] = []
+    head = history(journal, 0, 30)
+    with StateStore(path, journal, working=lambda: signs.append(1)) as store:
+        assert store.catch_up() == head
+    assert len(signs) > 10
+
+
 def test_a_full_disk_stops_the_fold_only_while_it_is_full(
     store: StateStore, fold_thread: FoldThread, journal: FileJournal
 ) -> None:
