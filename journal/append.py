@@ -16,7 +16,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import count
 
 from journal.errors import (
@@ -132,7 +131,10 @@ def _or_default(deadline: float | None, monotonic: Callable[[], float]) -> float
 def _attempt(entries: Sequence[Entry]) -> list[Entry]:
     """The entries under an attempt id that nobody else makes."""
     attempt = f"{_PROCESS}.{next(_NUMBERS)}"
-    return [replace(entry, attempt=attempt) for entry in entries]
+    return [
+        Entry(one.subject, one.kind, one.data, one.about, one.payload, one.expect, one.parsed_json, attempt)
+        for one in entries
+    ]
 
 
 def _repeat(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from covenq.config.executor import BRACED, KEEP, forward_of, kind_of, limits_of, pull_of, run_of
 from covenq.config.limits import DEFAULT_SCHEDULING, SCHEDULING_KEYS, Scheduling, parse_scheduling
@@ -65,9 +65,13 @@ class Route:
     """The name of the secret that a forward is signed anew with; None: it keeps GitHub's signature."""
     limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
+    policy: Mapping[str, Json] = field(init=False, repr=False, compare=False)
+    """The part of the route that a task freezes, as the record `task.queued` holds it. Made once, and not for every delivery."""
 
-    def policy(self) -> dict[str, Json]:
-        """The part of the route that a task freezes, as the record `task.queued` holds it."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy", self._policy())
+
+    def _policy(self) -> dict[str, Json]:
         what: dict[str, Json] = {"run": list(self.run)}
         if self.kind == "forward":
             what = {"forward": self.forward}
@@ -86,7 +90,7 @@ class Route:
 
 
 def digest(routes: Sequence[Route]) -> str:
-    told = [{"name": r.name, "match": r.match, "kind": r.kind, "key": r.key, "policy": r.policy()} for r in routes]
+    told = [{"name": r.name, "match": r.match, "kind": r.kind, "key": r.key, "policy": r.policy} for r in routes]
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hmac
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,11 @@ class Key:
     name: str
     secret: bytes = field(repr=False)
     scope: Scope = EVERYTHING
+    keyed: hmac.HMAC = field(init=False, repr=False, compare=False)
+    """HMAC-SHA256 that has been given the secret, and nothing else: a copy of it is what a body is hashed with."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keyed", hmac.new(self.secret, digestmod="sha256"))
 
 
 def default_file(data: Path) -> Path:

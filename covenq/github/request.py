@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 import orjson
@@ -84,12 +85,21 @@ def recorded_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
     """
     kept: list[list[str]] = []
     for name, value in headers:
-        lower = name.lower()
-        if lower.startswith(_RECORDED_PREFIXES) or lower in _RECORDED_HEADERS:
-            kept.append([storable(name, HEADER_NAME_MAX), storable(value, HEADER_VALUE_MAX)])
+        recorded = _recorded_name(name)
+        if recorded is not None:
+            kept.append([recorded, storable(value, HEADER_VALUE_MAX)])
             if len(kept) == HEADERS_MAX:
                 break
     return kept
+
+
+@lru_cache(256)
+def _recorded_name(name: str) -> str | None:
+    """The name as it is recorded; None for a header that isn't. GitHub sends the same dozen with every delivery."""
+    lower = name.lower()
+    if lower.startswith(_RECORDED_PREFIXES) or lower in _RECORDED_HEADERS:
+        return storable(name, HEADER_NAME_MAX)
+    return None
 
 
 def is_form(content_type: str | None) -> bool | None:

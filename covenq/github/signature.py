@@ -44,15 +44,15 @@ def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]
     if found is None:
         return []
     claimed = bytes.fromhex(found[1])
-    return [key for key in keys if hmac.compare_digest(_mac(key.secret, body), claimed)]
+    return [key for key in keys if hmac.compare_digest(_mac(key, body), claimed)]
 
 
-def _mac(secret: bytes, body: bytes) -> bytes:
+def _mac(key: Key, body: bytes) -> bytes:
     """HMAC-SHA256; smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.file.codec`)."""
     if len(body) > _MAC_AT_ONCE:
-        return hmac.digest(secret, body, "sha256")
+        return hmac.digest(key.secret, body, "sha256")
     view = memoryview(body)
-    state = hmac.new(secret, digestmod="sha256")
+    state = key.keyed.copy()
     for start in range(0, len(body), _MAC_PIECE):
         state.update(view[start : start + _MAC_PIECE])
     return state.digest()

@@ -168,7 +168,7 @@ def _queued(
         "kind": rule.kind,
         "replay": replay,
         "priority": rule.scheduling.priority,
-        "policy": rule.policy(),
+        "policy": rule.policy,
         "config": config_sha256,
         "installation": row.get("installation"),
         "repo_id": row.get("repo_id"),

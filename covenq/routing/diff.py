@@ -154,7 +154,7 @@ class Diff:
             policies=[
                 route.name
                 for route in self.new
-                if route.name in old and (old[route.name].policy(), old[route.name].key) != (route.policy(), route.key)
+                if route.name in old and (old[route.name].policy, old[route.name].key) != (route.policy, route.key)
             ],
             examples=self.examples,
             against="decisions" if self.old is None else "rules",

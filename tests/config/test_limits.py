@@ -47,9 +47,9 @@ def test_all_limits() -> None:
 
 def test_limits_are_no_part_of_what_a_task_freezes() -> None:
     plain, limited = load(KEYED), load(KEYED + "concurrency = 1\ndaily = 1\npriority = 3\nkey_concurrency = 2\n")
-    assert plain.routes[0].policy() == limited.routes[0].policy()
-    assert load(KEYED + 'supersede = "running"\norder = "newest"\n').routes[0].policy() == {
-        **plain.routes[0].policy(),
+    assert plain.routes[0].policy == limited.routes[0].policy
+    assert load(KEYED + 'supersede = "running"\norder = "newest"\n').routes[0].policy == {
+        **plain.routes[0].policy,
         "supersede": "running",
         "order": "newest",
     }
@@ -60,11 +60,11 @@ def test_a_quiet_period() -> None:
     assert (plain.debounce_s, plain.debounce_max_s, plain.supersede) == (30.0, 300.0, "queued")
     more = turns(KEYED + 'debounce = "30s"\ndebounce_max = "40s"\nsupersede = "running"\n')
     assert (more.debounce_max_s, more.supersede) == (40.0, "running")
-    assert more.policy() == {"supersede": "running", "debounce_s": 30.0, "debounce_max_s": 40.0}
+    assert more.policy == {"supersede": "running", "debounce_s": 30.0, "debounce_max_s": 40.0}
 
 
 def test_which_failures_are_tried_again() -> None:
-    retry = load(ROUTE + 'retry = { max = 1, on = ["http", "timeout"] }\n').routes[0].policy()["retry"]
+    retry = load(ROUTE + 'retry = { max = 1, on = ["http", "timeout"] }\n').routes[0].policy["retry"]
     assert isinstance(retry, dict) and retry["on"] == ["http", "timeout"]
 
 

@@ -58,7 +58,7 @@ def test_everything_that_can_be_said(write_config: Write) -> None:
         ("old", None, "OLD_SECRET"),
     ]
     fix, every = config.routes
-    assert fix.policy() == {
+    assert fix.policy == {
         "run": ["coven-code", "--headless", "--context", "{brief}", "--output", "{result}"],
         "timeout_s": 600.0,
         "retry": {"max": 2, "backoff_s": 2.0, "cap_s": 300.0},

@@ -62,7 +62,7 @@ def test_every_matching_route_makes_one_task_with_its_policy_frozen() -> None:
         "kind": "run",
         "replay": 0,
         "priority": 0,
-        "policy": made.routes[0].policy(),
+        "policy": made.routes[0].policy,
         "config": made.sha256,
         "installation": 5,
         "repo_id": 6,

@@ -163,6 +163,6 @@ def test_a_secret_of_the_environment_may_be_absent_from_that_of_a_command(name: 
     github = {"webhook_secrets": [{"name": "app", "value": OLD}]}
     route = {"name": "f", "match": "", "forward": "http://x/", "sign": name}
     (read,) = build({"github": github, "route": [route]}, None, {}).routes
-    assert read.policy()["sign"] == name
+    assert read.policy["sign"] == name
     default = build({"route": [{**route, "sign": "default"}]}, None, {}).routes[0]
-    assert default.policy()["sign"] == "default"
+    assert default.policy["sign"] == "default"

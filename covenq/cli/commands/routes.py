@@ -63,7 +63,7 @@ def listing(
 
 
 def _route_object(route: Route) -> dict[str, object]:
-    return {"name": route.name, "match": route.match, "kind": route.kind, "key": route.key, "policy": route.policy()}
+    return {"name": route.name, "match": route.match, "kind": route.kind, "key": route.key, "policy": route.policy}
 
 
 def _action_text(route: Route) -> str:
