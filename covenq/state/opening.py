@@ -10,7 +10,7 @@ from pathlib import Path
 
 from covenq.errors import CovenqError, DiskFull, StateNotAsLeft
 from covenq.state import schema, seen
-from covenq.state.building import CACHE_KIB
+from covenq.state.building import CACHE_KIB, Building
 from covenq.state.readers import connect
 from covenq.state.schema import Position
 from journal.errors import JournalDamaged
@@ -24,8 +24,11 @@ BUILT_RECORDS = 20_000
 """Of a journal that has as many, state.db is built anew without the indexes that can be made at its end."""
 
 
-def open_writer(path: Path, journal: Reading, at_least: Witness | None) -> tuple[sqlite3.Connection, Position]:
-    """The connection that folds, and the position. As `StateStore` has it."""
+Opened = tuple[sqlite3.Connection, Position, Building]
+
+
+def open_writer(path: Path, journal: Reading, at_least: Witness | None) -> Opened:
+    """The connection that folds, the position, and the fold. As `StateStore` has it."""
     try:
         if at_least is not None:
             return _open_as_left(path, journal, at_least)
@@ -60,7 +63,7 @@ def start(conn: sqlite3.Connection, journal: Reading) -> Position:
     return first
 
 
-def _open_or_make(path: Path, journal: Reading) -> tuple[sqlite3.Connection, Position]:
+def _open_or_make(path: Path, journal: Reading) -> Opened:
     try:
         return _open_made(path, journal)
     except sqlite3.OperationalError:
@@ -72,7 +75,7 @@ def _open_or_make(path: Path, journal: Reading) -> tuple[sqlite3.Connection, Pos
         return _open_made(path, journal)
 
 
-def _open_made(path: Path, journal: Reading) -> tuple[sqlite3.Connection, Position]:
+def _open_made(path: Path, journal: Reading) -> Opened:
     make_private(path)
     conn = connect(path, "rwc")
     try:
@@ -81,13 +84,13 @@ def _open_made(path: Path, journal: Reading) -> tuple[sqlite3.Connection, Positi
         found = position_in(conn, journal) or start(conn, journal)
         conn.execute("COMMIT")
         _check_not_ahead(found, journal, path)
+        return conn, found, Building(conn, journal.head().seq)
     except BaseException:
         conn.close()
         raise
-    return conn, found
 
 
-def _open_as_left(path: Path, journal: Reading, at_least: Witness) -> tuple[sqlite3.Connection, Position]:
+def _open_as_left(path: Path, journal: Reading, at_least: Witness) -> Opened:
     expected = f"and its readers have seen record {at_least.seq} of journal {at_least.journal} in it"
     if not exists(path):
         raise StateNotAsLeft(f"{path} is not there, {expected}")
@@ -104,6 +107,7 @@ def _open_as_left(path: Path, journal: Reading, at_least: Witness) -> tuple[sqli
                 raise StateNotAsLeft(f"{path} is at {'no record' if found is None else found}, {expected}")
             _check_not_ahead(found, journal, path)
             _set_up(conn)  # not before: it writes to an empty file
+            return conn, found, Building(conn, journal.head().seq)
         except BaseException:
             conn.close()
             raise
@@ -111,7 +115,6 @@ def _open_as_left(path: Path, journal: Reading, at_least: Witness) -> tuple[sqli
         raise
     except sqlite3.DatabaseError as error:
         raise StateNotAsLeft(f"{path} can't be read ({error}), {expected}") from error
-    return conn, found
 
 
 def _is_past(found: Position, journal: Reading, at_least: Witness) -> bool:

@@ -27,7 +27,7 @@ from journal.interface import Reading
 from journal.presence import exists
 from journal.records import Record, Witness
 
-BATCH_RECORDS = 2000
+BATCH_RECORDS = 4000
 BATCH_BYTES = 8 << 20
 """Bytes of payloads in memory while a batch is collected, where the records of an engine bring them."""
 LOCK_S = 10.0
@@ -87,15 +87,13 @@ class StateStore(Readers):
         """That another process folded the file, in one sentence; None as long as none did."""
         self._lock = lock.take(path, lock_s)
         try:
-            self._conn, self._left = opening.open_writer(path, journal, at_least)
+            self._conn, self._left, self._building = opening.open_writer(path, journal, at_least)
         except BaseException:
             self._lock.release()
             raise
         if working is not None:
             self._conn.set_progress_handler(working, STEPS)
-        head = journal.head().seq
-        self._building = Building(self._conn, head)
-        self._enough = head if self._building.unfinished else 0
+        self._enough = journal.head().seq if self._building.unfinished else 0
 
     @property
     def folded(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from covenq.errors import StateNotAsLeft
 from covenq.filter.grammar import parse
 from covenq.state import opening, query, seen
 from covenq.state import store as store_module
@@ -167,6 +168,29 @@ def test_an_answer_without_a_daemon_has_the_rows_and_the_indexes_of_a_half_built
             assert query.delivery(conn, None, "late").state == "received"
             assert {**dump_all(conn), "position": []} == expected(reader)
     assert rows_of(path) == before
+
+
+def test_a_half_built_file_that_is_ruined_is_made_again_unless_readers_have_seen_it(
+    tmp_path: Path, journal: FileJournal
+) -> None:
+    path = tmp_path / "state.db"
+    with StateStore(path, journal) as store:
+        store.catch_up(None, iter([False] * 5 + [True]).__next__)
+        seen_so_far = store.position()
+        name, root = store._conn.execute(
+            "SELECT name, rootpage FROM sqlite_master WHERE name GLOB 'seen_[0-9]*'"
+        ).fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+    with closing(sqlite3.connect(path)) as conn, pytest.raises(sqlite3.DatabaseError):
+        conn.execute(f"SELECT * FROM {name}").fetchall()
+    with pytest.raises(StateNotAsLeft):
+        StateStore(path, journal, at_least=seen_so_far)
+    with StateStore(path, journal, lock_s=0) as store:
+        assert store.folded == 0 and store.building
+        store.catch_up()
+    assert rows_of(path) == expected(journal)
 
 
 _BUILDER = """
