@@ -60,7 +60,7 @@ def test_a_quiet_period() -> None:
     assert (plain.debounce_s, plain.debounce_max_s, plain.supersede) == (30.0, 300.0, "queued")
     more = turns(KEYED + 'debounce = "30s"\ndebounce_max = "40s"\nsupersede = "running"\n')
     assert (more.debounce_max_s, more.supersede) == (40.0, "running")
-    assert more.policy == {"supersede": "running", "debounce_s": 30.0, "debounce_max_s": 40.0}
+    assert more.policy() == {"supersede": "running", "debounce_s": 30.0, "debounce_max_s": 40.0}
 
 
 def test_which_failures_are_tried_again() -> None:
