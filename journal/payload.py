@@ -24,6 +24,8 @@ def is_deeper(payload: bytes, limit: int) -> bool:
     By the fast methods of bytes alone: remove the escapes, then everything but brackets and quotes, then the strings; then each
     pass removes the innermost level.
     """
+    if payload.count(b"{") + payload.count(b"[") <= limit:
+        return False
     if b"\\" in payload:
         payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
     small = payload.translate(_TO_BRACES, _NO_BRACKETS)

@@ -12,6 +12,7 @@ its last transaction left it, which is what a fold of those records gives.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -64,6 +65,9 @@ def main(argv: list[str]) -> NoReturn:
     begin = next(heard, None)
     if not isinstance(begin, Begin) or os.getppid() != begin.parent:
         os._exit(0)  # the daemon has ended before it could be tied to this process
+    gc.collect()
+    gc.freeze()  # what is imported lives as long as the process
+    gc.set_threshold(50_000, 20, 20)  # a batch's records and rows are many, and no cycles
     logging.basicConfig(handlers=[_Log(channel)], level=logging.INFO)
     follower = Follower(channel, begin)
     threading.Thread(target=follower.run, name="fold", daemon=True).start()

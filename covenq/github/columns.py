@@ -263,4 +263,8 @@ def _integer(value: object) -> int | None:
 
 
 def _text(value: object) -> str | None:
-    return storable(value, TEXT_MAX) if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value) <= TEXT_MAX and value.isascii() and "\0" not in value:
+        return value  # as `storable` would give it, and nearly always so
+    return storable(value, TEXT_MAX)

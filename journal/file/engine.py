@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 
 
 RECENT_RECORDS = 4096
-RECENT_BYTES = 8 << 20
+RECENT_BYTES = 256 << 10
+"""Bytes of records in memory for who reads what was just appended. More would cost every append: what is freed is used again
+while it is still in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
