@@ -12,7 +12,7 @@ from pathlib import Path
 
 from covenq.daemon.datadir import inspect_journal
 from covenq.errors import Refused
-from covenq.paths import STATE_NAME
+from covenq.paths import STATE_LOCK_NAME, STATE_NAME
 from journal.errors import FormatUnknown, JournalError
 from journal.presence import exists
 
@@ -26,9 +26,10 @@ def check(data: Path, accept_head: int | None) -> None:
             "--accept-head is for a journal that can't be opened, and the running daemon has it open",
             hint=f"Leave it out. {_GOES_ON}",
         )
-    state = data / STATE_NAME
     # In this order: a file is looked for only in a directory that may be looked into.
-    if not os.access(data, os.W_OK | os.X_OK) or (exists(state) and not os.access(state, os.R_OK | os.W_OK)):
+    if not os.access(data, os.W_OK | os.X_OK) or not all(
+        map(_can_be_written, (data / STATE_NAME, data / STATE_LOCK_NAME))
+    ):
         raise Refused(f"{data} can't be written by this process", hint=f"Start it where it can be. {_GOES_ON}")
     try:
         inspect_journal(data)
@@ -36,3 +37,8 @@ def check(data: Path, accept_head: int | None) -> None:
         if isinstance(error, FormatUnknown):
             error.hint = f"{error.hint} {_GOES_ON}"
         raise
+
+
+def _can_be_written(path: Path) -> bool:
+    """Whether it can, or isn't there."""
+    return not exists(path) or os.access(path, os.R_OK | os.W_OK)

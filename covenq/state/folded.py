@@ -8,6 +8,7 @@ from covenq.errors import NotFound
 from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
 from covenq.state import query
+from covenq.state.fold_rate import FAR
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from journal.interface import Journal
@@ -35,9 +36,10 @@ class FoldedState:
     def lookup(self, id: DeliveryId, at_least: int) -> Delivery | None:
         """The delivery's row once `at_least` is folded, or as it is after LOOKUP_S; None if there is none.
 
-        Raises sqlite3.Error.
+        None, too, where the state is far behind: it may be built anew, and have no index of ids. Raises sqlite3.Error.
         """
-        self._fold.wait_for(at_least, LOOKUP_S)
+        if not self._fold.wait_for(at_least, LOOKUP_S) and self._fold.lag >= FAR:
+            return None
         try:
             return query.delivery(self._readers.reader(), id.hook, id.guid)
         except NotFound:
