@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from covenq.cli import bench_client
@@ -169,7 +170,7 @@ def _trial(terms: list[Node], event: str, action: str | None, number: int, size:
     from covenq.github.columns import columns
     from covenq.model import now_text
 
-    content: JsonObject = {"nonce": NONCE, **samples.SAMPLES[event](number, action)}
+    content: JsonObject = {"nonce": NONCE, **deepcopy(samples.SAMPLES[event](number, action))}
     for term in terms:
         _adapt(content, term)
     content["rest"] = "x" * max(0, size - len(_compact({**content, "rest": ""})))

@@ -140,12 +140,12 @@ class Follower:
                 self._follow(journal)
             code = 0
         except JournalDamaged as error:
-            self._channel.tell(Ended(str(error), error.hint, damage=tuple(error.damage)))
+            self._channel.tell(Ended(_text(error), error.hint, damage=tuple(error.damage)))
         except (CovenqError, JournalError) as error:
             full, lost = isinstance(error, DiskFull), isinstance(error, StateNotAsLeft)
-            self._channel.tell(Ended(str(error), error.hint, full=full, lost=lost))
+            self._channel.tell(Ended(_text(error), error.hint, full=full, lost=lost))
         except (sqlite3.Error, OSError) as error:
-            self._channel.tell(Ended(f"state.db can't be folded: {error}"))
+            self._channel.tell(Ended(_text(f"state.db can't be folded: {error}")))
         finally:
             self._exit(code)
 
@@ -168,7 +168,8 @@ class Follower:
 
     def failed(self, error: str, *, full: bool = False, damage: JournalDamaged | None = None) -> None:
         self._failing = True
-        self._say(Failing(error, full) if damage is None else Damaged(error, tuple(damage.damage)))
+        said = _text(error)
+        self._say(Failing(said, full) if damage is None else Damaged(said, tuple(damage.damage)))
 
     def recovered(self) -> None:
         if self._failing:
@@ -220,6 +221,11 @@ class Heads:
             return self._seq > after
 
 
+def _text(said: object) -> str:
+    """As JSON can carry it: a path need not be UTF-8."""
+    return str(said).encode("utf-8", "backslashreplace").decode()
+
+
 class _Log(logging.Handler):
     """Gives the daemon what is logged here: its log is the one that is looked at."""
 
@@ -228,7 +234,7 @@ class _Log(logging.Handler):
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._channel.tell(Logged(record.levelno, record.name, record.getMessage()))
+        self._channel.tell(Logged(record.levelno, record.name, _text(record.getMessage())))
 
 
 if __name__ == "__main__":

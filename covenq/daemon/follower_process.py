@@ -7,6 +7,7 @@ thread, with whose end the system kills it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -15,7 +16,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import covenq
 from covenq.daemon.follower_messages import Channel, Message
 from covenq.tasks.execution import process_tree
 
@@ -28,9 +31,15 @@ log = logging.getLogger("covenq.daemon")
 
 
 def environment(env: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
-    """The follower's: it finds the modules that this process found, wherever they were installed, and no secret."""
+    """The follower's: it finds the modules that this process found, wherever they were installed, and no secret.
+
+    Not what lies in the working directory, unless that is where covenq is: an interpreter imports some names of PYTHONPATH
+    by itself.
+    """
     kept = {name: env[name] for name in KEPT if name in env}
-    return {**kept, "PYTHONPATH": os.pathsep.join(os.path.abspath(one) for one in path if one)}  # noqa: PTH100 - of text
+    here, home = str(Path.cwd()), str(Path(covenq.__file__).absolute().parents[1])
+    places = [os.path.abspath(one) for one in path if one]  # noqa: PTH100 - of text
+    return {**kept, "PYTHONPATH": os.pathsep.join(one for one in places if one != here or one == home)}
 
 
 class FollowerProcess:
@@ -59,8 +68,15 @@ class FollowerProcess:
             raise
         self._channel = Channel(ours)
         self._over = threading.Event()
-        for work in (self._listen, self._log):
-            threading.Thread(target=work, name="follower", daemon=True).start()
+        try:
+            for work in (self._listen, self._log):
+                threading.Thread(target=work, name="follower", daemon=True).start()
+        except RuntimeError as error:  # no thread is left to this user
+            self._channel.close()
+            self._process.kill()
+            self._process.wait()
+            process_tree.forget_own(self.pid)
+            raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)} ({error})") from error
 
     @property
     def pid(self) -> int:

@@ -83,7 +83,10 @@ class FollowerWatch(Loop):
         """See `Loop.overdue`."""
         deaths = self._deaths
         if len(deaths) == DEATHS and self._now() - deaths[0] <= DEATHS_S:
-            return f"the process that folds has ended {DEATHS} times in {duration(DEATHS_S)}: {self.without}"
+            return (
+                f"the process that folds has ended {DEATHS} times in {duration(DEATHS_S)}, and is started again each time: "
+                "meanwhile what is shown is old, and no new task is started"
+            )
         return super().overdue
 
 
@@ -114,7 +117,7 @@ class Following(FoldProgress):
         self._ended_word: Ended | None = None
         self._scrubbed: bool | None = None
         self._scrubbing = threading.Lock()
-        self._heard_at = monotonic()
+        self._heard_at = self._checked_at = monotonic()
         self._tries = 0
         self._logged_at = monotonic()
         self._start_at: float | None = None
@@ -175,6 +178,11 @@ class Following(FoldProgress):
     def check(self) -> None:
         """Start another if it has died; end one that is behind and silent. Some times a second."""
         now = self._monotonic()
+        if (
+            now - self._checked_at > OVERDUE_S
+        ):  # this process itself was stopped: what it was told meanwhile it has not read yet
+            self._heard_at = now
+        self._checked_at = now
         self._log_far_behind(now)
         if self._start_at is not None:
             if now >= self._start_at and self.lost is None:
@@ -218,14 +226,17 @@ class Following(FoldProgress):
         self.failed(f"the process that folds the journal has ended ({why}), and another is started", damage=damage)
 
     def _restart(self) -> None:
-        self._start_at = None
-        self.restarts += 1
         try:
             self._start()
         except OSError as error:
             self._start_at = self._monotonic() + RESTARTS_S[-1]
-            self.failed(f"the process that folds the journal can't be started: {error.strerror}")
+            said = f"the process that folds the journal can't be started: {error.strerror}"
+            if said != self._error:
+                log.error("%s; it is tried again", said)
+            self.failed(said)
             return
+        self._start_at = None
+        self.restarts += 1
         self._begin(self._position())
 
     def _position(self) -> Witness:

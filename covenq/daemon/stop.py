@@ -26,6 +26,9 @@ GRACE_S = 5.0
 """Seconds for running commands."""
 UPKEEP_S = 60.0
 """Seconds for the segment that is being rewritten, which takes one or two."""
+FOLD_S = 4.0
+"""Seconds for the follower, which has little left to fold unless it hangs, or builds the state anew."""
+TAKEN_FOLD_S = 1.5
 TAKEN_DRAIN_S = 5.0
 TAKEN_GRACE_S = 3.0
 TAKEN_API_S = 0.5
@@ -70,7 +73,7 @@ def stop(
     for listener in (listeners.phases, *listeners.tcp, listeners.api):
         listener.drain(api_s, accept_queued=successor is None or listener not in listeners.tcp)
         listener.close()
-    daemon.storage.fold.stop()
+    daemon.storage.fold.stop(FOLD_S if successor is None else TAKEN_FOLD_S)
 
 
 def _close_webhook(daemon: Daemon, drained: bool, drain_s: float) -> None:

@@ -18,6 +18,9 @@ FOLD_S = 10.0
 LOOKUP_S = 0.5
 """Seconds the answer to a delivery that came again waits: GitHub waits for it, and it can do with an older state."""
 
+TWINS_S = 2.0
+"""Seconds a delivery waits to be compared with those before it: GitHub waits for that, too."""
+
 
 class FoldedState:
     """The state of a journal that goes on growing. Methods may be called from any thread."""
@@ -26,6 +29,8 @@ class FoldedState:
         self._journal = journal
         self._readers = readers
         self._fold = fold
+        self._stood_at = -1
+        """How far the fold was when a wait for it was in vain: until it moves, no request waits for it again."""
 
     def reader(self) -> sqlite3.Connection:
         """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged."""
@@ -38,7 +43,7 @@ class FoldedState:
 
         None, too, where the state is far behind: it may be built anew, and have no index of ids. Raises sqlite3.Error.
         """
-        if not self._fold.wait_for(at_least, LOOKUP_S) and self._fold.lag >= FAR:
+        if not self._wait(at_least, LOOKUP_S) and self._fold.lag >= FAR:
             return None
         try:
             return query.delivery(self._readers.reader(), id.hook, id.guid)
@@ -46,5 +51,14 @@ class FoldedState:
             return None
 
     def wait_for(self, seq: int) -> bool:
-        """Block until the state has folded `seq`; False if that takes longer than FOLD_S."""
-        return self._fold.wait_for(seq, FOLD_S)
+        """Block until the state has folded `seq`; False if that takes longer than TWINS_S."""
+        return self._wait(seq, TWINS_S)
+
+    def _wait(self, seq: int, timeout: float) -> bool:
+        """As `FoldProgress.wait_for`; but where the fold stands still, requests that come meanwhile don't hold a thread each."""
+        if self._fold.folded == self._stood_at:
+            timeout = 0.0
+        began = self._fold.folded
+        reached = self._fold.wait_for(seq, timeout)
+        self._stood_at = began if not reached and self._fold.folded == began else -1
+        return reached

@@ -58,6 +58,7 @@ class FoldLoop:
         """Fold until `stop`. Raises CovenqError where the file isn't this process's any more."""
         while not self._stopping.is_set():
             if not self._wait(self._store.folded, POLL_S):
+                self._store.check_file()
                 # A journal that is closed or poisoned answers at once.
                 self._stopping.wait(0.01)
             elif not self._catch_up():

@@ -30,7 +30,10 @@ class FoldReport(Protocol):
         """A batch is committed, up to `seq`; `moved_tasks` says whether it had a record of a task."""
 
     def failed(self, error: str, *, full: bool = False, damage: JournalDamaged | None = None) -> None:
-        """A try has failed, and is repeated: why, whether the disk is full, and the damage if that is why."""
+        """A try has failed, and is repeated: why, whether the disk is full, and the damage if that is why.
+
+        Damage is known until a try succeeds, whatever else is in the way meanwhile.
+        """
 
     def recovered(self) -> None:
         """A try has succeeded."""
@@ -145,7 +148,8 @@ class FoldProgress:
         with self.changed:
             if self._failed_at is None:
                 self._failed_at = self._monotonic()
-            self._error, self._full, self._damage = error, full, damage
+            self._error, self._full = error, full
+            self._damage = damage or self._damage  # which no other trouble disproves
             self.changed.notify_all()
 
     def recovered(self) -> None:

@@ -6,6 +6,7 @@ Apart from the one connection that folds (`covenq.state.store`), which in a daem
 from __future__ import annotations
 
 import sqlite3
+import stat
 import threading
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def connect(path: Path | None, mode: str) -> sqlite3.Connection:
             f"this Python's SQLite is {sqlite3.sqlite_version}, and covenq needs {needed}",
             hint="Install covenq with a Python that is linked with a newer one; `covenq info` shows both.",
         )
+    if path is not None and is_odd(path):
+        raise sqlite3.OperationalError(f"{path.name} is no regular file")  # the open of a pipe would wait for ever
     name = "" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
     # Every connection has one user at a time; only `close` comes from another thread than the one that opened it.
     conn = sqlite3.connect(
@@ -35,6 +38,14 @@ def connect(path: Path | None, mode: str) -> sqlite3.Connection:
     )
     conn.row_factory = sqlite3.Row
     return conn
+
+
+def is_odd(path: Path) -> bool:
+    """Whether there is something of that name that is no regular file, nor a link to one."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 class Readers:

@@ -88,9 +88,11 @@ class StateStore(Readers):
         self._lock = lock.take(path, lock_s)
         try:
             self._conn, self._left, self._building = opening.open_writer(path, journal, at_least)
+            found = path.stat()
         except BaseException:
             self._lock.release()
             raise
+        self._identity = (found.st_dev, found.st_ino)
         if working is not None:
             self._conn.set_progress_handler(working, STEPS)
         self._enough = journal.head().seq if self._building.unfinished else 0
@@ -196,7 +198,20 @@ class StateStore(Readers):
                 with suppress(sqlite3.Error):  # the first error is the one to raise
                     self._conn.execute("ROLLBACK")
 
+    def check_file(self) -> None:
+        """Raises StateTaken where the file that this process has open is no longer the one of that name: readers see another."""
+        self._check_not_taken()
+        try:
+            now = self.path.stat()
+        except FileNotFoundError:
+            self._taken = f"{self.path} was removed while it was being folded"
+        else:
+            if (now.st_dev, now.st_ino) != self._identity:
+                self._taken = f"{self.path} was replaced by another file while it was being folded"
+        self._check_not_taken()
+
     def _check_as_left(self) -> None:
+        self.check_file()
         found = schema.position(self._conn) if schema.version(self._conn) == self._version else None
         if found == self._left:
             return

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
 
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 BACKLOG_MAX = 200_000
 """Rows that may wait for the index. When its disk takes no more, appends are refused rather than memory filled."""
+KEPT_MAX = 4
+"""Connections for look-ups that are kept open when nobody uses them."""
 BATCHES_MAX = 256
 """Batches of the log that go into one transaction of the index."""
 
@@ -28,14 +31,15 @@ BATCHES_MAX = 256
 class Catalogue:
     """Lookups from any thread; `note` from the committer alone. One thread of its own writes the index.
 
-    Each thread that looks something up has a connection of its own, until `close` or the thread's end.
+    Who looks something up has a connection to itself meanwhile. A few are kept, and not one for each thread that ever asked: each
+    has two descriptors.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._inode = index.path.stat().st_ino
-        self._readers = threading.local()
-        self._open_readers: list[tuple[threading.Thread, Index]] = []
+        self._kept: list[Index] = []
+        """Connections for the next look-ups."""
         self._unwritten: dict[str, int] = {}
         self._offsets: dict[int, int] = {}
         self._waiting: deque[tuple[list[Row], Position]] = deque()
@@ -84,7 +88,11 @@ class Catalogue:
         A broken index must not answer, and not outlive this process: it is removed, and the next opening rebuilds it.
         """
         try:
-            return question(self._reader())
+            reader = self._reader()
+            try:
+                return question(reader)
+            finally:
+                self._release(reader)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
@@ -135,29 +143,30 @@ class Catalogue:
             self._closing = True
             self._wake.notify()
         self._thread.join()
-        for _, reader in self._open_readers:
-            reader.close()
+        while self._kept:
+            self._kept.pop().close()
         self._index.close()
 
     def _reader(self) -> Index:
-        reader: Index | None = getattr(self._readers, "index", None)
-        if reader is None:
-            reader = Index(self._index.path, readonly=True)
-            try:
-                if not self._is_ours():
-                    # An index that somebody removed and another process created again would answer "new" for everything.
-                    raise sqlite3.DatabaseError("the index was replaced")
-            except BaseException:
-                reader.close()
-                raise
-            self._readers.index = reader
-            with self._lock:
-                gone = [pair for pair in self._open_readers if not pair[0].is_alive()]
-                self._open_readers = [pair for pair in self._open_readers if pair not in gone]
-                self._open_readers.append((threading.current_thread(), reader))
-            for _, left in gone:
-                left.close()
+        """A connection that nobody uses: one that is kept, or a new one."""
+        with suppress(IndexError):
+            return self._kept.pop()
+        reader = Index(self._index.path, readonly=True)
+        try:
+            if not self._is_ours():
+                # An index that somebody removed and another process created again would answer "new" for everything.
+                raise sqlite3.DatabaseError("the index was replaced")
+        except BaseException:
+            reader.close()
+            raise
         return reader
+
+    def _release(self, reader: Index) -> None:
+        with self._lock:
+            if not self._closing and len(self._kept) < KEPT_MAX:
+                self._kept.append(reader)
+                return
+        reader.close()
 
     def _is_ours(self) -> bool:
         try:

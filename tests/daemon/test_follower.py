@@ -195,6 +195,23 @@ def test_a_state_that_is_gone_closes_the_intake_and_ends_the_daemon(make_daemon:
     assert daemon.cli_json("deliveries")["items"][0]["state"] == "completed"
 
 
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.lock"])
+def test_a_pipe_in_a_files_place_hangs_nothing(make_daemon: Callable[..., Daemon], name: str) -> None:
+    """As a command of the same user might leave one."""
+    daemon = make_daemon(ROUTE)
+    assert daemon.post("issues", issue(1)).status == 202
+    daemon.wait_all_done()
+    assert daemon.stop() == 0
+    (daemon.data / name).unlink(missing_ok=True)
+    os.mkfifo(daemon.data / name)
+    daemon.start(wait=False)
+    eventually(daemon.ready_or_gone, 60, "it serves, or says why not")
+    if daemon.running:
+        assert daemon.stop() == 0
+    else:
+        assert name in daemon.log_tail(), daemon.log_tail()
+
+
 def test_what_keeps_it_from_folding_is_told_in_the_daemons_log(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(ROUTE, args=["--log-format", "json"])
     daemon.post("issues", issue(1))

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from covenq.daemon import follower_process, following
-from covenq.daemon.follower_messages import Alive
+from covenq.daemon.follower_messages import Alive, Damaged, Failing, Opened, Recovered
 from covenq.daemon.follower_process import environment
 from covenq.daemon.following import Following
 from covenq.errors import CovenqError, StateBehind
+from covenq.state import folded
 from covenq.state.folded import FoldedState
+from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from journal.errors import JournalDamaged
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
-from journal.records import Entry
+from journal.records import Damage, Entry
 from tests.support.waiting import eventually
 
 
@@ -67,6 +71,14 @@ def replaced(fold: Following, pid: int) -> None:
     eventually(lambda: fold.check() or (fold.pid != pid and fold._told is not None), 30, "another has opened the state")
 
 
+def pass_time(fold: Following, clock: Clock, seconds: float) -> None:
+    """As a daemon that looks after it does: by steps."""
+    while seconds > 0:
+        clock.now += min(10.0, seconds)
+        seconds -= 10.0
+        fold.check()
+
+
 def test_what_is_appended_is_folded_and_who_waits_is_not_let_wait(followed: Following, journal: FileJournal) -> None:
     for _ in range(50):
         assert followed.wait_for(append(journal), 30)
@@ -78,13 +90,14 @@ def test_one_that_is_behind_and_silent_is_replaced(followed: Following, journal:
     assert followed.wait_for(append(journal), 30)
     pid = followed.pid
     os.kill(pid, signal.SIGSTOP)
-    clock.now += 10 * following.SILENT_S
-    followed.check()
+    pass_time(followed, clock, 10 * following.SILENT_S)
     assert followed.pid == pid and followed._process.ended() is None, "it isn't behind: nothing is expected of it"
     seq = append(journal)
     eventually(lambda: followed._told == seq, 30, "it is told")
-    clock.now += following.SILENT_S - 1
+    clock.now += 2 * following.SILENT_S
     followed.check()
+    assert followed._process.ended() is None, "this process stood still itself"
+    pass_time(followed, clock, following.SILENT_S - 1)
     assert followed._process.ended() is None
     clock.now += 2
     replaced(followed, pid)
@@ -100,7 +113,7 @@ def test_one_that_works_on_something_long_is_not_silent(
     seq = append(journal)
     eventually(lambda: followed._told == seq, 30, "it is told")
     for _ in range(3):
-        clock.now += following.SILENT_S - 1
+        pass_time(followed, clock, following.SILENT_S - 1)
         followed._hear(followed._process, Alive())
         followed.check()
     assert followed._process.ended() is None
@@ -244,8 +257,109 @@ def test_it_loads_nothing_of_the_daemon() -> None:
         assert name not in loaded
 
 
+def test_damage_is_known_until_it_is_folded_past(followed: Following, journal: FileJournal) -> None:
+    assert followed.wait_for(append(journal), 30)
+    damage = JournalDamaged([Damage("flipped", "x", 0, 2, None, "its sum does not match")])
+    followed._hear(followed._process, Damaged("the journal can't be read", tuple(damage.damage)))
+    followed._hear(followed._process, Failing("no file can be opened", full=False))
+    assert followed.damage is not None, "other trouble disproves nothing"
+    followed._hear(followed._process, Opened(followed.folded))
+    assert followed.damage is not None, "nor does another follower that has folded nothing yet"
+    followed._hear(followed._process, Recovered())
+    assert followed.damage is None
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EAGAIN, "none is left"), RuntimeError("can't start new thread")])
+def test_one_that_can_not_be_started_is_tried_again(
+    followed: Following, journal: FileJournal, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    assert followed.wait_for(append(journal), 30)
+    pid = followed.pid
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise error
+
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: followed.check() or followed._start_at is not None, 30)
+    with monkeypatch.context() as without:
+        if isinstance(error, RuntimeError):
+            without.setattr(follower_process.threading, "Thread", Refused)
+        else:
+            without.setattr(follower_process.subprocess, "Popen", lambda *a, **b: (_ for _ in ()).throw(error))
+        pass_time(followed, clock, 20)
+    assert followed.restarts == 0
+    assert followed.error is not None and "can't be started" in followed.error
+    pass_time(followed, clock, 10)
+    replaced(followed, pid)
+    assert followed.wait_for(append(journal), 30)
+
+
+def test_a_path_need_not_be_text(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"d\xff")
+    place.mkdir()
+    with open_journal(place / "journal") as journal:
+        fold = Following(place / "state.db", place / "journal")
+        fold.open(journal)
+        fold.start()
+        assert fold.wait_for(append(journal), 30)
+        fold.stop(10.0)
+        (place / "state.lock").unlink()
+        (place / "state.lock").mkdir()
+        fold = Following(place / "state.db", place / "journal")
+        with pytest.raises(CovenqError, match=r"state\.lock: Is a directory"):
+            fold.open(journal)
+        fold.stop(5.0)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_no_longer_there_is_found_though_nothing_is_appended(
+    tmp_path: Path, followed: Following, journal: FileJournal, clock: Clock, how: str
+) -> None:
+    assert followed.wait_for(append(journal), 30)
+    state = tmp_path / "state.db"
+    if how == "replaced":
+        (tmp_path / "other").write_bytes(state.read_bytes())
+        (tmp_path / "other").rename(state)
+    else:
+        state.unlink()
+    eventually(lambda: followed.check() or followed._start_at is not None, 30, "it ends by itself")
+    assert followed.error is not None and how in followed.error
+    clock.now += 10
+    if how == "removed":
+        eventually(lambda: followed.check() or followed.lost, 30, "what was folded is gone")
+    else:
+        replaced(followed, 0)
+
+
+def test_requests_do_not_each_wait_for_a_fold_that_stands_still(tmp_path: Path, journal: FileJournal) -> None:
+    waited: list[float] = []
+
+    class Stopped(FoldProgress):
+        def wait_for(self, seq: int, timeout: float, unless: Callable[[], bool] = lambda: False) -> bool:
+            waited.append(timeout)
+            return False
+
+    fold = Stopped(lambda: 9, 5)
+    state = FoldedState(journal, Readers(tmp_path / "state.db"), fold)
+    for _ in range(3):
+        assert not state.wait_for(9)
+    fold.advanced(6, moved_tasks=False)
+    assert not state.wait_for(9)
+    assert waited == [folded.TWINS_S, 0.0, 0.0, folded.TWINS_S]
+
+
 def test_its_environment_has_no_secret_and_finds_the_modules() -> None:
     found = environment(
         {"COVENQ_WEBHOOK_SECRET": "s", "PATH": "/bin", "TMPDIR": "/scratch"}, ["/lib/python", "", "rel"]
     )
     assert found == {"TMPDIR": "/scratch", "PYTHONPATH": os.pathsep.join(["/lib/python", str(Path("rel").absolute())])}
+
+
+def test_what_lies_in_the_working_directory_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m covenq` has it first on its path, and an interpreter imports sitecustomize by itself."""
+    monkeypatch.chdir(tmp_path)
+    assert environment({}, [str(tmp_path), "/lib/python"]) == {"PYTHONPATH": "/lib/python"}
+    home = Path(follower_process.covenq.__file__).parents[1]
+    monkeypatch.chdir(home)
+    assert environment({}, [str(home)]) == {"PYTHONPATH": str(home)}, "where covenq itself is"

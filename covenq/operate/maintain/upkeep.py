@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from covenq.config.load import Retention
-from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused
+from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused, StateBehind
 from covenq.filter.grammar import Filter
 from covenq.model.status import UpkeepWork
 from covenq.operate.act import pauses
@@ -39,6 +39,8 @@ TICK_S = 1.0
 OVERDUE_S = 600.0
 """Seconds without a round, or a step of one that is long, after which upkeep is overdue. A step is a segment, or a directory."""
 RETRY_S = 300.0
+BEHIND_RETRY_S = 5.0
+"""Where the state was merely behind."""
 """Seconds from a failure to the next try."""
 READ_S = 10.0
 """Seconds to the next try where older pages of state.db, which may hold erased content, are still being read."""
@@ -343,7 +345,7 @@ class Upkeep(threading.Thread):
             except (JournalPoisoned, JournalClosed, MaintenanceInterrupted):
                 break
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
-                self._next_try = time.monotonic() + RETRY_S
+                self._next_try = time.monotonic() + (BEHIND_RETRY_S if isinstance(error, StateBehind) else RETRY_S)
                 self.error = str(error)
                 log.error("upkeep waits: %s", error)
             except Exception as error:

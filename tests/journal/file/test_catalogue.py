@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from journal.file.catalogue import Catalogue
+from journal.file.catalogue import KEPT_MAX, Catalogue
 from journal.file.index import Index, open_index
 
 
@@ -58,12 +59,22 @@ def test_an_index_of_another_version_is_closed_again(tmp_path: Path, opened: lis
     assert sorted(map(id, Recorded.closed)) == sorted(map(id, opened))
 
 
-def test_a_thread_that_ended_leaves_no_connection(tmp_path: Path, opened: list[Recorded]) -> None:
+def test_look_ups_share_few_connections(tmp_path: Path, opened: list[Recorded]) -> None:
+    """Each has two descriptors, and there are as many threads that look something up as a user asks for."""
     catalogue = Catalogue(open_index(tmp_path / "index.sqlite"))
     for _ in range(5):
         thread = threading.Thread(target=catalogue.last, args=("delivery.1.a",))
         thread.start()
         thread.join()
-    assert len(opened) - len(Recorded.closed) == 2, "the index's own, and that of the thread that ended last"
+    assert len(opened) - len(Recorded.closed) == 2, "the index's own, and one for who asks next"
+    asking = threading.Barrier(20)
+
+    def ask() -> str:
+        return str(catalogue._query(lambda index: asking.wait(30) and index.last("delivery.1.a")))
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: ask(), range(20)))
+    assert len(opened) >= 21, "twenty at once"
+    assert len(opened) - len(Recorded.closed) == 1 + KEPT_MAX
     catalogue.close()
-    assert len(opened) == len(Recorded.closed) == 6
+    assert len(opened) == len(Recorded.closed)
