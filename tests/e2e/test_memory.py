@@ -29,7 +29,7 @@ def memory(pid: int, what: str) -> int:
     raise AssertionError(what)
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(96, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("count", [8, *(pytest.param(count, marks=pytest.mark.deep) for count in (24, 96))])
 def test_many_large_bodies_at_once_are_all_accepted_within_the_bound(
     make_daemon: Callable[..., Daemon], count: int
 ) -> None:
