@@ -38,7 +38,7 @@ from covenq.model.status import FollowerStatus
 from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
 from covenq.text import duration
-from journal.errors import JournalDamaged
+from journal.errors import JournalDamaged, JournalError
 from journal.interface import Journal
 from journal.records import NO_SUM, Witness
 
@@ -178,10 +178,8 @@ class Following(FoldProgress):
     def check(self) -> None:
         """Start another if it has died; end one that is behind and silent. Some times a second."""
         now = self._monotonic()
-        if (
-            now - self._checked_at > OVERDUE_S
-        ):  # this process itself was stopped: what it was told meanwhile it has not read yet
-            self._heard_at = now
+        if now - self._checked_at > OVERDUE_S:
+            self._heard_at = now  # this process itself was stopped: what it was told meanwhile it has not read yet
         self._checked_at = now
         self._log_far_behind(now)
         if self._start_at is not None:
@@ -227,19 +225,22 @@ class Following(FoldProgress):
 
     def _restart(self) -> None:
         try:
+            at_least = self._position()
             self._start()
-        except OSError as error:
+        except (OSError, JournalError) as error:
             self._start_at = self._monotonic() + RESTARTS_S[-1]
-            said = f"the process that folds the journal can't be started: {error.strerror}"
+            why = error.strerror if isinstance(error, OSError) else error
+            said = f"the process that folds the journal can't be started: {why}"
             if said != self._error:
                 log.error("%s; it is tried again", said)
             self.failed(said)
             return
         self._start_at = None
         self.restarts += 1
-        self._begin(self._position())
+        self._begin(at_least)
 
     def _position(self) -> Witness:
+        """Where the last one had folded to. Raises JournalError and OSError: the record is read."""
         assert self._journal is not None
         record = self._journal.get(self._folded) if self._folded else None
         return (

@@ -24,10 +24,10 @@ from covenq.state import folded
 from covenq.state.folded import FoldedState
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
-from journal.errors import JournalDamaged
+from journal.errors import JournalDamaged, JournalError
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
-from journal.records import Damage, Entry
+from journal.records import Damage, Entry, Record
 from tests.support.waiting import eventually
 
 
@@ -287,6 +287,28 @@ def test_one_that_can_not_be_started_is_tried_again(
             without.setattr(follower_process.threading, "Thread", Refused)
         else:
             without.setattr(follower_process.subprocess, "Popen", lambda *a, **b: (_ for _ in ()).throw(error))
+        pass_time(followed, clock, 20)
+    assert followed.restarts == 0
+    assert followed.error is not None and "can't be started" in followed.error
+    pass_time(followed, clock, 10)
+    replaced(followed, pid)
+    assert followed.wait_for(append(journal), 30)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "too many open files"), JournalError("it does not verify")])
+def test_a_record_that_can_not_be_read_keeps_the_next_from_starting_and_ends_nothing(
+    followed: Following, journal: FileJournal, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    assert followed.wait_for(append(journal), 30)
+    pid = followed.pid
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: followed.check() or followed._start_at is not None, 30)
+
+    def unreadable(seq: int) -> Record | None:
+        raise error
+
+    with monkeypatch.context() as without:
+        without.setattr(journal, "get", unreadable)
         pass_time(followed, clock, 20)
     assert followed.restarts == 0
     assert followed.error is not None and "can't be started" in followed.error
