@@ -23,7 +23,7 @@ from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon, free_port
 from tests.support.journal_json import records
 from tests.support.requests import SECRET, UnixConnection, ask, encode, issue
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, written_json
 
 Make = Callable[..., Daemon]
 
@@ -132,7 +132,7 @@ def test_the_socket_of_commands_takes_phases_and_nothing_else(make_daemon: Make,
     daemon = make_daemon(route, env={"PYTHONPATH": str(ROOT)})
     task = daemon.post("issues", issue()).json["tasks"][0]
     result = daemon.data / "attempts" / task / "1" / "result"
-    path, code, said = eventually(lambda: result.exists() and json.loads(result.read_bytes()), 30)
+    path, code, said = written_json(result)
     assert (code, said) == (0, "")
     assert path != str(daemon.socket)
     assert Path(path).stat().st_mode & 0o777 == 0o600
@@ -203,7 +203,7 @@ def test_a_command_that_holds_half_requests_keeps_no_other_from_its_phases(make_
         assert hog.stdout is not None and hog.stdout.readline() == b"full\n"
         task = daemon.post("issues", issue()).json["tasks"][0]
         result = daemon.data / "attempts" / task / "1" / "result"
-        _, code, said = eventually(lambda: result.exists() and json.loads(result.read_bytes()), 30)
+        _, code, said = written_json(result)
         assert code == 0, said
     finally:
         hog.kill()

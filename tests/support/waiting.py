@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -31,3 +33,15 @@ def eventually(fn: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
             raise AssertionError(f"not within {timeout:g} s: {what or fn} (last: {value!r})") from failure
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
+
+
+def written_json(path: Path, timeout: float = 30.0) -> Any:
+    """What another process writes into `path`, once it is whole: a file that it just made is there and empty."""
+
+    def parsed() -> list[Any]:
+        try:
+            return [json.loads(path.read_bytes())]
+        except (FileNotFoundError, json.JSONDecodeError):
+            return []
+
+    return eventually(parsed, timeout, f"JSON in {path.name}")[0]
