@@ -131,10 +131,7 @@ def _or_default(deadline: float | None, monotonic: Callable[[], float]) -> float
 def _attempt(entries: Sequence[Entry]) -> list[Entry]:
     """The entries under an attempt id that nobody else makes."""
     attempt = f"{_PROCESS}.{next(_NUMBERS)}"
-    return [
-        Entry(one.subject, one.kind, one.data, one.about, one.payload, one.expect, one.parsed_json, attempt)
-        for one in entries
-    ]
+    return [Entry(*one[:-1], attempt) for one in entries]
 
 
 def _repeat(

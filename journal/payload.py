@@ -24,7 +24,7 @@ def is_deeper(payload: bytes, limit: int) -> bool:
     By the fast methods of bytes alone: remove the escapes, then everything but brackets and quotes, then the strings; then each
     pass removes the innermost level.
     """
-    if payload.count(b"{") + payload.count(b"[") <= limit:
+    if _opens_at_most(payload, limit):
         return False
     if b"\\" in payload:
         payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -39,6 +39,15 @@ def is_deeper(payload: bytes, limit: int) -> bool:
             break  # none is left; or they are unbalanced, which is no JSON
         brackets = smaller
     return bool(brackets)
+
+
+def _opens_at_most(payload: bytes, limit: int) -> bool:
+    """Whether it has at most `limit` opening brackets, in strings or out, so that it can't be deeper.
+
+    By bounded removals: `bytes.count` looks at each byte, while `replace` skips to the next bracket, and it stops at the limit.
+    """
+    rest = payload.replace(b"{", b"", limit + 1).replace(b"[", b"", limit + 1)
+    return len(payload) - len(rest) <= limit
 
 
 _TO_BRACES = bytes.maketrans(b"[]", b"{}")

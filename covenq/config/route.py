@@ -68,8 +68,16 @@ class Route:
     policy: Mapping[str, Json] = field(init=False, repr=False, compare=False)
     """The part of the route that a task freezes, as the record `task.queued` holds it. Made once, and not for every delivery."""
 
+    events: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    """The only events that `filter` can match; None if it names none. Of ten routes most are about another event."""
+    condition: Filter = field(init=False, repr=False, compare=False)
+    """What is left of `filter` for a delivery of one of `events`."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "policy", self._policy())
+        events, condition = self.filter.split("event")
+        object.__setattr__(self, "events", events)
+        object.__setattr__(self, "condition", condition)
 
     def _policy(self) -> dict[str, Json]:
         what: dict[str, Json] = {"run": list(self.run)}

@@ -149,6 +149,19 @@ class Filter(Struct, frozen=True):
         """The names it uses: fields, `payload`, and `word` for bare words. For callers that can't offer all."""
         return frozenset(_names(self.node))
 
+    def split(self, field: str) -> tuple[frozenset[str] | None, Filter]:
+        """(texts, rest): the filter matches where `field`, of one value, is one of `texts` and `rest` matches.
+
+        `texts` is None, and `rest` the filter itself, where it has no term that lists them.
+        """
+        for node in self.node.nodes:
+            if isinstance(node, Match) and node.field == field and field not in CASELESS:
+                texts = [pattern.literal for pattern in node.patterns]
+                if None not in texts:
+                    rest = tuple(one for one in self.node.nodes if one is not node)
+                    return frozenset(text for text in texts if text is not None), Filter(And(rest), self.text)
+        return None, self
+
     @property
     def needs_payload(self) -> bool:
         return "payload" in self.fields()

@@ -12,9 +12,8 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import orjson
 
@@ -49,16 +48,14 @@ _AS_QUOTED_PRINTABLE = bytes.maketrans(b"%", b"=")
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What a request claims to be, in headers that no signature covers."""
 
     delivery: DeliveryId
     event: str
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """The JSON object of a body; `form`: it came as the field `payload` of a form.
 
     `parsed_json` shows the journal that the body itself is JSON, so that it need not be parsed again.
@@ -102,6 +99,7 @@ def _recorded_name(name: str) -> str | None:
     return None
 
 
+@lru_cache(64)
 def is_form(content_type: str | None) -> bool | None:
     """True for a form, False for JSON (parameters such as a charset aside), None for anything else."""
     kind = (content_type or "").partition(";")[0].strip().lower()

@@ -6,6 +6,7 @@ Its memory is bounded: as many bodies as the listener has connections, each up t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 
 from covenq.config.webhook_path import spellings
 from covenq.http.server.deferred import OnReady
@@ -15,6 +16,12 @@ from covenq.intake.answer import Answer
 
 _RELEVANT = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "CONTENT_ENCODING", "USER_AGENT")
 """Prefixes of the headers that the intake reads or keeps; it ignores the others."""
+
+
+@lru_cache(256)
+def _kept(name: str) -> str | None:
+    """A header's name as GitHub spells it; None if it is not relevant. The same dozen come with every delivery."""
+    return canonical_name(name) if name.startswith(_RELEVANT) else None
 
 
 class WebhookFastPath:
@@ -34,9 +41,7 @@ class WebhookFastPath:
             return False
         live = intake.live.now
         return receive.submit(
-            receive.Request(
-                [(canonical_name(name), headers[name]) for name in headers if name.startswith(_RELEVANT)], body
-            ),
+            receive.Request([(kept, value) for name, value in headers.items() if (kept := _kept(name))], body),
             journal=intake.journal,
             live=live,
             bindings=intake.bindings,

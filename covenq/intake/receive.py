@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -43,8 +43,7 @@ _TRIES = 20
 log = logging.getLogger("covenq.intake")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A POST to the webhook: headers in the order they came, and the body's bytes exactly as they came."""
 
     headers: Sequence[tuple[str, str]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 from covenq.errors import UsageError
 
@@ -110,8 +110,7 @@ WORKER_NAME = re.compile(r"[0-9A-Za-z._@:/-]{1,64}\Z")
 WORKER_NAME_HINT = "1 to 64 letters, digits, or one of . _ @ : / -"
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryId:
+class DeliveryId(NamedTuple):
     """(hook, GUID): the identity of a delivery. The GUID alone identifies an event, which several hooks may deliver."""
 
     hook: str
@@ -183,7 +182,17 @@ def at_text(epoch_seconds: float) -> str:
     """Seconds since 1970 as `now_text` has it. What is before the year 1 or after 9999 is written as the end that is nearer."""
     if not _FIRST_S <= epoch_seconds <= _LAST_S:
         epoch_seconds = _FIRST_S if epoch_seconds < _FIRST_S else _LAST_S
-    return now_text(datetime.fromtimestamp(epoch_seconds, UTC))
+    second = int(epoch_seconds // 1)
+    micros = round((epoch_seconds - second) * 1e6)
+    if micros == 1_000_000:
+        second, micros = second + 1, 0
+    return f"{_second_text(second)}{micros:06d}Z"
+
+
+@lru_cache(64)
+def _second_text(second: int) -> str:
+    """A whole second up to its point. Kept: what happens in one second is written many times."""
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19] + "."
 
 
 def seconds_of(text: str) -> float:

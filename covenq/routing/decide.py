@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from covenq.config.load import Config
 from covenq.config.route import KEY_FIELDS, Route
@@ -27,8 +27,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[
 _BRACED = re.compile(r"\{(" + "|".join(KEY_FIELDS) + r")\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of a delivery.
 
     `queued`: `entries` are its `task.queued`, `tasks` their ids. `ignored`: `entries` is its one `delivery.ignored`,
@@ -72,9 +71,12 @@ def route(
     fields = delivery_fields(row, payload=payload)
     moment = now()
     matched: list[Route] = []
+    event = row["event"]
     for rule in routes:
+        if rule.events is not None and event not in rule.events:
+            continue
         try:
-            if rule.filter.matches(fields, now=moment):
+            if rule.condition.matches(fields, now=moment):
                 matched.append(rule)
         except Exception as error:  # noqa: BLE001 - a rule's failure, whatever it is, must cost no delivery
             # The type alone: the text of an error may quote the payload.

@@ -198,8 +198,8 @@ class Catalogue:
                 self._pause(1.0)
             else:
                 self._drop_written(batches)
-                # Batches come in bursts: a short pause makes one transaction of many.
-                self._pause(0.05)
+                # Subjects are spread over the whole index: a pause makes one transaction of many, and a page is written once.
+                self._pause(0.25)
 
     def _pause(self, seconds: float) -> None:
         with self._lock:

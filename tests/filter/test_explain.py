@@ -96,6 +96,20 @@ def test_a_filter_matches_where_all_its_terms_hold(entries: list[Entry], filter:
         assert all(term.holds for term in explain(filter, fields, now=NOW)) == filter.matches(fields, now=NOW)
 
 
+@given(
+    journals(), st.sampled_from(["event:issues ", "event:push,issues,x ", "event:iss* ", "-event:issues ", ""]), filters
+)
+def test_a_filter_is_the_texts_of_a_field_and_the_rest(entries: list[Entry], term: str, filter: Filter) -> None:
+    whole = parse(f"{term}{filter.text}")
+    texts, rest = whole.split("event")
+    if term.startswith("event:") and "*" not in term:
+        assert texts is not None
+    for entry in entries:
+        fields = delivery_fields({**entry.data, **(entry.about or {}), "received_at": "2027-01-15T08:00:00.000000Z"})
+        split = (texts is None or fields["event"] in texts) and rest.matches(fields, now=NOW)
+        assert split == whole.matches(fields, now=NOW)
+
+
 @given(st.text(min_size=1, max_size=12))
 def test_any_value_can_be_told(text: str) -> None:
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):

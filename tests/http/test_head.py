@@ -36,16 +36,19 @@ SAID = (
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    """The parser's result for these bytes: every attribute that is used."""
+    """The parser's result for these bytes, given as the channel gives them: every attribute that is used."""
     parser = Parser(Adjustments(), RequestLimits(1 << 20, 10, 10), BufferedBytes(1 << 20))
-    consumed = parser.received(data)
+    consumed = 0
+    while consumed < len(data) and not parser.completed:
+        consumed += parser.received(data[consumed:])
     said: dict[str, Any] = {name: getattr(parser, name, None) for name in SAID}
     error = parser.error
     receiver = parser.body_rcv
     return said | {
         "consumed": consumed,
         "error": None if error is None else (error.code, error.body),
-        "body": None if receiver is None else (type(receiver), receiver.getbuf().overflow),
+        "body": None if receiver is None else (parser.get_body_stream().read(), receiver.__len__()),
+        "headers_finished": parser.headers_finished,
         "order": list(parser.headers),
     }
 
@@ -61,7 +64,10 @@ def test_what_github_sends_is_plain() -> None:
     assert found is not None
     assert found.path == "/webhook" and found.length == 7
     assert found.headers["X_GITHUB_HOOK_ID"] == "446581321" and len(found.headers) == 9
-    assert _read(GITHUB + b"1234567") == _slowly(GITHUB + b"1234567")
+    for rest in (b"1234567", b"123456", b"", b"1234567POST /"):
+        assert _read(GITHUB + rest) == _slowly(GITHUB + rest)
+    large = GITHUB.replace(b"Length: 7", b"Length: 1048577")
+    assert _read(large + b"{}") == _slowly(large + b"{}"), "over the limit"
 
 
 @pytest.mark.parametrize(

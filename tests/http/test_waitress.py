@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from waitress import channel, parser, server, task, wasyncore
+from waitress import channel, parser, receiver, server, task, wasyncore
 from waitress.adjustments import Adjustments
 
 from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
@@ -45,7 +45,7 @@ INHERITED: dict[tuple[str, str], tuple[tuple[type, ...], str]] = {
         (channel.HTTPChannel, wasyncore.dispatcher),
         "_flush_exception _flush_some adj connected creation_time last_activity outbuf_lock recv requests_lock server"
         " socket total_outbufs_len will_close close_when_flushed error_task_class handle_close handle_read handle_write"
-        " parser_class readable request requests send task_class writable",
+        " parser_class readable request requests send task_class writable write_soon",
     ),
     ("deferred", "DeferredChannel"): (
         (channel.HTTPChannel, wasyncore.dispatcher),
@@ -59,10 +59,12 @@ INHERITED: dict[tuple[str, str], tuple[tuple[type, ...], str]] = {
         (server.TcpWSGIServer, server.BaseWSGIServer, wasyncore.dispatcher),
         "_map accept active_channels adj channel_class fix_addr readable set_socket_options",
     ),
+    ("parser", "WholeBody"): ((receiver.FixedStreamReceiver,), "completed getbuf getfile"),
     ("parser", "Parser"): (
         (parser.HTTPRequestParser,),
         "adj body_rcv chunked close command completed content_length empty error expect_continue first_line fragment"
-        " header_plus headers parse_header path proxy_netloc proxy_scheme query received request_uri url_scheme version",
+        " header_plus headers headers_finished parse_header path proxy_netloc proxy_scheme query received request_uri url_scheme"
+        " version",
     ),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ def nothing_is_recovered(patch: Patch) -> None:
 
 def recovery_looks_at_nothing_new(patch: Patch) -> None:
     real = interruption.recover
-    twice = lambda tasks, now: [replace(one, expect=None) for one in real(tasks, now)] * 2  # noqa: E731
+    twice = lambda tasks, now: [one._replace(expect=None) for one in real(tasks, now)] * 2  # noqa: E731
     patch.setattr("tests.support.simulation.recover", twice)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 
 import falcon
@@ -117,7 +118,7 @@ class DeferredTask(Task):
         self.content_length = len(body)
         head = self._head(len(body)) or self.build_response_header()
         self.complete = self.wrote_header = True
-        self.channel.write_soon(head + body)  # in one piece: one packet, one system call
+        self.channel.write_now(head + body)  # in one piece: one packet, one system call
 
     def _head(self, length: int) -> bytes:
         """What `build_response_header` gives in the plain case, for a tenth of the cost; empty in any other."""
@@ -222,6 +223,15 @@ class Channel(DeferredChannel):
         sent = super().send(data, do_close)
         self._sent += sent
         return sent
+
+    def write_now(self, data: bytes) -> None:
+        """`write_soon`, but without a buffer for what can be sent at once."""
+        sent = 0
+        if self.connected and not self.total_outbufs_len:
+            with suppress(OSError):  # waitress meets it again
+                sent = self.send(data, do_close=False)
+        if sent < len(data):
+            self.write_soon(data[sent:])
 
     def handle_read(self) -> None:
         if self._lingers_until is None:

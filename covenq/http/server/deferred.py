@@ -34,7 +34,7 @@ from waitress.server import BaseWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from covenq.http.server.held import HeldRequests, NotStarted
-from covenq.http.server.parser import Parser
+from covenq.http.server.parser import Parser, WholeBody
 from covenq.intake.answer import Answer
 
 PLAIN_MAX = 64 * 1024
@@ -99,16 +99,19 @@ class DeferredChannel(HTTPChannel):
             return False
         if request.chunked or not 0 < request.content_length <= PLAIN_MAX:
             return False
-        stream = request.get_body_stream()
+        receiver = request.body_rcv
+        if isinstance(receiver, WholeBody):
+            body = receiver.body
+        else:
+            stream = request.get_body_stream()
+            body = stream.read()
+            stream.seek(0)  # for the application, if it is to answer
         try:
-            if fast_path.begin(
-                request.headers, stream.read(), self.addr[0], self._on_ready, self.server.on_batch_ready
-            ):
+            if fast_path.begin(request.headers, body, self.addr[0], self._on_ready, self.server.on_batch_ready):
                 return True
         except Exception as error:  # noqa: BLE001 - the application will raise it again, and answers
             # The type alone: an error may quote the payload.
             log.error("a delivery could not go the short way: %s", type(error).__name__)
-        stream.seek(0)
         return False
 
     def _on_ready(self, pending: PendingAnswer) -> None:

@@ -7,6 +7,8 @@
 - What can't become a request is refused at once: TLS, or empty lines without end, which waitress reads forever.
 - Each phase has a deadline, even if the client keeps sending, very slowly.
 - The half-received bodies together have a bound.
+
+A plain request that comes in one piece, as a delivery nearly always does, is taken as it is: it needs no buffer.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
+from io import BytesIO
 
 from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
@@ -38,6 +41,7 @@ SPOOL_MIN = 64 * 1024
 _TLS = b"\x16\x03"
 """The first bytes of a client that expects HTTPS on this port: a handshake record, of TLS or SSL 3."""
 
+_HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"(?im)^content[-_]length[ \t]*:")
 _ENCODING = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 
@@ -93,6 +97,27 @@ class BufferedBytes:
             self._bytes -= size
 
 
+class WholeBody(FixedStreamReceiver):
+    """A body that came in one piece with its head: the receiver that has nothing to receive, and is its own buffer."""
+
+    completed = True
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+    def getfile(self) -> BytesIO:
+        return BytesIO(self.body)
+
+    def getbuf(self) -> WholeBody:
+        return self
+
+    def close(self) -> None:
+        """As waitress closes a buffer. This one holds no file."""
+
+
 class Parser(HTTPRequestParser):
     """One request. Its errors are worded by `channel.JsonErrorTask`."""
 
@@ -107,6 +132,30 @@ class Parser(HTTPRequestParser):
         self._counted = 0
 
     def received(self, data: bytes) -> int:
+        if self.body_rcv is None and not self.header_plus and not self.completed:
+            end = data.find(_HEAD_END) + len(_HEAD_END)
+            plain = head.read(data[:end]) if len(_HEAD_END) <= end <= HEADERS_MAX else None
+            if plain is not None:
+                return self._use_request(plain, data, end)
+        return self._received_piece(data)
+
+    def _use_request(self, plain: head.Head, data: bytes, end: int) -> int:
+        """Take a plain head that ends at `end` of `data`, and the body behind it if it is whole and small."""
+        stop = end + plain.length
+        if 0 < plain.length <= SPOOL_MIN and plain.length <= self._limits.body and stop <= len(data):
+            self._use_head(plain, WholeBody(data[end:stop]))
+            self.completed = True
+        else:
+            self._use_head(plain)
+            self.completed = self.body_rcv is None
+            if self.body_rcv is not None:
+                self._check_limits(self.body_rcv)
+            stop = end
+        self.headers_finished = True
+        return stop
+
+    def _received_piece(self, data: bytes) -> int:
+        """A part of a request, or one that is not plain: as waitress reads it."""
         if data[0] == _TLS[0] and data.startswith(_TLS) and self.body_rcv is None and not self.header_plus:
             self.fail(BadRequest("This is TLS, and plain HTTP is spoken here"))
             return len(data)
@@ -155,8 +204,8 @@ class Parser(HTTPRequestParser):
             raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
         self.deadline = time.monotonic() + self._limits.body_s
 
-    def _use_head(self, plain: head.Head) -> None:
-        """Set what `parse_header` would set."""
+    def _use_head(self, plain: head.Head, body: WholeBody | None = None) -> None:
+        """Set what `parse_header` would set. `body` came with it."""
         self.first_line = plain.first_line
         self.headers = plain.headers
         self.command, self.version = "POST", "1.1"
@@ -164,6 +213,9 @@ class Parser(HTTPRequestParser):
         self.proxy_scheme = self.proxy_netloc = self.query = self.fragment = ""
         self.url_scheme = self.adj.url_scheme
         self.content_length = plain.length
+        if body is not None:
+            self.body_rcv = body
+            return
         if plain.length > 0:
             self.body_rcv = FixedStreamReceiver(plain.length, OverflowableBuffer(self.adj.inbuf_overflow))
         self.deadline = time.monotonic() + self._limits.body_s
@@ -201,8 +253,9 @@ class Parser(HTTPRequestParser):
                 self.headers.setdefault(name, value)
 
     def release(self) -> None:
-        self._buffered.subtract(self._counted)
-        self._counted = 0
+        if self._counted:
+            self._buffered.subtract(self._counted)
+            self._counted = 0
 
     def close(self) -> None:
         self.release()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 
 from covenq.errors import NotDurable, NotFound, UsageError
@@ -112,7 +111,7 @@ def number(journal: Journal, rows: FoldedRows) -> None:
             entries += [ended, begun]
         if not entries:
             return
-        entries[0] = replace(entries[0], expect=0 if newest is None else newest.seq)
+        entries[0] = entries[0]._replace(expect=0 if newest is None else newest.seq)
         if isinstance(append_known(journal, entries), Appended):
             return
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")

@@ -198,5 +198,5 @@ def _append_alone(journal: Journal, item: Item) -> int | None:
         newest = journal.last(first.subject)
         if newest is None or newest.kind not in item.ignored_kinds or newest.seq == first.expect:
             return None
-        first = replace(first, expect=newest.seq)
+        first = first._replace(expect=newest.seq)
     return None
