@@ -161,10 +161,23 @@ class StateBehind(CovenqError):
     hint = "Nothing is lost: the journal is complete. `covenq doctor` looks for the cause."
 
 
+class StateUnreadable(CovenqError):
+    """state.db is damaged, or can't be read. It is a cache of the journal."""
+
+    hint = "Nothing is lost: the journal is complete. Restart covenq, and a damaged state.db is made anew."
+
+
 class StateTaken(CovenqError):
     """Another process folded state.db meanwhile, though this one holds the lock: this one writes nothing more to it."""
 
     hint = "Nothing is lost. See that one covenq alone works on the data directory, and start it again."
+
+
+class StopAsked(CovenqError):
+    """The daemon was asked to stop before it had started."""
+
+    exit_code = 0
+    hint = "Start it again: what is durable stays so."
 
 
 class StateNotAsLeft(CovenqError):

@@ -14,7 +14,7 @@ from covenq.cli.context import ask_again, source
 from covenq.cli.id_prefix import whole_id, with_hint
 from covenq.cli.output import clean, count, pause, say
 from covenq.client.silence import not_kept, wrote_nothing
-from covenq.errors import Ambiguous, DaemonUnreachable, NotFound, UsageError
+from covenq.errors import Ambiguous, DaemonUnreachable, NotFound, StateBehind, StateUnreadable, UsageError
 from covenq.model import FINAL, State
 from covenq.text import character_end
 
@@ -90,6 +90,7 @@ class LogReader:
     def __iter__(self) -> Iterator[Piece]:
         waiting = False
         while True:
+            said = "No daemon is running: waiting for it."
             try:
                 with source(self.data, self.config) as opened:
                     if not waiting or opened.live:
@@ -101,7 +102,11 @@ class LogReader:
                 if not self.follow:
                     raise
                 waiting = True
-            self._say_once("No daemon is running: waiting for it.")
+            except (StateBehind, StateUnreadable):
+                if not self.follow:
+                    raise
+                said = "The state can't be read now, or is behind: waiting for it."
+            self._say_once(said)
             pause(POLL_S)
             ask_again()
 

@@ -95,13 +95,15 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
         ) from error
 
 
-def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: ExitStack) -> Storage:
+def open_storage(
+    config: Config, data: Path, accept_head: int | None, cleanup: ExitStack, stopped: Callable[[], bool]
+) -> Storage:
     """Recover the journal, close what a crash left unfinished, and open the state that is folded from it.
 
     After the configuration, by whose routes a delivery is completed that a crash cut short; and that before anything else is
     appended, since it is known by being the newest record.
 
-    Raises what `open_journal` raises.
+    Raises what `open_journal` raises, and StopAsked once `stopped()`.
     """
 
     def make_room() -> bool:
@@ -115,7 +117,7 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
 
     reserve = journal.reserve
     with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
-    with_room(lambda: fold.open(journal), make_room)
+    with_room(lambda: fold.open(journal, stopped), make_room)
     readers = Readers(data / STATE_NAME)
     cleanup.callback(readers.close_readers)
     cleanup.callback(fold.stop, FOLD_STOP_S)  # while there is a journal whose head it can be told

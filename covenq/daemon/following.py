@@ -33,7 +33,7 @@ from covenq.daemon.follower_messages import (
     encoded,
 )
 from covenq.daemon.follower_process import FollowerProcess
-from covenq.errors import CovenqError, DiskFull
+from covenq.errors import CovenqError, DiskFull, StopAsked
 from covenq.model.status import FollowerStatus
 from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
@@ -115,6 +115,8 @@ class Following(FoldProgress):
         self._told: int | None = None
         """The newest head that the running follower was told; None until it has opened the state."""
         self._ended_word: Ended | None = None
+        self._ended_of: str | None = None
+        """The damage that the last one ended with: it is logged once, however many find it again."""
         self._scrubbed: bool | None = None
         self._scrubbing = threading.Lock()
         self._heard_at = self._checked_at = monotonic()
@@ -137,17 +139,26 @@ class Following(FoldProgress):
 
     # ---- its start
 
-    def open(self, journal: Journal) -> None:
-        """Have it open the state of `journal`. Raises JournalDamaged, DiskFull and CovenqError, as `StateStore` does."""
+    def open(self, journal: Journal, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Have it open the state of `journal`. Raises JournalDamaged, DiskFull and CovenqError, as `StateStore` does.
+
+        StopAsked once `stopped()`: a follower that hangs must not keep a daemon from ending.
+        """
         self._journal = journal
         if self._process.ended() is not None:
             self._start()
         self._begin(None)
-        with self.changed:
-            opened = self.changed.wait_for(
-                lambda: self._told is not None or self._ended_word is not None or self._process.ended() is not None,
-                OPEN_S,
-            )
+        opened = False
+        for _ in range(round(OPEN_S / POLL_S)):
+            if opened:
+                break
+            if stopped():
+                raise StopAsked("the daemon was asked to stop while the state was opened")
+            with self.changed:
+                opened = self.changed.wait_for(
+                    lambda: self._told is not None or self._ended_word is not None or self._process.ended() is not None,
+                    POLL_S,
+                )
         word = self._ended_word
         if word is not None:
             self._ended_word = None
@@ -219,7 +230,9 @@ class Following(FoldProgress):
         why = how if word is None else word.error
         self._tries = 0 if now - self._started_at >= STEADY_S else self._tries + 1
         self._start_at = now + RESTARTS_S[min(self._tries, len(RESTARTS_S) - 1)]
-        log.error("the follower has ended (%s): another is started", why)
+        if why != self._ended_of:
+            log.error("the follower has ended (%s): another is started", why)
+        self._ended_of = why if word is not None and word.damage else None
         damage = JournalDamaged(list(word.damage)) if word is not None and word.damage else self.damage
         self.failed(f"the process that folds the journal has ended ({why}), and another is started", damage=damage)
 
@@ -332,6 +345,7 @@ class Following(FoldProgress):
                 self.advanced(seq, moved_tasks=moved_tasks)
             case Opened(seq):
                 self._told = seq
+                self._ended_of = None
                 if self.damage is None:  # which only a fold past it can disprove
                     self.recovered()
                 self.advanced(seq, moved_tasks=True)

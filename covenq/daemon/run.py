@@ -25,6 +25,7 @@ from covenq.daemon.signals import Signals
 from covenq.daemon.start import StartOptions, start
 from covenq.daemon.stop import stop, stop_poisoned
 from covenq.daemon.systemd import Notifier
+from covenq.errors import StopAsked
 from covenq.tasks.execution import process_tree
 
 POLL_S = 0.2
@@ -53,7 +54,20 @@ def run(
     with ExitStack() as cleanup:
         cleanup.callback(log_writer.stderr.flush)  # before an error is printed
         cleanup.callback(signals.restore)
-        daemon = start(config, data, env, options, cleanup=cleanup, mask=mask, ask_stop=signals.ask)
+        try:
+            daemon = start(
+                config,
+                data,
+                env,
+                options,
+                cleanup=cleanup,
+                mask=mask,
+                ask_stop=signals.ask,
+                stop_asked=signals.asked.is_set,
+            )
+        except StopAsked as error:
+            log.info("%s", error)
+            return error.exit_code
         # What exists now lives as long as the process: the collector need not traverse it, with every thread waiting.
         gc.collect()
         gc.freeze()

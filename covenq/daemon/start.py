@@ -88,8 +88,9 @@ def start(
     cleanup: ExitStack,
     mask: LogMask,
     ask_stop: Callable[[], None],
+    stop_asked: Callable[[], bool],
 ) -> Daemon:
-    """Everything running and listening. Raises classes of covenq.errors and journal.errors.
+    """Everything running and listening. Raises classes of covenq.errors and journal.errors; StopAsked where `stop_asked()`.
 
     `ask_stop` has this process stop, from any thread: another one takes over.
     """
@@ -107,7 +108,7 @@ def start(
     managed = watchdog is not None or systemd.is_manager(env)
     successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=managed)
     cleanup.callback(successors.release)  # when the journal is closed
-    storage = open_storage(config, data, options.accept_head, cleanup)
+    storage = open_storage(config, data, options.accept_head, cleanup, stop_asked)
     reserve = storage.reserve
     intake = make_intake(storage, mask)
     upkeep = make_upkeep(live, storage, cleanup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 import traceback
@@ -15,7 +16,7 @@ import falcon
 
 from covenq.config.api_tokens import Tokens
 from covenq.config.webhook_path import DEFAULT_PATH, spellings
-from covenq.errors import CovenqError, StateBehind
+from covenq.errors import CovenqError, StateBehind, StateUnreadable
 from covenq.http.answers import error_body, respond, respond_error, respond_exception
 from covenq.http.api import claims, listings, pauses, queries, status
 from covenq.http.api.act import Act
@@ -208,6 +209,7 @@ def make_app(
     app.add_error_handler(falcon.HTTPError, errors.http)
     app.add_error_handler(CovenqError, errors.failure)
     app.add_error_handler(JournalError, errors.failure)
+    app.add_error_handler(sqlite3.DatabaseError, errors.unreadable)
     for group in groups:
         for path, resource in group.resources():
             _add(app, path, resource)
@@ -252,10 +254,21 @@ class _ErrorHandlers:
         error: CovenqError | JournalError,
         params: dict[str, object],
     ) -> None:
-        if isinstance(error, StateBehind):
-            respond(resp, 503, {**error_body("state_behind", f"{error}."), "hint": error.hint})
+        word = "state_behind" if isinstance(error, StateBehind) else "state_unreadable"
+        if isinstance(error, StateBehind | StateUnreadable):
+            respond(resp, 503, {**error_body(word, f"{error}."), "hint": error.hint})
         else:
             respond_exception(resp, error)
+
+    def unreadable(
+        self, req: falcon.Request, resp: falcon.Response, error: sqlite3.DatabaseError, params: dict[str, object]
+    ) -> None:
+        """What SQLite says of state.db; a mistake in a statement is a bug all the same."""
+        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError) or no_descriptor_left():
+            self.unexpected(req, resp, error, params)
+            return
+        log.error("%s %s failed: state.db can't be read: %s", req.method, req.path[:200], error)
+        self.failure(req, resp, StateUnreadable(f"state.db can't be read: {error}"), params)
 
     def unexpected(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, object]

@@ -25,6 +25,7 @@ from covenq.errors import (
     Refused,
     StaleFence,
     StateBehind,
+    StateUnreadable,
     UsageError,
 )
 from covenq.net import unix_socket
@@ -47,6 +48,7 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "refused": Refused,
     "stale_fence": StaleFence,
     "state_behind": StateBehind,
+    "state_unreadable": StateUnreadable,
     "not_durable": NotDurable,
     "journal_damaged": Damaged,
     "journal_full": JournalFull,

@@ -6,9 +6,10 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,34 @@ def test_what_keeps_it_from_folding_is_told_in_the_daemons_log(make_daemon: Call
     assert all(line.startswith("{") for line in lines), "each line is one of the daemon's"
 
 
+def test_a_state_that_is_overwritten_is_named_and_made_anew_at_the_next_start(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = make_daemon(ROUTE)
+    for n in range(40):
+        daemon.post("issues", issue(n))
+    daemon.wait_all_done()
+    assert follower(daemon)["restarts"] == 0
+    path = daemon.data / "state.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+    assert daemon.post("issues", issue(99)).status == 202, "the journal is what counts"
+    for name in ("status", "tasks", "deliveries", "doctor"):
+        done = daemon.cli(name, exit_code=None)
+        assert done.returncode == 1, done
+        said = (done.stdout + done.stderr).decode()
+        assert "state.db" in said and ("Restart covenq" in said or "made again at the next start" in said), said
+    assert daemon.api("/api/v1/status").status == 503
+    daemon.stop()
+    daemon.start()
+    daemon.wait_all_done()
+    assert len(daemon.cli_json("tasks")["items"]) == 41
+
+
 def test_damage_is_remembered_over_its_death(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(ROUTE)
     daemon.post("issues", issue(1), "first")
@@ -246,6 +275,19 @@ def test_damage_is_remembered_over_its_death(make_daemon: Callable[..., Daemon])
     eventually(lambda: daemon.get("/readyz").json["reasons"] == before["reasons"], 30)
 
 
+@contextmanager
+def follows(daemon: Daemon, room: Path, *words: str) -> Iterator[Callable[[], str]]:
+    """A command that follows, until this ends; and what it has said so far."""
+    with (room / "said").open("wb") as said:
+        argv = [sys.executable, "-m", "covenq", *words]
+        process = subprocess.Popen(argv, env=daemon.environment(), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    try:
+        yield (room / "said").read_text
+    finally:
+        process.kill()
+        process.wait()
+
+
 def statuses(daemon: Daemon, count: int, prefix: str) -> list[Any]:
     return [daemon.post("issues", issue(n), f"{prefix}{n}") for n in range(count)]
 
@@ -257,7 +299,12 @@ def test_one_that_is_stopped_costs_the_intake_nothing_and_starts_no_task_twice(
     runs = tmp_path / "runs"
     runs.touch()
     daemon = make_daemon(ROUTE.replace("exit 0", f"echo $COVENQ_TASK >> {runs}"))
-    with stopped(follower(daemon)["pid"]):
+    daemon.post("issues", issue(0), "before")
+    daemon.wait_all_done()
+    with ExitStack() as over:
+        wrote = over.enter_context(follows(daemon, tmp_path, "tail", "-f", "--jsonl"))
+        eventually(lambda: "before" in wrote(), 30, "it has begun")
+        over.enter_context(stopped(follower(daemon)["pid"]))
         assert {one.status for one in statuses(daemon, 30, "s")} == {202}
         again = statuses(daemon, 3, "s")
         assert [(one.status, one.json["duplicate"]) for one in again] == [(200, True)] * 3
@@ -266,6 +313,9 @@ def test_one_that_is_stopped_costs_the_intake_nothing_and_starts_no_task_twice(
         assert "records behind the journal" in behind.json["detail"]
         state = daemon.api("/api/v1/status").json["state"]
         assert state["lag"] >= 60
-    daemon.wait_all_done()
+        eventually(lambda: "waiting for it" in wrote(), 60, "who follows is told, and not sent away")
+        os.kill(follower(daemon)["pid"], signal.SIGCONT)
+        daemon.wait_all_done()
+        eventually(lambda: "s29" in wrote(), 60, "and goes on")
     ran = runs.read_text().split()
-    assert len(ran) == len(set(ran)) == 30
+    assert len(ran) == len(set(ran)) == 31

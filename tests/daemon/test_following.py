@@ -19,7 +19,7 @@ from covenq.daemon import follower_process, following
 from covenq.daemon.follower_messages import Alive, Damaged, Failing, Opened, Recovered
 from covenq.daemon.follower_process import environment
 from covenq.daemon.following import Following
-from covenq.errors import CovenqError, StateBehind
+from covenq.errors import CovenqError, StateBehind, StopAsked
 from covenq.state import folded
 from covenq.state.folded import FoldedState
 from covenq.state.progress import FoldProgress
@@ -238,6 +238,33 @@ def test_a_read_that_is_refused_says_how_far_it_is_and_until_when(
     with pytest.raises(StateBehind, match="the state is 3 records behind the journal"):
         state.reader()
     os.kill(followed.pid, signal.SIGCONT)
+
+
+def test_one_that_hangs_while_it_opens_the_state_does_not_hold_up_the_end(tmp_path: Path, journal: FileJournal) -> None:
+    fold = Following(tmp_path / "state.db", tmp_path / "journal")
+    os.kill(fold.pid, signal.SIGSTOP)
+    asked = iter([False, True])
+    with pytest.raises(StopAsked):
+        fold.open(journal, lambda: next(asked))
+    fold.stop(0.0)
+    assert fold._process.ended() == "signal 9"
+
+
+def test_damage_that_each_one_finds_again_is_logged_once(
+    tmp_path: Path, followed: Following, journal: FileJournal, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert followed.wait_for(append(journal, 3), 30)
+    os.kill(followed.pid, signal.SIGKILL)
+    eventually(lambda: followed.check() or followed._start_at is not None, 30)
+    [segment] = (tmp_path / "journal").glob("*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole.replace(b'"seq":3,', b'"seq":3 ,'))
+    for restarts in (1, 2, 3):
+        pass_time(followed, clock, 10)
+        assert followed.restarts == restarts
+        eventually(lambda: followed.check() or followed._start_at is not None, 30, "it has found the damage")
+        assert followed.damage is not None
+    assert caplog.text.count("another is started") == 2, "of the kill, and of the damage"
 
 
 def test_it_loads_nothing_of_the_daemon() -> None:

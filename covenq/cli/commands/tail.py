@@ -14,7 +14,7 @@ from covenq.cli.context import ask_again, source
 from covenq.cli.filter_words import filter_argument
 from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
-from covenq.errors import DaemonUnreachable, UsageError
+from covenq.errors import DaemonUnreachable, StateBehind, StateUnreadable, UsageError
 from covenq.model import parse_duration
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class RecordStream:
     epoch: str | None = None
 
     def __iter__(self) -> Iterator[list[TailItem]]:
-        """With `follow` it never ends, and waits for a daemon that isn't running; else it raises DaemonUnreachable."""
-        waiting = False
+        """With `follow` it never ends, and waits for a daemon that isn't running, or whose state is behind; else it raises."""
+        waiting = behind = False
         while True:
             try:
                 with source(self.data, self.config) as opened:
@@ -104,8 +104,17 @@ class RecordStream:
                     if waiting:
                         say("The daemon is back.")
                     waiting = False
-                    yield from self._requests(opened)
+                    for items in self._requests(opened):
+                        behind = False
+                        yield items
                     return
+            except (StateBehind, StateUnreadable):
+                if not self.follow:
+                    raise
+                if not behind:
+                    say("The state can't be read now, or is behind: waiting for it.")
+                behind = True
+                _wait()
             except DaemonUnreachable:
                 if not self.follow:
                     raise
