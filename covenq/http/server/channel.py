@@ -195,6 +195,8 @@ class Channel(DeferredChannel):
     def readable(self) -> bool:
         if self._lingers_until is not None:
             return True
+        if self.requests and not self.adj.channel_request_lookahead:
+            return False  # it waits for its answer, as most do
         if (self._buffered.full or self._paused_at is not None) and self._pauses_reading():
             return False
         return super().readable()
