@@ -29,6 +29,7 @@ from covenq.filter.tree import (
 )
 
 Table = Literal["webhook_deliveries", "tasks"]
+Ranges = tuple[tuple[int | None, int | None], ...]
 
 _DELIVERY = {
     name: f"d.{name}"
@@ -51,6 +52,29 @@ _TASK_DELIVERY = {name: f"d.{name}" for name in ("owner", "sender", "duplicates"
     "size": "d.payload_bytes"
 }
 
+_RARE = {
+    "d.head_sha": ("deliveries_sha", "d.head_sha IS NOT NULL", 0),
+    "d.twin": ("deliveries_twin", "d.twin IS NOT NULL", 0),
+    "d.duplicates": ("deliveries_repeated", "d.duplicates > 0", 0),
+    "d.payload_bytes": ("deliveries_large", "d.payload_bytes > 65535", 65535),
+    "t.attempts": ("tasks_retried", "t.attempts > 1", 1),
+}
+"""The columns of which few rows have what is asked for: their partial index, its condition, and what a number is above.
+
+The index is named, for SQLite, which doesn't know how few they are, would rather look at every row, the newest first."""
+_INDEXED = frozenset({"d.state", "d.event", "d.repo", "d.repo_id", "d.sender", "t.state", "t.repo"})
+"""The columns whose index isn't used where another term is known to match few rows: many may have an event, or a repository."""
+_SHA_DIGITS = 8
+"""Of a commit's hash: so many are in the index."""
+_SHA_START = f"substr(d.head_sha, 1, {_SHA_DIGITS})"
+
+_SEQ_IN_RARE = {
+    ("webhook_deliveries", "d"): "d.seq IN (SELECT d.seq FROM webhook_deliveries d {})",
+    ("webhook_deliveries", "t"): "d.seq IN (SELECT t.delivery_seq FROM tasks t {})",
+    ("tasks", "d"): "t.delivery_seq IN (SELECT d.seq FROM webhook_deliveries d {})",
+    ("tasks", "t"): "t.created_seq IN (SELECT t.created_seq FROM tasks t {})",
+}
+"""By the table that is filtered, and the one that has the column."""
 _ITS_TASKS = "EXISTS (SELECT 1 FROM tasks t WHERE t.delivery_seq = d.seq AND {})"
 _ITS_DELIVERY = "EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.seq = t.delivery_seq AND {})"
 _OF_DELIVERIES = "t.delivery_seq IN (SELECT d.seq FROM webhook_deliveries d WHERE {})"
@@ -70,6 +94,8 @@ _SINCE = {"side": ">=", "mostly": ">=", "end": "min", "all": "0"}
 row from the newest on. If few rows are on that side of the moment, the index on time gives the seq where they end (the + makes
 SQLite use it), and only the rows up to it are looked at."""
 
+_AFTER_ALL = chr(0x10FFFF)
+"""After each text that begins as the one before it does."""
 _IN_TASK_IDS = frozenset("t0123456789abcdef")
 
 
@@ -79,7 +105,8 @@ def to_sql(filter: Filter, table: Table, *, now: float | None = None) -> tuple[s
     Terms on the payload can't be evaluated in SQL and are left out, so that the condition matches too many rows: the caller
     evaluates `payload_terms` on each. `now` as in `Filter.matches`.
     """
-    parts = _SqlBuilder(table, time.time() if now is None else now, [])
+    few = any(_is_number(node) or _rare_column(node, table) is not None for node in filter.node.nodes)
+    parts = _SqlBuilder(table, time.time() if now is None else now, few, [])
     clauses = [parts.clause(node) for node in filter.node.nodes if not _asks_payload(node)]
     return " AND ".join(clauses) or "1", parts.params
 
@@ -88,6 +115,31 @@ def payload_terms(filter: Filter) -> Filter | None:
     """The terms on the payload as a filter, or None."""
     nodes = tuple(node for node in filter.node.nodes if _asks_payload(node))
     return Filter(And(nodes), filter.text) if nodes else None
+
+
+def _is_number(node: Node) -> bool:
+    """Whether it asks for an issue or pull request by its number, or for one of several."""
+    return (
+        isinstance(node, InRange)
+        and node.field == "number"
+        and all(low is not None and low == high for low, high in node.ranges)
+    )
+
+
+def _rare_column(node: Node, table: Table) -> str | None:
+    """The column of _RARE whose index has all that the term matches; None where there is none."""
+    if not isinstance(node, Match | InRange):
+        return None
+    columns = (_DELIVERY, _DELIVERY_TASKS) if table == "webhook_deliveries" else (_TASK, _TASK_DELIVERY)
+    column = next((of[node.field] for of in columns if node.field in of), "")
+    if column not in _RARE:
+        return None
+    if isinstance(node, InRange):
+        above = _RARE[column][2]
+        return column if all(low is not None and low > above for low, _ in node.ranges) else None
+    if column == "d.head_sha" and not all(pattern.chunks[0] for pattern in node.patterns):
+        return None
+    return column
 
 
 def _asks_payload(node: Node) -> bool:
@@ -100,6 +152,8 @@ class _SqlBuilder:
 
     table: Table
     now: float
+    few: bool
+    """Whether a term that all of the rows match is known to match few."""
     params: list[object]
 
     def clause(self, node: Node) -> str:
@@ -123,6 +177,8 @@ class _SqlBuilder:
             case Match("label", patterns):
                 inner_clause = self.label(patterns)
                 return inner_clause if self.table == "webhook_deliveries" else _ITS_DELIVERY.format(inner_clause)
+            case Match() | InRange() if (rare := _rare_column(node, self.table)) is not None:
+                return self.rare(rare, node)
             case Match(field) | InRange(field):
                 own, other, join = (
                     (_DELIVERY, _DELIVERY_TASKS, _ITS_TASKS)
@@ -145,6 +201,8 @@ class _SqlBuilder:
         return f"(d.received_at {node.op} ? AND {bound})"
 
     def column(self, column: str, node: Match | InRange) -> str:
+        if self.few and column in _INDEXED:
+            column = f"+{column}"
         if isinstance(node, InRange):
             return self.in_ranges(column, node.ranges)
         return self.text(column, node.patterns, caseless=node.field in CASELESS)
@@ -170,7 +228,23 @@ class _SqlBuilder:
                 self.params.append(_like(pattern) if caseless else _glob(pattern))
         return _either(clauses)
 
-    def in_ranges(self, column: str, ranges: tuple[tuple[int | None, int | None], ...]) -> str:
+    def rare(self, column: str, node: Match | InRange) -> str:
+        index, condition, _ = _RARE[column]
+        if column == "d.head_sha" and isinstance(node, Match):
+            found = _either([self.sha(pattern) for pattern in node.patterns])
+        else:
+            found = self.column(column, node)
+        return _SEQ_IN_RARE[self.table, column[0]].format(f"INDEXED BY {index} WHERE {condition} AND {found}")
+
+    def sha(self, pattern: Pattern) -> str:
+        """A commit's hash, by its first digits and then the whole of it."""
+        start = pattern.chunks[0][:_SHA_DIGITS]
+        self.params.extend((start,) if pattern.literal is not None else (start, start + _AFTER_ALL))
+        found = f"{_SHA_START} = ?" if pattern.literal is not None else f"{_SHA_START} BETWEEN ? AND ?"
+        # The +: SQLite would put the value in the column's place also in the expression, and not find the index's.
+        return f"({found} AND {self.text('+d.head_sha', (pattern,))})"
+
+    def in_ranges(self, column: str, ranges: Ranges) -> str:
         clauses = []
         for low, high in ranges:
             if low is None and high is None:

@@ -35,7 +35,9 @@ RESERVATIONS_MAX = 100_000
 """Reservations at a time: requests in flight, and records that the state has not folded yet. Some 300 bytes each."""
 
 _FIRST = """SELECT guid FROM webhook_deliveries
-    WHERE substr(payload_sha256, 1, 16) = substr(?1, 1, 16) AND payload_sha256 = ?1 ORDER BY seq LIMIT 1"""
+    WHERE substr(payload_sha256, 1, 16) = substr(?1, 1, 16) AND +payload_sha256 = ?1 ORDER BY seq LIMIT 1"""
+"""The + keeps SQLite from putting the value in the column's place in the expression, which is then not the index's: it would read
+every row."""
 _SAME_GUID = "SELECT 1 FROM webhook_deliveries WHERE guid = ?2 AND payload_sha256 = ?1 LIMIT 1"
 
 

@@ -306,13 +306,21 @@ def _rows(
     place: int | None,
     wanted: int | None,
 ) -> Iterator[T]:
-    """Matching rows, newest first. With `wanted` None in chunks, so that no statement stays open while payloads are read."""
+    """Matching rows, newest first. With `wanted` None in chunks, so that no statement stays open while payloads are read.
+
+    Their seqs are found first: where an index gives the matches in another order, seqs alone are sorted, and rows read only of
+    the page.
+    """
     while True:
         bound = "" if place is None else f" AND {listing.column} < ?"
         size = wanted if wanted is not None else _CHUNK
+        seqs = (
+            f"SELECT {listing.column} FROM {listing.objects.source} "  # noqa: S608 - constants, and to_sql's condition
+            f"WHERE {where}{bound} ORDER BY {listing.column} DESC LIMIT ?"
+        )
         found = listing.objects.read(
             conn,
-            f"WHERE {where}{bound} ORDER BY {listing.column} DESC LIMIT ?",
+            f"WHERE {listing.column} IN ({seqs}) ORDER BY {listing.column} DESC",
             [*params, *([] if place is None else [place]), size],
         )
         yield from found

@@ -7,6 +7,7 @@ deliveries, and of a command that fails, nothing is measured: it ends with 1.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import statistics
@@ -35,11 +36,16 @@ EXITS = {"why (unknown)": (3,), "status": (0, 6)}
 EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()\n"
 
 
+def sha_of(number: int) -> str:
+    """A commit's hash: its first digits are as different as those of any others."""
+    return hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest()
+
+
 def entries(number: int) -> list[Entry]:
     """A delivery and what became of it: a sixth ignored; of the others one in fifty failed, one in a hundred waits."""
     guid = f"{number:08x}-0000-4000-8000-{number:012x}"
     event = EVENTS[number % len(EVENTS)]
-    repo, sha = f"org{number % 50}/repo{number % 2000}", f"{number:040x}"
+    repo, sha = f"org{number % 50}/repo{number % 2000}", sha_of(number)
     about = {"repo": repo, "owner": f"org{number % 50}", "number": number % 5000, "head_sha": sha}
     about |= {
         "sender": f"user{number % 3000}",
@@ -97,10 +103,10 @@ def commands(count: int) -> Iterator[tuple[str, list[str]]]:
     for filter in (
         [], [f"guid:{guid}"], ["state:failed"], ["state:queued"], ["event:push"], ["event:issues", "action:opened"],
         ["repo:org7/repo7"], ["repo:org7/repo7", "number:7"], ["sender:user7"], ["since:1h"], ["before:1h"],
-        [f"seq>{count}"], ["state:none-such*"], ["number:4999"], [f"sha:{middle:040x}"], ["installation:7"],
+        [f"seq>{count}"], ["state:none-such*"], ["number:4999"], [f"sha:{sha_of(middle)}"], ["installation:7"],
         ["repo_id:7"], ["owner:org7"], ["label:bug"], ["reason:no_match"], ["route:fix"], ["category:exit"],
-        ["worker:w1"], ["secret:app"], ["source:http"], ["twin:*"], ["duplicates>0"], ["size>1000"], ["attempts>1"],
-        ["kind:run"], ["hook:9"], ["-event:push"], ["repo:org7/repo7", "-state:completed"],
+        ["worker:w1"], ["secret:app"], ["source:http"], ["twin:*"], ["duplicates>0"], ["size>1000"], ["size>100000"],
+        ["attempts>1"], ["kind:run"], ["hook:9"], ["-event:push"], ["repo:org7/repo7", "-state:completed"],
     ):  # fmt: skip
         yield f"deliveries {' '.join(filter)}", ["deliveries", *filter]
     yield "tasks state:failed", ["tasks", "state:failed"]

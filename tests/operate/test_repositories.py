@@ -222,14 +222,3 @@ def test_what_can_not_be_looked_through_in_time_is_said_so() -> None:
     ticks = iter(range(0, 100, 5))
     found = mentions(journal, ["acme/old"], set(), lambda: float(next(ticks)))
     assert (found.complete, found.deliveries) == (False, 4)
-
-
-def test_the_numbers_index_serves_them() -> None:
-    conn: sqlite3.Connection = empty_state()
-    try:
-        plan = conn.execute(
-            "EXPLAIN QUERY PLAN SELECT * FROM webhook_deliveries d WHERE d.repo_id = 7 AND d.number = 3"
-        )
-        assert "deliveries_repo_id (repo_id=? AND number=?)" in str([tuple(row) for row in plan])
-    finally:
-        conn.close()
