@@ -56,6 +56,8 @@ PayloadOf = Callable[[int], bytes | None]
 MATCH_ALL = parse("")
 _CHUNK = 200
 """Rows fetched at a time when a filter looks into payloads."""
+_LOT = 2000
+"""Rows fetched at a time when all are listed: each time, what isn't found in order of arrival is looked for anew."""
 
 
 def deliveries(
@@ -281,7 +283,7 @@ def _page(
     place = _cursor(after)
     items: list[T] = []
     wanted = limit + 1 if limit else None  # one more shows whether there is a next page
-    for item in _rows(conn, listing, where, params, place, None if rest else wanted):
+    for item in _rows(conn, listing, where, params, place, None if rest else wanted, _CHUNK if rest else _LOT):
         if not (rest is None or payload_of is None or rest.matches(fields_of(conn, rest, item, payload_of), now=now)):
             continue
         items.append(item)
@@ -305,6 +307,7 @@ def _rows(
     params: list[object],
     place: int | None,
     wanted: int | None,
+    chunk: int = _LOT,
 ) -> Iterator[T]:
     """Matching rows, newest first. With `wanted` None in chunks, so that no statement stays open while payloads are read.
 
@@ -313,7 +316,7 @@ def _rows(
     """
     while True:
         bound = "" if place is None else f" AND {listing.column} < ?"
-        size = wanted if wanted is not None else _CHUNK
+        size = wanted if wanted is not None else chunk
         seqs = (
             f"SELECT {listing.column} FROM {listing.objects.source} "  # noqa: S608 - constants, and to_sql's condition
             f"WHERE {where}{bound} ORDER BY {listing.column} DESC LIMIT ?"
