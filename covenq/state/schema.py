@@ -4,9 +4,13 @@ The columns of deliveries, tasks and attempts are the fields of their rows (`cov
 
 The rowid of a delivery or a task is the seq of its first record. So both tables are in order of arrival, and every index on a
 column is implicitly one on (column, arrival): rows of one value are in it in order of arrival, and a page of them is read
-without sorting them all. That is why a column has an index of its own even where another index begins with it. A task is
-joined to its delivery by that seq, because new tasks are then at the end of the index; in an index on GUIDs each would be on a
-page of its own.
+without sorting them all. That is why no index is on a repository and a number: few rows have the number, whichever repository
+they are of. A task is joined to its delivery by that seq, because new tasks are then at the end of the index; in an index on
+GUIDs each would be on a page of its own.
+
+What an index costs is the pages that a batch of records changes in it. Where values come in order (times, seqs), or few are
+usual (states, events), that is next to nothing; where they don't (names, numbers, hashes), it is one for each row, so what is
+rarely asked for, and rare, has a partial index. `tests/state/test_indexes.py` knows which statements need each of them.
 
 Names that GitHub takes for the same in either case are indexed so: what reads them says COLLATE NOCASE, or LIKE.
 """
