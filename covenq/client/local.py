@@ -139,7 +139,8 @@ class LocalSource(Closing):
                 now=time.time(),
                 waiting=why.waiting(self._config),
                 refused=lambda: refusal_log.read(self._data),
-                read_log=self.log,
+                # Not `self.log`, which would wait for the journal's lock that this reading has.
+                read_log=lambda task, attempt, stream, last: view.log(conn, self._data, task, attempt, stream, last),
             )
 
     def tail(

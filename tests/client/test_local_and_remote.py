@@ -20,13 +20,16 @@ from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError
 from covenq.model.rows import Page
 from covenq.net import unix_socket
 from covenq.net.http_client import Client
+from covenq.operate.inspect.history import Why
 from covenq.operate.operations import REPLAY, REQUEUE
 from covenq.operate.parameters import Replay, Selection
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.open import open_journal
+from tests.support.records import moved, of, queued, received
 from tests.support.requests import issue, new_guid
 from tests.support.serving import ROUTE, Served, serving
+from tests.support.waiting import eventually
 
 CONFIG = configuration.build({"route": [ROUTE]}, None, {})
 
@@ -117,6 +120,29 @@ def test_an_output_is_read_from_its_end_or_from_an_offset(data: Path) -> None:
                 for number, stream in ((1, "stderr"), (2, "stdout")):
                     with pytest.raises(NotFound):
                         source.log(task, number, stream, 3, 0)  # type: ignore[arg-type]
+
+
+def test_why_quotes_an_output_without_waiting_for_the_lock_that_it_has(data: Path) -> None:
+    """It would wait for an hour, for itself."""
+    data.mkdir(exist_ok=True)
+    guid = new_guid()
+    task = of(guid)
+    with open_journal(data / "journal") as journal:
+        journal.append(
+            [
+                received(guid),
+                queued(guid),
+                moved("claimed", task, attempt=1, worker="w1"),
+                moved("failed", task, attempt=1, category="exit", exit_code=1),
+            ]
+        )
+    AttemptDirectory.for_attempt(data, task, 1).keep_output("stderr", b"no such branch\n")
+    answers: list[Why] = []
+    asking = threading.Thread(target=lambda: answers.append(LocalSource(data, CONFIG, 3600.0).why(guid)), daemon=True)
+    asking.start()
+    (story,) = eventually(lambda: answers)[0].stories
+    asking.join()
+    assert [one.last_output and one.last_output.lines for one in story.tasks] == [["no such branch"]]
 
 
 class OlderDaemon(Client):
