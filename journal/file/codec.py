@@ -42,6 +42,8 @@ ENVELOPE = re.compile(
     re.DOTALL,
 )
 """The hashed part of a line: (seq, at, synced, subject, kind, about_sha256, payload_sha256, payload_bytes, data, prev)."""
+_ENVELOPE_TEXT = re.compile(ENVELOPE.pattern.decode(), re.DOTALL | re.ASCII)
+"""The same of text: one line decoded at once costs less than each of its parts."""
 _DROPPED = re.compile(rb',"dropped":([1-9]\d{0,18})\}\Z')
 _SUM = re.compile(rb'[0-9a-f]{64}"')
 
@@ -61,13 +63,14 @@ class LineError(Exception):
 class Salted:
     """SHA-256 already fed with a segment's salt: 64 hex digits are just one block, so each line starts half-way."""
 
-    __slots__ = ("_start",)
+    __slots__ = ("start",)
 
     def __init__(self, salt: str) -> None:
-        self._start = hashlib.sha256(salt.encode())
+        self.start = hashlib.sha256(salt.encode())
+        """To be copied, never fed."""
 
     def sum(self, envelope: bytes) -> str:
-        state = self._start.copy()
+        state = self.start.copy()
         state.update(envelope)
         return state.hexdigest()
 
@@ -248,27 +251,69 @@ class Envelope:
 
 def open_envelope(line: bytes, salted: Salted) -> Envelope:
     """The envelope of a line whose sum verifies under this salt. Raises LineError (flipped or foreign)."""
-    return envelope_at(line, 0, line.find(SUM_MARK), salted)
-
-
-def envelope_at(text: bytes, start: int, cut: int, salted: Salted) -> Envelope:
-    """`open_envelope` of the line that starts at `start` of `text`; the mark of its sum stands at `cut` (-1: nowhere)."""
-    if cut < 0 or not text.startswith(b'{"seq":', start):
-        raise LineError("foreign", "no line of this journal")
-    written = text[cut + 8 : cut + 73]
-    envelope = text[start:cut]
+    cut = line.find(SUM_MARK)
+    if cut < 0 or not line.startswith(b'{"seq":'):
+        raise _no_line()
+    envelope = line[:cut]
     total = salted.sum(envelope)
-    if written != total.encode() + b'"':
-        raise LineError("flipped", "its sum does not match its bytes")
+    if line[cut + 8 : cut + 73] != total.encode() + b'"':
+        raise _flipped()
     match = ENVELOPE.match(envelope)
     if match is None:
-        raise LineError("foreign", "its sum matches, but the record is of no known form")
+        raise _of_no_form()
     seq, synced = int(match[1]), int(match[3])
+    _check_numbers(seq, synced)
+    return Envelope(seq, synced, match[10].decode(), total, match, cut + 73)
+
+
+Fields = tuple[int, str, int, str, str, str | None, str | None, int | None, str, str, str]
+"""What an envelope says: the groups of ENVELOPE, with its numbers as such, and the line's sum."""
+
+
+def fields_at(text: bytes, start: int, cut: int, salted: Salted) -> Fields:
+    """What the envelope says of the line that starts at `start` of `text`; the mark of its sum stands at `cut`.
+
+    Verified as by `open_envelope`, in as few steps as can be: it is done for each record that the fold reads. Raises LineError.
+    """
+    if not text.startswith(b'{"seq":', start):
+        raise _no_line()
+    envelope = text[start:cut]
+    state = salted.start.copy()
+    state.update(envelope)
+    total = state.hexdigest()
+    if text[cut + 8 : cut + 73] != b'%s"' % total.encode():
+        raise _flipped()
+    try:
+        match = _ENVELOPE_TEXT.match(envelope.decode())
+    except UnicodeDecodeError:
+        match = None
+    if match is None:
+        raise _of_no_form()
+    seq, at, synced, subject, kind, about_sha256, payload_sha256, size, data, prev = match.groups()
+    number, before = int(seq), int(synced)
+    if before >= number or number > SEQ_MAX:
+        _check_numbers(number, before)
+    payload_bytes = None if size is None else int(size)
+    return number, at, before, subject, kind, about_sha256, payload_sha256, payload_bytes, data, prev, total
+
+
+def _no_line() -> LineError:
+    return LineError("foreign", "no line of this journal")
+
+
+def _flipped() -> LineError:
+    return LineError("flipped", "its sum does not match its bytes")
+
+
+def _of_no_form() -> LineError:
+    return LineError("foreign", "its sum matches, but the record is of no known form")
+
+
+def _check_numbers(seq: int, synced: int) -> None:
     if synced >= seq:
         raise LineError("foreign", "its sum matches, but it claims to be synced before it was written")
     if seq > SEQ_MAX:
         raise LineError("foreign", f"its sum matches, but no record can have a seq over {SEQ_MAX}")
-    return Envelope(seq, synced, match[10].decode(), total, match, cut + 73)
 
 
 def check_tail(line: bytes, envelope: Envelope) -> tuple[bytes | None, bytes | None, int | None]:
@@ -338,26 +383,15 @@ def decode(line: bytes, salted: Salted, epoch: str) -> Record:
     """
     envelope = open_envelope(line, salted)
     about, payload, dropped = check_tail(line, envelope)
-    return record_of(envelope, about, payload, dropped, epoch)
-
-
-def record_of(
-    envelope: Envelope, about: bytes | None, payload: bytes | None, dropped: int | None, epoch: str
-) -> Record:
-    """Raises LineError if `data` or `about` is no JSON although the sums match: a forger of the directory can compute any sum."""
-    _, at, _, subject, kind, _, payload_sha256, payload_bytes, written, _ = envelope.match.groups()
-    try:
-        data, described = orjson.loads(written), None if about is None else orjson.loads(about)
-    except orjson.JSONDecodeError as error:
-        raise LineError("foreign", f"its sum matches, but it holds what is no JSON: {error}") from error
+    _, at, _, subject, kind, _, payload_sha256, payload_bytes, data, _ = envelope.match.groups()
     return Record(
         seq=envelope.seq,
         at=at.decode(),
         synced=envelope.synced,
         subject=subject.decode(),
         kind=kind.decode(),
-        data=data,
-        about=described,
+        data=loaded(data),
+        about=None if about is None else loaded(about),
         payload=payload,
         payload_sha256=None if payload_sha256 is None else payload_sha256.decode(),
         payload_bytes=None if payload_bytes is None else int(payload_bytes),
@@ -366,3 +400,12 @@ def record_of(
         sum=envelope.sum,
         epoch=epoch,
     )
+
+
+def loaded(written: bytes | str) -> dict[str, object]:
+    """`data` or `about`. Raises LineError if it is no JSON although the sums match: a forger of the directory can compute any."""
+    try:
+        found: dict[str, object] = orjson.loads(written)
+    except orjson.JSONDecodeError as error:
+        raise LineError("foreign", f"its sum matches, but it holds what is no JSON: {error}") from error
+    return found

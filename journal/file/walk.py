@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
-from journal.file.codec import DATA_MAX, SUM_MARK, LineError, Salted, envelope_at, record_of
+from msgspec import structs
+
+from journal.file.codec import DATA_MAX, SUM_MARK, LineError, Salted, fields_at, loaded
 from journal.file.files import Files
 from journal.file.scan import decode_line, header_of, stated_seq
 from journal.file.segment import Header, SegmentFile
@@ -39,6 +40,7 @@ class SegmentWalk:
 
     def __init__(self, segment: SegmentFile, header: Header, salted: Salted) -> None:
         self.segment, self.header, self.salted = segment, header, salted
+        self._epoch = header.epoch
         self.last_text: int | None = None
         """Where the line of the record before starts, if its payload stands as text: its end was only looked for."""
         self._text = b""
@@ -95,7 +97,7 @@ class SegmentWalk:
         line = next((line for _, line in self.segment.lines(offset, offset + LINE_MAX)), b"")
         record = decode_line(self.segment, self.salted, self.header.epoch, offset, line)
         self.seek(offset + len(line))
-        return replace(record, payload=None)
+        return structs.replace(record, payload=None)
 
     def is_at(self, offset: int, seq: int) -> bool:
         """Whether the line of record `seq` starts at `offset`; the walk stands there then."""
@@ -110,49 +112,72 @@ class SegmentWalk:
         """The record, or None if more of its line has to be read. Raises LineError."""
         text, start = self._text, self._at
         cut = text.find(SUM_MARK, start)
-        if cut < 0 or cut + 73 > len(text):
+        if cut < 0 or (at := cut + 73) > len(text):
             return None
-        envelope = envelope_at(text, start, cut, self.salted)
-        match, at = envelope.match, envelope.tail_at
-        about_sha256, size = match[6], match[8]
+        seq, moment, synced, subject, kind, about_sha256, payload_sha256, size, data, prev, total = fields_at(
+            text, start, cut, self.salted
+        )
         about: bytes | None = None
         if about_sha256 is not None and text.startswith(b',"about":', at):
             end = _end_of_about(text, at + 9, about_sha256, b"}\n" if size is None else b',"payload":')
             if end < 0:
                 return None
             about, at = text[at + 9 : end], end
-        mark = text[at : at + 11]
         dropped: int | None = None
-        if len(mark) < 11 and b"\n" not in mark:
-            return None
-        if mark == b',"dropped":':
-            found = _DROPPED.match(text, at)
-            if found is None and len(text) - at < _NUMBER_MAX:
-                return None
-            if found is None or not envelope.seq < (dropped := int(found[1])) <= SEQ_MAX:
-                raise LineError("payload", "it names no record that dropped its content")
-            if size is None and (about_sha256 is None or about is not None):
-                raise LineError("payload", "it lacks no content")
-            end, ending = found.end(), b""
-        elif about_sha256 is not None and about is None:
-            raise LineError("payload", "what it is about is missing")
-        elif size is None and mark.startswith(b"}\n"):
-            end, ending = at, b"}\n"
-        elif size is not None and mark == b',"payload":':
-            end, ending = at + 11 + int(size), b"}\n"
-        elif size is not None and mark == b',"body64":"':
-            end, ending = at + 11 + (int(size) + 2) // 3 * 4, b'"}\n'
-        elif size is not None and mark.startswith(b',"body":"'):
-            end, ending = -1, b""
+        end, ending = at, b"}\n"
+        whole = about_sha256 is None or about is not None
+        if whole and size is None and text.startswith(b"}\n", at):
+            pass
+        elif whole and size is not None and text.startswith(b',"payload":', at):
+            end = at + 11 + size
         else:
-            raise LineError("payload", "its content is of no known form")
-        record = record_of(envelope, about, None, dropped, self.header.epoch)
+            found = self._rare_form(at, seq, size, about=about_sha256 is not None, whole=whole)
+            if found is None:
+                return None
+            end, ending, dropped = found
+        described = None if about is None else loaded(about)
+        record = Record(
+            seq, moment, synced, subject, kind, loaded(data), described, None, payload_sha256, size, dropped, prev, total,
+            self._epoch,
+        )  # fmt: skip
         self.last_text = None
         if end < 0:
             self._pass_text(at + 9, self._base + start)
+        elif text.startswith(ending, end):
+            self._at = end + len(ending)
         else:
             self._pass_to(end, ending)
         return record
+
+    def _rare_form(
+        self, at: int, seq: int, size: int | None, *, about: bool, whole: bool
+    ) -> tuple[int, bytes, int | None] | None:
+        """How the line goes on that has neither a payload nor one written as JSON: (its end, what it ends with, who dropped it).
+
+        An end of -1: it is only known by looking for it. None if more of the line has to be read. `about` says whether it is
+        about something, `whole` that this is there. Raises LineError.
+        """
+        text = self._text
+        mark = text[at : at + 11]
+        if len(mark) < 11 and b"\n" not in mark:
+            return None
+        if mark == b',"dropped":':
+            dropped: int | None = None
+            found = _DROPPED.match(text, at)
+            if found is None and len(text) - at < _NUMBER_MAX:
+                return None
+            if found is None or not seq < (dropped := int(found[1])) <= SEQ_MAX:
+                raise LineError("payload", "it names no record that dropped its content")
+            if size is None and whole:
+                raise LineError("payload", "it lacks no content")
+            return found.end(), b"", dropped
+        if about and not whole:
+            raise LineError("payload", "what it is about is missing")
+        if size is not None and mark == b',"body64":"':
+            return at + 11 + (size + 2) // 3 * 4, b'"}\n', None
+        if size is not None and mark.startswith(b',"body":"'):
+            return -1, b"", None
+        raise LineError("payload", "its content is of no known form")
 
     def _pass_to(self, at: int, ending: bytes) -> None:
         """Stand behind `ending`, with which the line has to end at `at`."""
@@ -212,21 +237,21 @@ class SegmentWalk:
         return bool(part)
 
 
-def _end_of_about(text: bytes, start: int, sha256: bytes, usual: bytes) -> int:
+def _end_of_about(text: bytes, start: int, sha256: str, usual: bytes) -> int:
     """Where the object that starts at `start` and has this hash ends; -1 if more has to be read to know.
 
     Only the hash says which of the marks that may follow it does, since its own members can be called the same. `usual` is the
     one that nearly always is the first and the right one. Raises LineError.
     """
     end = text.find(usual, start, start + _USUAL_ABOUT)
-    if end >= 0 and hashlib.sha256(text[start:end]).hexdigest().encode() == sha256:
+    if end >= 0 and hashlib.sha256(text[start:end]).hexdigest() == sha256:
         return end
     state, hashed = hashlib.sha256(), start
     for found in _BEHIND_ABOUT.finditer(text, start, start + DATA_MAX + _NUMBER_MAX):
         end = found.start()
         state.update(text[hashed:end])
         hashed = end
-        if state.hexdigest().encode() == sha256:
+        if state.hexdigest() == sha256:
             return end
         if found[0] == b"}\n":
             raise LineError("payload", "the hash of what it is about does not match")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from covenq.config import secret_keys, secret_source
 from covenq.config.load import build, load
@@ -197,7 +197,7 @@ class Story:
     def used(self, name: str, hook: str = "7", *, days_ago: float = 1.0) -> Story:
         self.seq += 1
         (record,) = as_records([received(f"g-{self.seq}", hook, secret=name)], first=self.seq)
-        fold(self.conn, [replace(record, at=_at(days_ago))])
+        fold(self.conn, [structs.replace(record, at=_at(days_ago))])
         return self
 
     def verdicts(self, *names: str, broken: str = "") -> dict[str, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from msgspec.structs import asdict
 
 from covenq.filter.explain import node_text
@@ -251,7 +251,9 @@ def test_what_came_before_a_moment_is_found_though_the_clock_was_set_back_and_ne
     hours = [6.0 - 5 * seq / 2000 - (2 if 900 < seq <= 1100 else 0) for seq in range(1, 2001)]
     try:
         records = as_records([received(f"g{seq}") for seq in range(1, 2001)])
-        fold(conn, [replace(one, at=at_text(NOW - ago * 3600)) for one, ago in zip(records, hours, strict=True)])
+        fold(
+            conn, [structs.replace(one, at=at_text(NOW - ago * 3600)) for one, ago in zip(records, hours, strict=True)]
+        )
         for text, moment in [
             (f"{word}:{ago}m", ago / 60) for ago in (1, 70, 110, 200, 270, 330, 359, 400) for word in TIMES
         ]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from msgspec.structs import asdict
 
 from covenq.filter.grammar import parse
@@ -325,7 +325,7 @@ def test_what_was_erased_is_not_in_the_rows_whether_it_was_there_before_or_never
 
     again = empty_state()
     try:
-        erased = [replace(one, about=None, payload=None, dropped=6) if one.seq < 3 else one for one in records]
+        erased = [structs.replace(one, about=None, payload=None, dropped=6) if one.seq < 3 else one for one in records]
         fold(again, erased)
         assert dump(again) == dump(conn), "folded from the log as it is afterwards"
     finally:

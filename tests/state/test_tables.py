@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import sqlite3
 from dataclasses import replace
 
 import msgspec
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from covenq.http.openapi.from_types import components
 from covenq.http.openapi.schemas import SCHEMAS
@@ -91,7 +90,7 @@ class Marked(dict[str, object]):
 def test_nothing_read_out_of_a_payload_outlives_its_erasure() -> None:
     with empty_state() as conn:
         records = as_records([received("g1"), queued("g1")])
-        fold(conn, [dataclasses.replace(record, about=Marked(any="thing")) for record in records])
+        fold(conn, [structs.replace(record, about=Marked(any="thing")) for record in records])
         assert "out of a payload" in str(dump(conn))
         redacted = note("redacted", "g1", received=1, drops=[[1, 2]], about=True)
         fold(conn, as_records([redacted], first=3))

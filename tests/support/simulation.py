@@ -14,12 +14,13 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import structs
 
 from covenq.config.limits import tenant_of
 from covenq.config.load import Config, build
@@ -124,7 +125,7 @@ class SimJournal:
 
     def read(self, after: int, *, payloads: bool = True) -> Iterator[Record]:
         found = self.records[after:]
-        return iter(found if payloads else [replace(record, payload=None) for record in found])
+        return iter(found if payloads else [structs.replace(record, payload=None) for record in found])
 
     def get(self, seq: int) -> Record | None:
         return self.records[seq - 1] if 0 < seq <= len(self.records) else None

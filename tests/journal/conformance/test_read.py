@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from journal.errors import JournalClosed
 from journal.interface import Reader
@@ -44,7 +44,7 @@ def test_nothing_is_appended_by_a_reader(opened: Opened, read: Callable[[], Read
 
 
 def bare(records: Iterable[Record]) -> list[Record]:
-    return [replace(record, payload=None) for record in records]
+    return [structs.replace(record, payload=None) for record in records]
 
 
 def test_without_payloads_a_record_lacks_its_payload_alone(opened: Opened, read: Callable[[], Reader]) -> None:

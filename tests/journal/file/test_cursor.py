@@ -10,13 +10,13 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from journal.errors import JournalDamaged, JournalGone
 from journal.file import walk
@@ -83,7 +83,7 @@ class Counting(OsFiles):
 
 
 def bare(records: Iterator[Record] | list[Record]) -> list[Record]:
-    return [replace(record, payload=None) for record in records]
+    return [structs.replace(record, payload=None) for record in records]
 
 
 def head_of(journal: FileJournal) -> int:
@@ -493,7 +493,7 @@ def outcome(reading: Iterator[Record]) -> tuple[list[Record], str | None]:
     found: list[Record] = []
     try:
         for record in reading:
-            found.append(replace(record, payload=None))
+            found.append(structs.replace(record, payload=None))
     except JournalDamaged as error:
         return found, str(error)
     return found, None

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from journal.erasure import covers, erasure_of
 from journal.errors import JournalError, JournalGone, JournalPoisoned
 from journal.file.backup import backup, read_backup
@@ -381,10 +383,10 @@ def check_records(records: Sequence[Record], promise: Promise, *, copy: bool = F
         if found.dropped is not None:
             # That the record it names allows it is what verify checks.
             about = None if found.about is None else promised.about
-            promised = replace(promised, payload=None, about=about, dropped=found.dropped)
+            promised = structs.replace(promised, payload=None, about=about, dropped=found.dropped)
         elif copy and promised.dropped is not None:
             # Taken before the erasure.
-            promised = replace(promised, payload=found.payload, about=found.about, dropped=None)
+            promised = structs.replace(promised, payload=found.payload, about=found.about, dropped=None)
         assert found == promised, f"acknowledged seq {seq} came back altered"
     assert [record.seq for record in records] == list(range(1, len(records) + 1))
     for record in records:

@@ -121,6 +121,6 @@ def alter(path: Path, change: Callable[[bytes], bytes]) -> None:
 def seen(records: Iterable[Record | dict[str, Any]]) -> list[dict[str, Any]]:
     """Records of the engine and of the independent reader, as what can be compared."""
     return [
-        {name: one[name] if isinstance(one, dict) else getattr(one, name) for name in Record.__slots__}
+        {name: one[name] if isinstance(one, dict) else getattr(one, name) for name in Record.__struct_fields__}
         for one in records
     ]

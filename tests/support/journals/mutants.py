@@ -145,8 +145,8 @@ MUTANTS = {
     ),
     "no salt": Mutant(
         "journal.file.codec",
-        "self._start = hashlib.sha256(salt.encode())",
-        "self._start = hashlib.sha256()",
+        "self.start = hashlib.sha256(salt.encode())",
+        "self.start = hashlib.sha256()",
         "test_codec.py::test_a_line_belongs_to_its_salt",
     ),
     "position written before its rows": Mutant(
