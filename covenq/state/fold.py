@@ -18,7 +18,7 @@ from covenq.model import DELIVERY_PRECEDENCE, Kind, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
 from covenq.state import fold_history, fold_pauses, fold_scopes
 from covenq.state.fold_tasks import fold_task
-from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store
+from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store, wanted_by
 from covenq.state.rows_seen import load as load_seen
 from covenq.state.rows_seen import note as note_seen
 from covenq.state.seen import SeenKeys
@@ -38,22 +38,21 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
 
     `seen` finds the rows of a state.db that is built anew.
     """
-    wanted = [record for record in records if record.subject.startswith(("delivery.", "task."))]
-    if wanted:
+    wanted = wanted_by(records)
+    if wanted.records:
         rows = load(conn, wanted) if seen is None else load_seen(conn, wanted, seen)
-        for record in wanted:
-            if record.subject.startswith("task."):
-                fold_task(rows, record)
+        for record, tokens in wanted.records:
+            if tokens[0] == "task":
+                fold_task(rows, record, tokens[1])
             else:
-                _fold_delivery(rows, record)
+                _fold_delivery(rows, record, tokens[1], tokens[2])
         _update_delivery_states(rows)
         if seen is not None:
             note_seen(conn, rows, seen)
         store(conn, rows)
-    of_operators = [record for record in records if record.subject.startswith("ops.")]
-    if of_operators:
-        fold_pauses.fold(conn, of_operators)
-        fold_scopes.fold(conn, of_operators)
+    if wanted.of_operators:
+        fold_pauses.fold(conn, wanted.of_operators)
+        fold_scopes.fold(conn, wanted.of_operators)
     fold_history.fold(conn, records)
     # Last, wherever the erasure is in the batch: the columns it clears are written when a row is made, and never again.
     erase(conn, records)
@@ -62,8 +61,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
 # ---- deliveries
 
 
-def _fold_delivery(rows: Rows, record: Record) -> None:
-    _, hook, guid = record.subject.split(".")
+def _fold_delivery(rows: Rows, record: Record, hook: str, guid: str) -> None:
     key = (hook, guid)
     row = rows.deliveries.get(key)
     if row is None:
@@ -71,12 +69,13 @@ def _fold_delivery(rows: Rows, record: Record) -> None:
             return  # the delivery has no `delivery.received` record
         row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
         for orphan in rows.orphans.pop(key, ()):
-            rows.tasks[orphan].delivery_seq = record.seq
-            rows.changed_tasks.add(orphan)
+            task = rows.tasks[orphan]
+            task.delivery_seq = record.seq
+            rows.changed_tasks[task.created_seq] = task
     if record.kind != _BEGINS:
         _change_delivery(row, record)
     row.last_seq = record.seq
-    rows.changed_deliveries.add(key)
+    rows.changed_deliveries[row.seq] = row
 
 
 def _change_delivery(row: DeliveryRow, record: Record) -> None:
@@ -139,17 +138,19 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryR
 
 def _update_delivery_states(rows: Rows) -> None:
     """Derive the state of each delivery that changed, or of which a task changed, from its tasks."""
-    seqs = {rows.deliveries[key].seq for key in rows.changed_deliveries}
-    seqs |= {seq for one in rows.changed_tasks if (seq := rows.tasks[one].delivery_seq) is not None}
+    seqs = rows.changed_deliveries.keys() | {task.delivery_seq for task in rows.changed_tasks.values()}
     tasks_of: dict[int, list[TaskRow]] = {}
     for task in rows.tasks.values():
         if task.delivery_seq is not None and task.delivery_seq in seqs:
             tasks_of.setdefault(task.delivery_seq, []).append(task)
-    for key, delivery in rows.deliveries.items():
-        deciding = deciding_task(tasks_of.get(delivery.seq, ()))
+    for delivery in rows.deliveries.values():
+        tasks = tasks_of.get(delivery.seq)
+        if tasks is None:
+            continue
+        deciding = tasks[0] if len(tasks) == 1 else deciding_task(tasks)
         if deciding is not None:
             delivery.state, delivery.reason, delivery.detail = deciding.state, deciding.reason, deciding.detail
-            rows.changed_deliveries.add(key)
+            rows.changed_deliveries[delivery.seq] = delivery
 
 
 def deciding_task(tasks: Iterable[TaskProgress]) -> TaskProgress | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import orjson
 
@@ -18,8 +18,7 @@ _FAILED, _CANCELLED, _SUPERSEDED = State.FAILED.value, State.CANCELLED.value, St
 _BEGINS = Kind.QUEUED.value
 
 
-def fold_task(rows: Rows, record: Record) -> None:
-    task_id = record.subject.split(".")[1]
+def fold_task(rows: Rows, record: Record, task_id: str) -> None:
     row = rows.tasks.get(task_id)
     if row is None:
         if record.kind != _BEGINS:
@@ -33,7 +32,7 @@ def fold_task(rows: Rows, record: Record) -> None:
             change(rows, row, record)
         row.updated_at = record.at
     row.last_seq = record.seq
-    rows.changed_tasks.add(task_id)
+    rows.changed_tasks[row.created_seq] = row
 
 
 def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
@@ -113,10 +112,8 @@ def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
     row.lease_until = None if until is None else as_time(until) or record.at
     row.claim_seq = record.seq
     row.not_before = None
-    for scope in scopes(row.tenant, row.repo_id, row.route):
-        counter = (scope, record.at[:13])
-        rows.starts[counter] = rows.starts.get(counter, 0) + 1
-    rows.attempts[row.id, number] = AttemptRow(
+    rows.starts[row.tenant, row.repo_id, row.route, record.at[:13]] += 1
+    rows.attempts[row.id, number] = rows.changed_attempts[row.id, number] = AttemptRow(
         task=row.id,
         attempt=number,
         fence=fence(record.epoch, record.seq),
@@ -134,19 +131,6 @@ def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
         usage=None,
         http_status=None,
     )
-    rows.changed_attempts.add((row.id, number))
-
-
-def scopes(tenant: str, repo_id: int | None, route: str | None) -> Iterator[str]:
-    """The scopes whose daily limits a start of a task counts towards: installation, repository, route.
-
-    Named as the table `starts` names them.
-    """
-    yield f"installation {tenant}"
-    if repo_id is not None:
-        yield f"repo {repo_id}"
-    if route is not None:
-        yield f"route {route}"
 
 
 def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: str) -> None:
@@ -165,7 +149,7 @@ def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: str) -> None
     attempt.result = as_text(data.get("result"))
     attempt.usage = json_text(data["usage"]) if isinstance(data.get("usage"), dict) else None
     attempt.http_status = as_integer(data.get("http_status"))
-    rows.changed_attempts.add(key)
+    rows.changed_attempts[key] = attempt
 
 
 def _set_failure(row: TaskRow, record: Record) -> None:
@@ -184,7 +168,7 @@ def _add_phase(rows: Rows, row: TaskRow, record: Record) -> None:
     if attempt is not None:
         phase = [as_text(record.data.get("phase")), record.at]
         attempt.phases = json_text([*orjson.loads(attempt.phases), phase])
-        rows.changed_attempts.add(key)
+        rows.changed_attempts[key] = attempt
 
 
 def _renew(rows: Rows, row: TaskRow, record: Record) -> None:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from operator import attrgetter
+from itertools import chain
 from typing import TypeVar
 
 import msgspec
 import orjson
+from msgspec.structs import astuple
 
 from covenq.filter.tree import comparable
 from covenq.model import Kind, now_text
@@ -53,13 +55,15 @@ class Rows:
     """Hash of a body to the GUID it first came with."""
     orphans: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may still arrive."""
-    loaded: dict[tuple[str, object], Row] = field(default_factory=dict)
-    """(table, rowid) to the row as it was loaded, for rows that were."""
-    starts: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(scope, hour) to how many attempts these records began: daily limits count them."""
-    changed_deliveries: set[tuple[str, str]] = field(default_factory=set)
-    changed_tasks: set[str] = field(default_factory=set)
-    changed_attempts: set[tuple[str, int]] = field(default_factory=set)
+    loaded: dict[int, Row] = field(default_factory=dict)
+    """Rows as they were loaded, by rowid: no record makes rows of two tables, so no two rows have the same."""
+    starts: Counter[tuple[str, int | None, str | None, str]] = field(default_factory=Counter)
+    """(tenant, repo_id, route, hour) to how many attempts these records began: daily limits count them."""
+    changed_deliveries: dict[int, DeliveryRow] = field(default_factory=dict)
+    """By seq, as `changed_tasks` by that of the record that made it."""
+    changed_tasks: dict[int, TaskRow] = field(default_factory=dict)
+    changed_attempts: dict[tuple[str, int], AttemptRow] = field(default_factory=dict)
+    """By task and number: one that begins anew takes the place of what it was."""
 
 
 # ---- values
@@ -94,9 +98,9 @@ def as_time(value: object) -> str | None:
 
 
 def as_integer(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and -_INTEGER_END <= value < _INTEGER_END:
-        return value
-    return None
+    if value is None or not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if -_INTEGER_END <= value < _INTEGER_END else None
 
 
 # ---- rows out of the database and back
@@ -131,33 +135,41 @@ _LOAD_BODIES = """SELECT named.value AS body, (
 
 @dataclass(slots=True)
 class Wanted:
-    """What a batch of records concerns; each a dict without values, for its order."""
+    """What a batch of records concerns; the dicts are without values, for their order."""
 
+    records: list[tuple[Record, list[str]]] = field(default_factory=list)
+    """Those of deliveries and tasks, each with the tokens of its subject."""
     tasks: dict[str, None] = field(default_factory=dict)
     deliveries: dict[tuple[str, str], None] = field(default_factory=dict)
     """By (hook, GUID)."""
     bodies: dict[str, None] = field(default_factory=dict)
+    of_operators: list[Record] = field(default_factory=list)
+    """The records that concern no row of these."""
 
 
 def wanted_by(records: Sequence[Record]) -> Wanted:
     wanted = Wanted()
     for record in records:
         tokens = record.subject.split(".")
-        if tokens[0] == "delivery":
+        if tokens[0] == "task":
+            wanted.records.append((record, tokens))
+            wanted.tasks[tokens[1]] = None
+            if record.kind == _QUEUED:
+                hook, guid = as_text(record.data.get("hook")), as_text(record.data.get("guid"))
+                if hook is not None and guid is not None:
+                    wanted.deliveries[hook, guid] = None
+        elif tokens[0] == "delivery":
+            wanted.records.append((record, tokens))
             wanted.deliveries[tokens[1], tokens[2]] = None
             if record.kind == _RECEIVED and record.payload_sha256 is not None:
                 wanted.bodies[record.payload_sha256] = None
-            continue
-        wanted.tasks[tokens[1]] = None
-        if record.kind == _QUEUED:
-            hook, guid = as_text(record.data.get("hook")), as_text(record.data.get("guid"))
-            if hook is not None and guid is not None:
-                wanted.deliveries[hook, guid] = None
+        elif tokens[0] == "ops":
+            wanted.of_operators.append(record)
     return wanted
 
 
-def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
-    rows, wanted = Rows(), wanted_by(records)
+def load(conn: sqlite3.Connection, wanted: Wanted) -> Rows:
+    rows = Rows()
     task_ids, keys, bodies = wanted.tasks, wanted.deliveries, wanted.bodies
     for task in load_rows(conn, rows, TASKS, _LOAD_TASKS, json_text(list(task_ids)), json_text(list(keys))):
         rows.tasks[task.id] = task
@@ -184,7 +196,7 @@ _BODIES = msgspec.json.Decoder(list[tuple[str, str | None]])
 def load_rows(conn: sqlite3.Connection, rows: Rows, table: Table[R], sql: str, *params: str) -> list[R]:
     found = select(conn, table.decoder, sql, ", ".join(table.columns), *params)
     for row in found:
-        rows.loaded[table.key_of(row)] = copy(row)
+        rows.loaded[table.rowid_of(row)] = copy(row)
     return found
 
 
@@ -204,36 +216,46 @@ _STORE_STARTS = """INSERT INTO starts (scope, hour, n)
 
 def store(conn: sqlite3.Connection, rows: Rows) -> None:
     """Write the changed rows, in order of arrival, so that the same batch makes the same pages."""
-    deliveries = sorted((rows.deliveries[key] for key in rows.changed_deliveries), key=attrgetter("seq"))
-    tasks = sorted((rows.tasks[key] for key in rows.changed_tasks), key=attrgetter("created_seq"))
-    attempts = sorted((rows.attempts[key] for key in rows.changed_attempts), key=attrgetter("claim_seq"))
-    _store(conn, DELIVERIES, deliveries, rows.loaded)
-    _store(conn, TASKS, tasks, rows.loaded)
-    _store(conn, ATTEMPTS, attempts, rows.loaded)
+    _store(conn, DELIVERIES, rows.changed_deliveries, rows.loaded)
+    _store(conn, TASKS, rows.changed_tasks, rows.loaded)
+    _store(conn, ATTEMPTS, {row.claim_seq: row for row in rows.changed_attempts.values()}, rows.loaded)
     if rows.starts:
-        conn.execute(_STORE_STARTS, (json_text([[*place, number] for place, number in sorted(rows.starts.items())]),))
+        starts: Counter[tuple[str, str]] = Counter()
+        for (tenant, repo_id, route, hour), number in rows.starts.items():
+            for scope in scopes(tenant, repo_id, route):
+                starts[scope, hour] += number
+        conn.execute(_STORE_STARTS, (json_text([[*place, number] for place, number in sorted(starts.items())]),))
 
 
-def _store(
-    conn: sqlite3.Connection, table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[str, object], Row]
-) -> None:
-    for columns, several in _by_change(table, rows, loaded).items():
+def scopes(tenant: str, repo_id: int | None, route: str | None) -> Iterator[str]:
+    """The scopes whose daily limits a start of a task counts towards: installation, repository, route.
+
+    Named as the table `starts` names them.
+    """
+    yield f"installation {tenant}"
+    if repo_id is not None:
+        yield f"repo {repo_id}"
+    if route is not None:
+        yield f"route {route}"
+
+
+def _store(conn: sqlite3.Connection, table: Table[R], rows: Mapping[int, R], loaded: Mapping[int, Row]) -> None:
+    """Those that were loaded first: they are the older ones."""
+    known = sorted(rows.keys() & loaded.keys())
+    for columns, several in _by_change(table, [rows[seq] for seq in known], loaded).items():
         _write(conn, table, columns, several)
+    new = sorted(rows.keys() - loaded.keys()) if known else sorted(rows)
+    _write(conn, table, table.columns, [rows[seq] for seq in new])
 
 
-def _by_change(
-    table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[str, object], Row]
-) -> dict[tuple[str, ...], list[R]]:
-    """Group the rows by the columns to write: those that changed, and all of a row that was not loaded, or has begun anew."""
-    if not loaded:
-        return {table.columns: list(rows)}
+def _by_change(table: Table[R], rows: Sequence[R], loaded: Mapping[int, Row]) -> dict[tuple[str, ...], list[R]]:
+    """Group rows that were loaded by the columns that changed."""
     found: dict[tuple[str, ...], list[R]] = {}
     values_of = values_of_columns(table.mutable)
     for row in rows:
-        columns, before = table.columns, loaded.get(table.key_of(row))
-        if before is not None:
-            pairs = zip(table.mutable, values_of(before), values_of(row), strict=True)
-            columns = tuple([name for name, old, new in pairs if old != new])
+        before = loaded[table.rowid_of(row)]
+        pairs = zip(table.mutable, values_of(before), values_of(row), strict=True)
+        columns = tuple([name for name, old, new in pairs if old != new])
         if columns:
             found.setdefault(columns, []).append(row)
     return found
@@ -252,13 +274,13 @@ def _write(conn: sqlite3.Connection, table: Table[R], columns: tuple[str, ...], 
     whole = columns == table.columns
     bound = columns if whole else (table.rowid, *columns)
     most = conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(bound)
-    values_of = values_of_columns(bound)
+    values_of = astuple if whole else values_of_columns(bound)
     start = 0
     while start < len(rows):
         lot = min(LOT, len(rows) - start, most)
         lot = 1 << (lot.bit_length() - 1)
         sql = _insert_sql(table, lot) if whole else _update_sql(table, columns, lot)
-        conn.execute(sql, [value for row in rows[start : start + lot] for value in values_of(row)])
+        conn.execute(sql, tuple(chain.from_iterable(map(values_of, rows[start : start + lot]))))
         start += lot
 
 
@@ -307,8 +329,8 @@ def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
 
     A range of seqs names the rows that the records with these seqs made.
     """
-    for record in records:
-        erasure = erasure_of(record.seq, record.data) if "drops" in record.data else None
+    for record in [one for one in records if "drops" in one.data]:
+        erasure = erasure_of(record.seq, record.data)
         if erasure is None:
             continue
         pairs = erasure.drops

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
-from covenq.model.rows import AttemptRow, DeliveryRow, TaskRow
-from covenq.state.rows import Rows, json_text, load_rows, select, wanted_by
+from covenq.model.rows import AttemptRow, DeliveryRow, Row, TaskRow
+from covenq.state.rows import Rows, Wanted, json_text, load_rows, select
 from covenq.state.seen import SeenKeys, attempt_key, body_key, delivery_key, task_key
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, R, Table, decoder_of
-from journal.records import Record
 
 _TASKS_OF = f"""SELECT {", ".join("t." + name for name in TASKS.columns)} FROM json_each(?) named
     CROSS JOIN tasks t ON t.delivery_seq = named.value"""  # noqa: S608 - constants
@@ -25,9 +25,9 @@ _ADD_ENDED = "INSERT INTO ended VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n
 _BODIES_DECODER = decoder_of(tuple[str, str])
 
 
-def load(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys) -> Rows:
+def load(conn: sqlite3.Connection, wanted: Wanted, seen: SeenKeys) -> Rows:
     """As `rows.load`."""
-    rows, wanted = Rows(), wanted_by(records)
+    rows = Rows()
     deliveries: dict[int, DeliveryRow] = {}
 
     def add_deliveries(found: Iterable[DeliveryRow]) -> None:
@@ -51,8 +51,8 @@ def load(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys) ->
         rows.tasks[task.id] = task
         if task.hook is not None and task.guid is not None and task.delivery_seq is None:
             rows.orphans.setdefault((task.hook, task.guid), []).append(task.id)
-    newest = {(one, rows.tasks[one].attempts) for one in wanted.tasks if one in rows.tasks}
-    rows.attempts = _attempts(conn, rows, newest, seen)
+    newest = [(one, rows.tasks[one].attempts) for one in wanted.tasks if one in rows.tasks]
+    rows.attempts = _attempts(conn, rows, {key: attempt_key(*key) for key in newest}, seen)
     at = seen.find(map(body_key, wanted.bodies))
     if at:
         for body, guid in select(conn, _BODIES_DECODER, _BODIES, "body, guid", json_text(at)):
@@ -64,19 +64,18 @@ def load(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys) ->
 def note(conn: sqlite3.Connection, rows: Rows, seen: SeenKeys) -> None:
     """Before `rows.store`: note the keys of the rows that it will insert, and make way for an attempt that is claimed again."""
     pairs: list[tuple[int, int]] = []
-    for place in rows.changed_deliveries:
-        delivery = rows.deliveries[place]
-        if DELIVERIES.key_of(delivery) not in rows.loaded:
-            pairs.append((delivery_key(delivery.hook, delivery.guid), delivery.seq))
+    loaded, first_of_body = rows.loaded, rows.first_of_body
+    for seq, delivery in rows.changed_deliveries.items():
+        if seq not in loaded:
+            pairs.append((delivery_key(delivery.hook, delivery.guid), seq))
             body = delivery.payload_sha256
-            if body is not None and rows.first_of_body.get(body) == delivery.guid:
-                pairs.append((body_key(body), delivery.seq))
-    for id in rows.changed_tasks:
-        task = rows.tasks[id]
-        if TASKS.key_of(task) not in rows.loaded:
-            pairs.append((task_key(id), task.created_seq))
-    begun = {key for key in rows.changed_attempts if ATTEMPTS.key_of(rows.attempts[key]) not in rows.loaded}
-    pairs += [(attempt_key(*key), rows.attempts[key].claim_seq) for key in begun]
+            if body is not None and first_of_body.get(body) == delivery.guid:
+                pairs.append((body_key(body), seq))
+    pairs += [(task_key(task.id), seq) for seq, task in rows.changed_tasks.items() if seq not in loaded]
+    begun = {
+        key: attempt_key(*key) for key, attempt in rows.changed_attempts.items() if attempt.claim_seq not in loaded
+    }
+    pairs += [(number, rows.changed_attempts[key].claim_seq) for key, number in begun.items()]
     known = _attempts(conn, Rows(), begun, seen)
     conn.executemany("DELETE FROM task_attempts WHERE claim_seq = ?", [(one.claim_seq,) for one in known.values()])
     seen.add(pairs)
@@ -88,25 +87,18 @@ def _count(conn: sqlite3.Connection, rows: Rows) -> None:
     tallies: dict[tuple[str, str, str], int] = {}
     ended: dict[tuple[str, str], int] = {}
 
-    def add(what: str, word: str, category: str, number: int) -> None:
-        tallies[what, word, category] = tallies.get((what, word, category), 0) + number
-
-    for key in rows.changed_deliveries:
-        delivery = rows.deliveries[key]
-        before = rows.loaded.get(DELIVERIES.key_of(delivery))
-        if isinstance(before, DeliveryRow):
-            add("deliveries", before.state, "", -1)
-        add("deliveries", delivery.state, "", 1)
-    for id in rows.changed_tasks:
-        task = rows.tasks[id]
-        before = rows.loaded.get(TASKS.key_of(task))
-        if isinstance(before, TaskRow):
-            add("tasks", before.state, "", -1)
-        add("tasks", task.state, "", 1)
-    for attempt in sorted((rows.attempts[key] for key in rows.changed_attempts), key=attrgetter("claim_seq")):
-        old = rows.loaded.get(ATTEMPTS.key_of(attempt))
+    loaded = rows.loaded
+    words = Counter(delivery.state for delivery in rows.changed_deliveries.values())
+    words.subtract(_states(loaded[seq] for seq in rows.changed_deliveries.keys() & loaded.keys()))
+    tallies |= {("deliveries", word, ""): number for word, number in words.items()}
+    words = Counter(task.state for task in rows.changed_tasks.values())
+    words.subtract(_states(loaded[seq] for seq in rows.changed_tasks.keys() & loaded.keys()))
+    tallies |= {("tasks", word, ""): number for word, number in words.items()}
+    for attempt in sorted(rows.changed_attempts.values(), key=attrgetter("claim_seq")):
+        old = loaded.get(attempt.claim_seq)
         if attempt.outcome is not None and (not isinstance(old, AttemptRow) or old.outcome is None):
-            add("attempts", attempt.outcome, attempt.category or "", 1)
+            one = "attempts", attempt.outcome, attempt.category or ""
+            tallies[one] = tallies.get(one, 0) + 1
             minute = (attempt.ended_at or "")[:16], attempt.outcome
             ended[minute] = ended.get(minute, 0) + 1
     conn.executemany(_ADD_TALLY, [(*key, number) for key, number in tallies.items() if number])
@@ -114,10 +106,15 @@ def _count(conn: sqlite3.Connection, rows: Rows) -> None:
     conn.executemany(_ADD_ENDED, [(*key, number) for key, number in ended.items()])
 
 
+def _states(rows: Iterable[Row]) -> Counter[str]:
+    return Counter(row.state for row in rows if isinstance(row, DeliveryRow | TaskRow))
+
+
 def _attempts(
-    conn: sqlite3.Connection, rows: Rows, keys: set[tuple[str, int]], seen: SeenKeys
+    conn: sqlite3.Connection, rows: Rows, keys: Mapping[tuple[str, int], int], seen: SeenKeys
 ) -> dict[tuple[str, int], AttemptRow]:
-    found = _at(conn, rows, ATTEMPTS, seen.find(attempt_key(*key) for key in keys))
+    """Those of these tasks and numbers, by their `attempt_key`."""
+    found = _at(conn, rows, ATTEMPTS, seen.find(keys.values()))
     return {(one.task, one.attempt): one for one in found if (one.task, one.attempt) in keys}
 
 

@@ -321,7 +321,8 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     size = 0
     for record in records:
         batch.append(record)
-        size += len(record.payload or b"")
+        if record.payload:
+            size += len(record.payload)
         if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -55,9 +55,10 @@ class Table(Generic[R]):
         """Of a JSON array of rows, each an array of its columns' values."""
         return decoder_of(self.row)
 
-    def key_of(self, row: R) -> tuple[str, object]:
-        """The row's rowid, unique among the rows of all tables: an attempt that begins anew is another row."""
-        return self.name, getattr(row, self.rowid)
+    @cached_property
+    def rowid_of(self) -> Callable[[Row], int]:
+        """The row's rowid: an attempt that begins anew is another row."""
+        return attrgetter(self.rowid)
 
     @cached_property
     def erased(self) -> tuple[str, ...]:

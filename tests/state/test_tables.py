@@ -114,4 +114,4 @@ def test_a_row_that_is_not_of_its_type_is_damage_of_the_cache_and_no_crash() -> 
         fold(conn, records[:2])
         conn.execute("UPDATE tasks SET priority = 'high'")
         with pytest.raises(sqlite3.DatabaseError, match="not as its table has it"):
-            rows.load(conn, records[2:])
+            rows.load(conn, rows.wanted_by(records[2:]))

@@ -17,8 +17,8 @@ from covenq.config.limits import Cap, Caps
 from covenq.filter.tree import fold_case
 from covenq.model import at_text
 from covenq.state.fold_pauses import PauseTarget
-from covenq.state.fold_tasks import scopes
 from covenq.state.repositories import number_of
+from covenq.state.rows import scopes
 
 DAY_S = 86400.0
 
