@@ -209,11 +209,6 @@ def select(
     return decoded(decoder, found)
 
 
-_STORE_STARTS = """INSERT INTO starts (scope, hour, n)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?) WHERE true
-    ON CONFLICT (scope, hour) DO UPDATE SET n = n + excluded.n"""
-
-
 def store(conn: sqlite3.Connection, rows: Rows) -> None:
     """Write the changed rows, in order of arrival, so that the same batch makes the same pages."""
     _store(conn, DELIVERIES, rows.changed_deliveries, rows.loaded)
@@ -224,7 +219,9 @@ def store(conn: sqlite3.Connection, rows: Rows) -> None:
         for (tenant, repo_id, route, hour), number in rows.starts.items():
             for scope in scopes(tenant, repo_id, route):
                 starts[scope, hour] += number
-        conn.execute(_STORE_STARTS, (json_text([[*place, number] for place, number in sorted(starts.items())]),))
+        for lot in _lots(sorted(starts.items()), LOT):
+            values = [value for place, number in lot for value in (*place, number)]
+            conn.execute(_starts_sql(len(lot)), values)
 
 
 def scopes(tenant: str, repo_id: int | None, route: str | None) -> Iterator[str]:
@@ -275,17 +272,29 @@ def _write(conn: sqlite3.Connection, table: Table[R], columns: tuple[str, ...], 
     bound = columns if whole else (table.rowid, *columns)
     most = conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(bound)
     values_of = astuple if whole else values_of_columns(bound)
+    for lot in _lots(rows, min(LOT, most)):
+        sql = _insert_sql(table, len(lot)) if whole else _update_sql(table, columns, len(lot))
+        conn.execute(sql, tuple(chain.from_iterable(map(values_of, lot))))
+
+
+def _lots(rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     start = 0
     while start < len(rows):
-        lot = min(LOT, len(rows) - start, most)
-        lot = 1 << (lot.bit_length() - 1)
-        sql = _insert_sql(table, lot) if whole else _update_sql(table, columns, lot)
-        conn.execute(sql, tuple(chain.from_iterable(map(values_of, rows[start : start + lot]))))
-        start += lot
+        number = 1 << (min(most, len(rows) - start).bit_length() - 1)
+        yield rows[start : start + number]
+        start += number
 
 
 def _values(width: int, lot: int) -> str:
     return ", ".join([f"({', '.join('?' * width)})"] * lot)
+
+
+@cache
+def _starts_sql(lot: int) -> str:
+    return (
+        f"INSERT INTO starts (scope, hour, n) VALUES {_values(3, lot)} "  # noqa: S608 - constants
+        "ON CONFLICT (scope, hour) DO UPDATE SET n = n + excluded.n"
+    )
 
 
 @cache
