@@ -21,7 +21,9 @@ from journal.file.codec import (
     check_tail,
     decode,
     encode_line,
+    fields_at,
     is_plain_object,
+    loaded,
     open_envelope,
     payload_form,
     prepare,
@@ -232,6 +234,46 @@ def test_a_line_belongs_to_its_salt() -> None:
     start = hidden.index(b'{\\"seq\\"')
     with pytest.raises(LineError):
         open_envelope(hidden[start:], SALTED)
+
+
+def whole(line: bytes) -> list[object] | str:
+    """What its envelope says as `open_envelope` reads it, or the kind of the fault."""
+    try:
+        found = open_envelope(line, SALTED)
+        loaded(found.match[9])
+    except LineError as error:
+        return error.kind
+    words = [None if word is None else word.decode() for word in found.match.groups()]
+    numbers = (0, 2, 7)
+    return [None if word is None else int(word) if at in numbers else word for at, word in enumerate(words)]
+
+
+def at_once(line: bytes) -> list[object] | str:
+    """The same as the fold reads it."""
+    try:
+        *found, total = fields_at(b"x" + line, 1, 1 + line.find(SUM_MARK), SALTED)
+        loaded(found[8])
+    except LineError as error:
+        return error.kind
+    assert total == open_envelope(line, SALTED).sum
+    return found
+
+
+@pytest.mark.parametrize("one", [entry(b"{}", {"a": "é"}), entry(b"{}", n="é"), entry(None, {"a": 1}), entry()])
+def test_an_envelope_that_no_writer_wrote_passes_neither_reader_whatever_its_sum(one: Entry) -> None:
+    """Each of its bytes is another, or gone, under a sum that matches."""
+    line = line_of(one)
+    envelope, tail = line[: line.index(SUM_MARK)], line[line.index(SUM_MARK) + 73 :]
+    assert whole(line) == at_once(line)
+    refused = 0
+    for at in range(len(envelope)):
+        for other in (b"", b"0", b"A", b"g", b'"', b"}", b"\n", b"\xff", "é".encode(), "٣".encode()):
+            forged = envelope[:at] + other + envelope[at + 1 :]
+            line = forged + SUM_MARK + SALTED.sum(forged).encode() + b'"' + tail[1:]
+            expected = whole(line)
+            assert at_once(line) == expected, forged
+            refused += expected == "foreign"
+    assert refused > 5 * len(envelope)
 
 
 def test_a_line_without_its_end_is_truncated() -> None:
