@@ -2,6 +2,7 @@ import socket
 from collections.abc import Sequence
 
 class Adjustments:
+    channel_request_lookahead: int
     channel_timeout: int
     connection_limit: int
     ident: str | None
