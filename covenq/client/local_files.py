@@ -16,6 +16,7 @@ from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state.store import StateStore, overlay
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
+from journal.file.lock import holder
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import NAME
 from journal.interface import Reader
@@ -52,8 +53,13 @@ class LocalFiles:
         with self._open_reader() as reader:
             # With damage the state may be ahead of what still verifies; it is left as it is, and shown.
             commit = reader.locked and not reader.damage
-            with overlay(self.state, reader, commit=commit) as conn:
+            # A daemon that starts waits for moments, not until all is folded or the reading is over.
+            with overlay(self.state, reader, commit=commit, opened=reader.unlock, ends=self._is_taken) as conn:
                 yield conn, reader
+
+    def _is_taken(self) -> bool:
+        """Whether another process has the journal, which then folds the state itself."""
+        return holder(self.journal) is not None
 
     @contextmanager
     def writing(self, *, create: bool = False, use_reserve: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from covenq.errors import CovenqError, DiskFull, StateLocked
 from covenq.paths import STATE_LOCK_NAME
+from journal import flock
 from journal.flock import FileHeld, FileLock
 
 POLL_S = 0.02
@@ -43,6 +44,11 @@ def take(
         except OSError as error:
             raise _error(path, error) from error
         sleep(POLL_S)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process, this one among them, folds the state.db at `path`."""
+    return flock.holder(lock_path(path)) is not None
 
 
 def _error(path: Path, error: OSError) -> CovenqError:

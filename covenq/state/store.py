@@ -231,18 +231,30 @@ class StateStore(Readers):
 
 
 @contextmanager
-def overlay(path: Path, journal: Reading, *, commit: bool = False) -> Iterator[sqlite3.Connection]:
+def overlay(
+    path: Path,
+    journal: Reading,
+    *,
+    commit: bool = False,
+    opened: Callable[[], None] = lambda: None,
+    ends: Callable[[], bool] = lambda: False,
+) -> Iterator[sqlite3.Connection]:
     """A connection that sees state.db completed to the journal's head, for one reading without a daemon.
 
     What is missing is folded inside a transaction that is rolled back at the end. Where the file is missing, can't be
-    written or belongs to another journal, everything is folded into a private temporary database. With `commit`, for a caller
-    that holds the journal's lock, the file itself is caught up first, or made, unless another process has it. Raises
-    JournalError.
+    written or belongs to another journal, everything is folded into a private temporary database, and where another process folds
+    the file, which must not wait for a reading, into a copy. With `commit`, for a caller that holds the journal's lock, the file
+    itself is caught up first, or made, unless another process has it, and until `ends()`.
+
+    `opened` is called once the journal's lock is not needed any more, which is before anything is folded: who wants to change the
+    journal's past takes the file's lock too. Raises JournalError.
     """
     if commit:
         # Without the file's lock, or space for it, the question can still be answered: the overlay needs neither.
         with suppress(sqlite3.Error, CovenqError), StateStore(path, journal, lock_s=OVERLAY_LOCK_S) as store:
-            store.catch_up()
+            opened()
+            store.catch_up(ends=ends)
+    opened()
     with closing(_overlaid(path, journal)) as conn:
         conn.execute("PRAGMA query_only = ON")
         try:
@@ -258,6 +270,9 @@ def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
             conn = connect(path, "rw")
             conn.execute("BEGIN")
             if not _is_current(conn, journal):
+                if lock.is_held(path):
+                    with closing(conn):
+                        return _completed(journal, of=conn)
                 conn.execute("ROLLBACK")
                 conn.execute("BEGIN IMMEDIATE")
                 _complete(conn, journal)
@@ -269,8 +284,15 @@ def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
             if conn is not None:
                 conn.close()
             raise
+    return _completed(journal)
+
+
+def _completed(journal: Reading, of: sqlite3.Connection | None = None) -> sqlite3.Connection:
+    """A private temporary database with all that is folded, from a copy of `of` on, or from the start."""
     conn = connect(None, "rw")
     try:
+        if of is not None:
+            of.backup(conn)
         conn.execute("BEGIN IMMEDIATE")
         _complete(conn, journal)
     except BaseException:

@@ -72,6 +72,12 @@ class JournalReader:
         """Whether this reader holds the lock: nobody else is writing, and the caches beside the log may be written."""
         return self._lock is not None
 
+    def unlock(self) -> None:
+        """Give the lock back, for others to write: what this reader has found proven stays so. May be repeated."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
     @property
     def durability(self) -> Literal["fsync"]:
         return "fsync"
@@ -134,8 +140,7 @@ class JournalReader:
             self._moved.notify_all()
         if self._index is not None:
             self._index.close()
-        if self._lock is not None:
-            self._lock.release()
+        self.unlock()
 
     def __enter__(self) -> JournalReader:
         return self
