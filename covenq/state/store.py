@@ -302,8 +302,9 @@ def _completed(journal: Reading, of: sqlite3.Connection | None = None) -> sqlite
 
 
 def _is_current(conn: sqlite3.Connection, journal: Reading) -> bool:
+    """Whether all is folded, and every index there: a file that is built anew gets them last, and filters name some."""
     found = opening.position_in(conn, journal)
-    return found is not None and found.witness.seq >= journal.head().seq
+    return found is not None and found.witness.seq >= journal.head().seq and not schema.missing_indexes(conn)
 
 
 def _complete(conn: sqlite3.Connection, journal: Reading) -> None:

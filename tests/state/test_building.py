@@ -260,3 +260,21 @@ def test_a_batch_that_is_rolled_back_leaves_nothing_that_the_next_would_find(tmp
         while building.unfinished:
             building.finish_one()
         assert dump_all(built) == dump_all(plain)
+
+
+def test_an_answer_without_a_daemon_has_the_indexes_that_a_file_with_all_rows_still_lacks(
+    tmp_path: Path, journal: FileJournal
+) -> None:
+    """Read where another process has the journal's lock, as one that starts: nothing is completed in the file itself."""
+    path, stops = tmp_path / "state.db", 0
+    while True:
+        with StateStore(path, journal) as store:
+            store.catch_up(None, iter([False, True]).__next__)
+            if not store.building:
+                break
+        stops += 1
+        with overlay(path, journal) as conn:
+            for text in ("sha:0a1b*", "twin:*", "duplicates>0", "size>70000", "attempts>1"):
+                query.deliveries(conn, parse(text))
+                query.tasks(conn, parse(text))
+    assert stops > 20
