@@ -94,8 +94,8 @@ _SINCE = {"side": ">=", "mostly": ">=", "end": "min", "all": "0"}
 row from the newest on. If few rows are on that side of the moment, the index on time gives the seq where they end (the + makes
 SQLite use it), and only the rows up to it are looked at."""
 
-_AFTER_ALL = chr(0x10FFFF)
-"""After each text that begins as the one before it does."""
+_AFTER_ALL = chr(0x10FFFF) * _SHA_DIGITS
+"""Behind a text, the last of all that begin with it and have so many characters more, whatever these are."""
 _IN_TASK_IDS = frozenset("t0123456789abcdef")
 
 

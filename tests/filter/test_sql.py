@@ -160,6 +160,20 @@ def test_names_are_the_same_in_either_case_as_they_are_to_github(text: str, guid
 
 
 @pytest.mark.parametrize(
+    "sha", ["a\U0010ffffb", "a\U0010ffff\U0010ffff\U0010ffff", "abcdefg\U0010ffffh", "abcdefgh\U0010ffff"]
+)
+def test_a_commit_is_found_by_its_beginning_whatever_the_payload_called_it(sha: str) -> None:
+    state = State([received("g1", about={"head_sha": sha}), received("g2", about={"head_sha": "b"})])
+    try:
+        for length in range(1, len(sha) + 1):
+            filter = parse(f'sha:"{sha[:length]}"*')
+            assert state.deliveries(filter) == {1} == state.deliveries_by_predicate(filter)
+            assert state.deliveries(negated(filter)) == {2}
+    finally:
+        state.conn.close()
+
+
+@pytest.mark.parametrize(
     ("text", "index"),
     [
         ("state:failed", "deliveries_state"),
