@@ -38,11 +38,11 @@ ENVELOPE = re.compile(
     rb'\{"seq":([1-9]\d{0,18}),"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)","synced":(0|[1-9]\d{0,18})'
     rb',"subject":"((?:delivery\.[0-9A-Za-z_-]{1,64}|task|ops)\.[0-9A-Za-z_-]{1,64})","kind":"([a-z]{1,16}\.[a-z_]{1,32})"'
     rb'(?:,"about_sha256":"([0-9a-f]{64})")?(?:,"payload_sha256":"([0-9a-f]{64})","payload_bytes":(0|[1-9]\d{0,11}))?'
-    rb',"data":(\{.*\}),"prev":"([0-9a-f]{64})"\Z',
-    re.DOTALL,
+    rb',"data":(\{.*\}),"prev":"([0-9a-f]{64})"\Z'
 )
-"""The hashed part of a line: (seq, at, synced, subject, kind, about_sha256, payload_sha256, payload_bytes, data, prev)."""
-_ENVELOPE_TEXT = re.compile(ENVELOPE.pattern.decode().replace("[0-9a-f]{64}", ".{64}"), re.DOTALL | re.ASCII)
+"""The hashed part of a line: (seq, at, synced, subject, kind, about_sha256, payload_sha256, payload_bytes, data, prev). Its dots
+match no line break: with one it would be a record only for a reader that doesn't split lines first."""
+_ENVELOPE_TEXT = re.compile(ENVELOPE.pattern.decode().replace("[0-9a-f]{64}", ".{64}"), re.ASCII)
 """The same of text: a line decoded at once costs less than each of its parts. A hash may be any 64 characters here; whether they
 are of _HEX is told of all of a line together, in a third of the time.
 """
@@ -408,9 +408,11 @@ def decode(line: bytes, salted: Salted, epoch: str) -> Record:
 
 
 def loaded(written: bytes | str) -> dict[str, object]:
-    """`data` or `about`. Raises LineError if it is no JSON although the sums match: a forger of the directory can compute any."""
+    """`data` or `about`. Raises LineError if it is no object, though the sums match: a forger of the directory can make any."""
     try:
         found: dict[str, object] = orjson.loads(written)
     except orjson.JSONDecodeError as error:
         raise LineError("foreign", f"its sum matches, but it holds what is no JSON: {error}") from error
+    if type(found) is not dict:
+        raise LineError("foreign", "its sum matches, but what it is about is no object")
     return found

@@ -122,6 +122,8 @@ class SegmentWalk:
             end = _end_of_about(text, at + 9, about_sha256, b"}\n" if size is None else b',"payload":')
             if end < 0:
                 return None
+            if text.find(b"\n", at, end) >= 0:
+                raise LineError("truncated", "the line has no end")
             about, at = text[at + 9 : end], end
         dropped: int | None = None
         end, ending = at, b"}\n"

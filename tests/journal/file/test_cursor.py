@@ -20,7 +20,7 @@ from msgspec import structs
 
 from journal.errors import JournalDamaged, JournalGone
 from journal.file import walk
-from journal.file.codec import encode_line, open_envelope, prepare
+from journal.file.codec import SUM_MARK, encode_line, open_envelope, prepare, sha256_hex
 from journal.file.cursor import Cursor
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
@@ -591,6 +591,44 @@ def test_no_record_is_passed_over_unseen(small: tuple[Path, int], tmp_path: Path
         path.unlink()
         if int(path.stem) <= head:
             assert damaged(target, head) in {"missing segment", "gap between segments", "shorter than caches"}
+
+
+@pytest.mark.parametrize(
+    ("data", "about"),
+    [
+        (b'{\n"guid":"x"}', None),
+        (b'{"guid":"x"\n}', b"{}"),
+        (b"{}", b'{"a":\n1}'),
+        (b"{}", b'{"a":1}\n'),
+        (b"{}", b"[1]"),
+        (b"{}", b"null"),
+    ],
+)
+def test_a_forged_line_that_a_full_read_refuses_is_refused_here(
+    tmp_path: Path, data: bytes, about: bytes | None
+) -> None:
+    """A line break within a record, or what it is about no object: no writer writes that, though the sums match."""
+    directory = tmp_path / "j"
+    with making.opened(directory) as journal:
+        journal.append([Entry("delivery.9.x", "delivery.received", {"guid": "x"}, {"a": 1}, b"{}", 0)])
+
+    def forge(raw: bytes) -> bytes:
+        header, _ = parse_header(raw)
+        assert header is not None
+        line, rest = raw[header.size :].split(b"\n", 1)
+        envelope = line[: line.index(SUM_MARK)]
+        told = b"" if about is None else b'"about_sha256":"%b",' % sha256_hex(about).encode()
+        envelope = re.sub(rb'"about_sha256":"[0-9a-f]*",', lambda _: told, envelope)
+        envelope = envelope.replace(b'"data":{"guid":"x"}', b'"data":' + data)
+        total = header.salted.sum(envelope).encode()
+        tail = b"" if about is None else b',"about":' + about
+        return raw[: header.size] + envelope + SUM_MARK + total + b'"' + tail + b',"payload":{}}\n' + rest
+
+    making.alter(making.segments(directory)[0], forge)
+    with pytest.raises(JournalDamaged):
+        full(directory, 1)
+    with pytest.raises(JournalDamaged):
+        list(Counting().cursor(directory).read(0, 1))
 
 
 def test_a_lost_end_of_a_text_does_not_hide_the_record_behind_it(tmp_path: Path) -> None:
