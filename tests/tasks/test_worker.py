@@ -18,6 +18,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from covenq.errors import UsageError
+from covenq.net.http_client import error_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.output_end import read_outputs
@@ -328,6 +329,54 @@ def test_an_attempt_that_breaks_in_the_worker_is_reported_as_internal(data: Path
         assert (first["category"], second["outcome"]) == ("internal", "completed")
         assert first["detail"] == "covenq worker itself failed (RuntimeError); its log has the traceback"
         assert not [one for one in records(served.data) if one["kind"] == "ops.late"]
+
+
+class UnreadableClient(ClaimsClient):
+    """A client of a daemon that can't read its state when it is asked for each thing the first time."""
+
+    word = ""
+    refused: ClassVar[set[str]] = set()
+
+    def _ask(self, method: str, target: str, body: bytes | None = None, timeout: float | None = None) -> bytes:
+        what = target.rpartition("/")[2]
+        if what not in self.refused:
+            self.refused.add(what)
+            raise error_of(503, json.dumps({"ok": False, "error": self.word, "detail": "It can't be read."}).encode())
+        return super()._ask(method, target, body, timeout)
+
+
+@pytest.mark.parametrize("word", ["state_unreadable", "state_behind"])
+def test_a_daemon_that_cant_read_its_state_is_asked_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """As one that is down: its restart makes the state again, and what runs meanwhile is still this worker's."""
+    monkeypatch.setattr(UnreadableClient, "word", word)
+    monkeypatch.setattr(UnreadableClient, "refused", set())
+    with serving(data, {"route": [{"name": "p", "match": "event:issues", "pull": True}]}) as served:
+        task = served.post("issues", issue(7)).json["tasks"][0]
+        (tmp_path / "work").mkdir()
+        told = tmp_path / "told"
+        run = ("sh", "-c", f"while [ ! -e {told} ]; do sleep 0.05; done; echo said")
+        options = WorkerOptions("w1", run, lease_s=3.0, environ={"PATH": os.environ["PATH"]})
+        worker = Worker(lambda: UnreadableClient(served.socket), options, tmp_path / "work")
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            eventually(
+                lambda: "renew" in UnreadableClient.refused or not thread.is_alive(), what="its lease is renewed"
+            )
+            told.touch()
+            eventually(
+                lambda: served.ask(f"/api/v1/tasks/{task}").json["state"] == "completed" or not thread.is_alive(),
+                what="it is done",
+            )
+            assert served.ask(f"/api/v1/tasks/{task}").json["attempts"] == 1
+            assert served.ask(f"/api/v1/tasks/{task}").json["state"] == "completed"
+        finally:
+            told.touch()
+            worker.stop()
+            thread.join(60)
+        assert UnreadableClient.refused >= {"claims", "payload", "phase", "renew", "complete"}
 
 
 class OlderDaemonClient(ClaimsClient):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, StaleFence
+from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, StaleFence, StateBehind, StateUnreadable
 from covenq.model import JsonObject
 from covenq.net.http_client import Client, segment
 
@@ -94,7 +94,7 @@ class ClaimsClient(Client):
         """
         try:
             return self.report(grant, action, **said, **outputs)
-        except (DaemonUnreachable, NotDurable, StaleFence):
+        except (DaemonUnreachable, NotDurable, StaleFence, StateBehind, StateUnreadable):
             raise
         except CovenqError:
             if not outputs:

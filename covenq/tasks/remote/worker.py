@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from covenq.config.resources import OUTPUT_LIMIT
-from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
+from covenq.errors import (
+    CovenqError,
+    DaemonUnreachable,
+    NotDurable,
+    NotFound,
+    Refused,
+    StaleFence,
+    StateBehind,
+    StateUnreadable,
+)
 from covenq.github.columns import sender_of
 from covenq.model import Category, JsonObject
 from covenq.tasks.execution import running
@@ -53,8 +62,8 @@ REPORT_AFTER_STOP_S = 10.0
 LOGGED_MAX = 400
 """Characters that the log has of how an attempt ended."""
 _TICK_S = 0.2
-_TRANSIENT = (DaemonUnreachable, NotDurable, JournalError)
-"""Errors of a daemon that is down, stopping, or out of space: to be retried."""
+_TRANSIENT = (DaemonUnreachable, NotDurable, StateBehind, StateUnreadable, JournalError)
+"""Errors of a daemon that is down, stopping, out of space, or can't read its state until its restart: to be retried."""
 
 
 @dataclass(frozen=True, slots=True)
