@@ -34,6 +34,11 @@ def sign_anew(headers: Sequence[tuple[str, str]], secret: bytes, body: bytes) ->
     return [*kept, (_HEADER, sign(secret, body))]
 
 
+def is_signature(header: str | None) -> bool:
+    """Whether it has the form of a signature, so that some bytes could fit it."""
+    return header is not None and _SIGNATURE.match(header) is not None
+
+
 def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]:
     """The keys that signed `body`, in their order: more than one only where secrets are the same.
 
