@@ -28,6 +28,7 @@ _ESCAPE = re.compile(
 _NOT_ASCII = re.compile("[^\x00-\x7f]+")
 _HTML = "<>&"
 _SEPARATORS = "\u2028\u2029"
+_DELETE = "\x7f"
 _FORMS = ((b"*._-", b"+"), (b"._~-", b"+"), (b"._~-", b"%20"), (b"!'()*._~-", b"%20"))
 """Ways to write a form: what is not escaped beside letters and digits, and how a blank is written."""
 
@@ -44,6 +45,8 @@ class _Spelling(NamedTuple):
 
     ascii: bool
     """All that is not ASCII."""
+    delete: bool
+    """The control character at the end of ASCII, by some who escape all that is not ASCII."""
     separators: bool
     """The line and paragraph separators alone, which JavaScript once took for the ends of lines."""
     html: bool
@@ -52,14 +55,16 @@ class _Spelling(NamedTuple):
 
 
 _SPELLINGS = [
-    _Spelling(every, separators, html, upper)
-    for every, separators, html in (
-        (False, False, False),
-        (False, True, True),
-        (False, False, True),
-        (False, True, False),
-        (True, False, False),
-        (True, False, True),
+    _Spelling(every, delete, separators, html, upper)
+    for every, delete, separators, html in (
+        (False, False, False, False),
+        (False, False, True, True),
+        (False, False, False, True),
+        (False, False, True, False),
+        (True, False, False, False),
+        (True, False, False, True),
+        (True, True, False, False),
+        (True, True, False, True),
     )
     for upper in (True, False)
 ]
@@ -103,13 +108,17 @@ def _texts(given: bytes) -> Iterator[bytes]:
     text = given.decode()
     least = {upper: _escaped_least(text, upper=upper) for upper in (True, False)}
     lower = least[False]
-    html = any(one in lower for one in _HTML)
-    separators = any(one in lower for one in _SEPARATORS)
+    html, separators, delete = (any(one in lower for one in which) for which in (_HTML, _SEPARATORS, _DELETE))
     known = set[_Spelling]()
     for wanted in _SPELLINGS:
-        every = wanted.ascii and not lower.isascii()
-        one = _Spelling(every, wanted.separators and separators and not every, wanted.html and html, wanted.upper)
-        if least[True] == lower and not (one.ascii or one.html):
+        one = _Spelling(
+            wanted.ascii and not lower.isascii(),
+            wanted.delete and delete,
+            wanted.separators and separators,
+            wanted.html and html,
+            wanted.upper,
+        )
+        if least[True] == lower and not (one.ascii or one.delete or one.html):
             one = one._replace(upper=False)  # no escape has a digit that could be a capital
         if one in known:
             continue
@@ -151,11 +160,8 @@ def _unicode_escape(character: str, upper: bool) -> str:
 
 def _spelled(text: str, how: _Spelling) -> str:
     """The text that is escaped least, with more of it escaped."""
-    if how.html:
-        for one in _HTML:
-            text = text.replace(one, _unicode_escape(one, how.upper))
-    if how.separators:
-        for one in _SEPARATORS:
+    for escaped, which in ((how.html, _HTML), (how.separators, _SEPARATORS), (how.delete, _DELETE)):
+        for one in which if escaped else "":
             text = text.replace(one, _unicode_escape(one, how.upper))
     if how.ascii:
         text = _NOT_ASCII.sub(_escape_upper if how.upper else _escape_lower, text)
