@@ -93,15 +93,20 @@ def _deliveries(content: bytes, file: str, lost: list[str]) -> Iterator[Trial]:
     from covenq.github import request
     from covenq.github.columns import columns
     from covenq.operate.act import archive
+    from covenq.operate.imported import NotImported
 
     for number, one in enumerate(archive.read(io.BytesIO(content), file), 1):
+        if isinstance(one, NotImported):
+            lost.append(one.id)
+            continue
         headers = request.fold_headers(one.headers)
         try:
             identity = request.identity(headers)
             if one.body is None:
                 lost.append(str(identity.delivery))
                 continue
-            body = request.parse(one.body, headers.get("content-type", "application/json")).object
+            kind = "application/json" if one.rebuild else headers.get("content-type", "application/json")
+            body = request.parse(one.body, kind).object
         except BadRequest as error:
             raise UsageError(f"{file}, delivery {number}: {error.detail}", hint="Take it out of the file.") from None
         read, about = columns(identity.event, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 
 from covenq.client.local_files import LocalFiles
 from covenq.config.load import Config
+from covenq.config.secret_keys import readable, sources_of
+from covenq.intake.scope_bindings import ScopeBindings
+from covenq.operate.act.importing import SigningSecrets
 from covenq.operate.maintain.upkeep import UpkeepContext
 from journal.interface import Journal, Progress
 
@@ -47,13 +51,14 @@ class LocalContext:
                 yield opened
 
     @contextmanager
-    def importing(self, *, dry_run: bool) -> Iterator[Journal]:
+    def importing(self, *, dry_run: bool) -> Iterator[tuple[Journal, SigningSecrets]]:
+        keys, unread = readable(sources_of(self.config, self.files.data), os.environ)
         if dry_run:
             with self.files.reading() as (_, reader):
-                yield reader
+                yield reader, SigningSecrets(keys, ScopeBindings(reader), unread)
         else:
             with self.files.writing(create=True) as (journal, _):
-                yield journal
+                yield journal, SigningSecrets(keys, ScopeBindings(journal), unread)
 
     @contextmanager
     def redacting(self, *, dry_run: bool) -> Iterator[tuple[UpkeepContext, Progress | None]]:

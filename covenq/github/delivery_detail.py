@@ -47,7 +47,7 @@ class NoDelivery:
 
     problem: Problem
     reason: str
-    """Half a sentence about the detail: "its headers are not in it"."""
+    """Half a sentence: "GitHub kept no payload of its request"."""
     id: str | None = None
     """The GUID, or else the attempt's id."""
 
@@ -75,7 +75,7 @@ def from_detail(text: bytes) -> DeliveryDetail | NoDelivery:
         request.load(text if span is None else b"%bnull%b" % (text[: span.start], text[span.end :]))
         payload = None if span is None else request.load(span.of(text))
     except BadRequest as error:
-        return NoDelivery("not_json", error.detail)
+        return NoDelivery("not_json", _reason(error, text))
     guid, id = _value(text, fields, "guid"), _attempt_id(text, fields)
     named = guid if isinstance(guid, str) else id
     if "guid" not in fields or asked is None:
@@ -114,6 +114,16 @@ def recover(headers: Headers, payload: bytes, keys: Sequence[Key]) -> Recovered:
         kept = (one for one in headers if one[0].lower() not in _SIGNATURES)
         return Recovered(_as_json(kept), plain(payload), [])
     return Recovered(headers if form is not None else _as_json(headers), found.body, found.signers)
+
+
+def _reason(error: BadRequest, text: bytes) -> str:
+    if error.word == "body_too_deep":
+        return "it is nested too deeply"
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    return "it is not JSON"
 
 
 def _as_json(headers: Iterable[tuple[str, str]]) -> Headers:

@@ -138,11 +138,31 @@ class Dropped(Struct):
     reason: str | None
 
 
+class Origin(Struct, kw_only=True):
+    """Where an imported delivery comes from, as the file or GitHub said it, and who imported it. None: it wasn't said."""
+
+    format: str | None = None
+    """covenq-slice, or github."""
+    received_at: str | None = None
+    seq: int | None = None
+    state: str | None = None
+    id: str | None = None
+    """GitHub's number of the attempt."""
+    delivered_at: str | None = None
+    redelivery: bool | None = None
+    body: str | None = None
+    """Of one out of GitHub's delivery log: verified or unverified."""
+    by: str | None = None
+    reason: str | None = None
+
+
 class OneDelivery(Delivery, kw_only=True):
-    """A delivery with the headers it came with, and with what removed its content, if that is gone."""
+    """A delivery with the headers it came with, with what removed its content, if that is gone, and its origin, if imported."""
 
     headers: list[list[str]] | None
     dropped_by: Dropped | None
+    origin: Origin | None = None
+    """An older daemon doesn't say."""
 
 
 # ---- tasks

@@ -33,6 +33,17 @@ class PlanAnswer(Struct):
     done: list[Done]
 
 
+class Imported(PlanAnswer, kw_only=True):
+    """Deliveries that were recorded from elsewhere; of those out of GitHub's log, which are the bytes that were signed."""
+
+    verified: list[str] = []
+    """Rebuilt from their JSON, and their signature fits them: recorded with the secret that made it. Older daemons don't say."""
+    unverified: list[str] = []
+    """The JSON, for no way to write it has the signature that it came with: recorded without a secret."""
+    secrets_unread: list[str] = []
+    """Why secrets were not tried: what prevents reading each."""
+
+
 class Mentions(Struct, frozen=True):
     """Deliveries of others that name a repository, and stay: how many, and the first of them."""
 

@@ -11,6 +11,7 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.intake.admission import Admission
 from covenq.intake.scope_bindings import ScopeBindings
+from covenq.operate.act.importing import SigningSecrets
 from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
 from journal.interface import Journal, Progress
 
@@ -55,9 +56,9 @@ class DaemonContext:
                 self.bindings.forget()
 
     @contextmanager
-    def importing(self, *, dry_run: bool) -> Iterator[Journal]:
+    def importing(self, *, dry_run: bool) -> Iterator[tuple[Journal, SigningSecrets]]:
         with self.upkeep.operations_lock:
-            yield self.journal
+            yield self.journal, SigningSecrets(self.live.now.keys, self.bindings)
 
     def redacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
         return self.upkeep.redacting(dry_run=dry_run)

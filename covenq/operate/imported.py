@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+from typing import Annotated, NamedTuple
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from covenq.errors import UsageError
 from covenq.model import JsonObject
 
-ORIGIN_KEYS = ("format", "received_at", "seq", "state", "id", "redelivery")
+ORIGIN_KEYS = ("format", "received_at", "seq", "state", "id", "delivered_at", "redelivery")
 """What is kept of a delivery's origin. Keys are covenq's own: what stands in a request must never become a key of a record."""
+_ADVICE = "Send headers, body64, and perhaps origin and rebuild."
 ORIGIN_TEXT_MAX = 64
 """Characters of a text in it."""
 
@@ -22,16 +24,32 @@ class ImportedDelivery(Struct, frozen=True, forbid_unknown_fields=True):
     body: bytes | None = field(name="body64", default=None)
     origin: JsonObject = {}
     """Times, ids and short texts by ORIGIN_KEYS, for the record's `data`."""
+    rebuild: Annotated[
+        bool,
+        Meta(
+            description="The body is a payload's JSON as GitHub's delivery log gives it. The bytes that were signed are "
+            "rebuilt from it where the signature among the headers shows them; else it is recorded without a secret."
+        ),
+    ] = False
+
+
+class NotImported(NamedTuple):
+    """What stands in a file in the place of a delivery, and can't be imported: its id, and why."""
+
+    id: str
+    reason: str
 
 
 def parse_item(one: object) -> ImportedDelivery:
     """The delivery that a request describes, as its schema says. Raises UsageError."""
-    if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin"}:
-        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
-    headers, body, origin = one.get("headers"), one.get("body64"), one.get("origin")
+    if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin", "rebuild"}:
+        raise UsageError("an item is no delivery", hint=_ADVICE)
+    headers, body, origin, rebuild = one.get("headers"), one.get("body64"), one.get("origin"), one.get("rebuild")
     origin = {} if origin is None else origin
     if not (isinstance(headers, list) and isinstance(origin, dict) and (body is None or isinstance(body, str))):
-        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
+        raise UsageError("an item is no delivery", hint=_ADVICE)
+    if not (rebuild is None or isinstance(rebuild, bool)):
+        raise UsageError("rebuild must be true or false", hint=_ADVICE)
     if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in headers):
         raise UsageError("a header is no pair of texts")
     try:
@@ -39,7 +57,7 @@ def parse_item(one: object) -> ImportedDelivery:
     except ValueError:
         raise UsageError("body64 is no base64") from None
     told = {name: origin[name] for name in ORIGIN_KEYS if name in origin and _is_word(origin[name])}
-    return ImportedDelivery(tuple((name, value) for name, value in headers), content, told)
+    return ImportedDelivery(tuple((name, value) for name, value in headers), content, told, rebuild is True)
 
 
 def _is_word(value: object) -> bool:

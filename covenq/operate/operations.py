@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
-from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction, Unbound
+from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Unbound
 from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact, Replay, Selection, Unbind
 
 # A command that acts through a daemon imports this table and none of what carries an operation out: the functions below
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from covenq.config.load import Config
     from covenq.filter.grammar import Filter
+    from covenq.operate.act.importing import SigningSecrets
     from covenq.operate.act.plan import Plan
     from covenq.operate.maintain.upkeep import UpkeepContext
     from journal.interface import Journal, Progress
@@ -59,8 +60,8 @@ class Context(Protocol):
     def unbinding(self, *, dry_run: bool) -> AbstractContextManager[tuple[Journal, Rows]]:
         """The journal and its rows. At the end of the `with` the intake decides by what is bound then."""
 
-    def importing(self, *, dry_run: bool) -> AbstractContextManager[Journal]:
-        """The journal, made if there is none. No other operation on stored deliveries goes on meanwhile."""
+    def importing(self, *, dry_run: bool) -> AbstractContextManager[tuple[Journal, SigningSecrets]]:
+        """The journal, made if there is none, and the secrets. No other operation on stored deliveries goes on meanwhile."""
 
     def redacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
         """Files to erase from, once another erasure or compaction has ended."""
@@ -137,11 +138,11 @@ def _cancel(context: Context, parameters: Selection) -> PlanAnswer:
     return _plan_and_apply(context, parameters, plan_cancel)
 
 
-def _import(context: Context, parameters: Import) -> PlanAnswer:
+def _import(context: Context, parameters: Import) -> Imported:
     from covenq.operate.act.importing import import_deliveries
 
-    with context.importing(dry_run=parameters.dry_run) as journal:
-        return import_deliveries(journal, context.config, parameters, context.clock)
+    with context.importing(dry_run=parameters.dry_run) as (journal, secrets):
+        return import_deliveries(journal, context.config, secrets, parameters, context.clock)
 
 
 def _redact(context: Context, parameters: Redact) -> Redaction:
@@ -187,9 +188,9 @@ REQUEUE = Operation("requeue", "Failed, cancelled and superseded tasks once more
 CANCEL = Operation("cancel", "End tasks that wait or run.", Selection, PlanAnswer, _cancel)
 IMPORT = Operation(
     "import",
-    "Record deliveries from elsewhere, without a signature to check.",
+    "Record deliveries from elsewhere: with the secret that signed them only where GitHub's signature shows it.",
     Import,
-    PlanAnswer,
+    Imported,
     _import,
     raises=(UsageError,),
     body_max=IMPORT_MAX,

@@ -23,7 +23,7 @@ from covenq.config.load import Config
 from covenq.errors import UsageError
 from covenq.model.rows import OneDelivery
 from covenq.operate.act import archive
-from covenq.operate.imported import parse_item
+from covenq.operate.imported import ImportedDelivery, parse_item
 from covenq.operate.inspect import slices
 from journal.file.open import open_journal
 from journal.records import Entry
@@ -156,8 +156,9 @@ def test_what_github_gives_is_imported_without_its_signature(
     shown = daemon.cli_json("show", one["guid"])
     assert "x-hub-signature-256" not in {name.lower() for name, _ in shown["headers"]}
     assert json.loads(daemon.cli("show", one["guid"], "--payload").stdout) == issue(7)
-    assert "it was imported, so no signature was checked" in daemon.cli("why", one["guid"]).stdout.decode()
-    assert daemon.records("delivery.received")[0]["data"]["origin"]["id"] == 12345678
+    assert "as unverified: no secret signed what could be rebuilt" in daemon.cli("why", one["guid"]).stdout.decode()
+    origin = daemon.records("delivery.received")[0]["data"]["origin"]
+    assert (origin["id"], origin["body"], origin["redelivery"]) == ("12345678", "unverified", False)
     # What GitHub then sends again under that id is known: another body, since these bytes were serialized again.
     assert daemon.post("issues", b'{ "action": "opened" }', str(GITHUB["guid"]), "30").status == 409
 
@@ -192,13 +193,13 @@ def test_any_bytes_come_back(body: bytes) -> None:
     told = archive.line(encode(blank(OneDelivery, headers=[["A", "b"]])), body, b"[]")
     text = b"%b\n%b\n%b\n" % (encode(archive.header("0", "", "")), told, encode(archive.end(1)))
     (one,) = archive.read(io.BytesIO(text), "file")
-    assert one.body == body
+    assert isinstance(one, ImportedDelivery) and one.body == body
     assert parse_item(json.loads(json.dumps(to_builtins(one)))) == one
 
 
 def test_what_stands_in_the_way_of_a_file_is_named_with_what_to_do(there: Daemon, tmp_path: Path) -> None:
     told = there.cli("import", "-", "--yes", input=b"nonsense", exit_code=2).stderr
-    assert told.startswith(b"covenq: standard input, delivery 1: is neither a slice")
+    assert told.startswith(b"covenq: standard input, line 1: is neither a slice")
     out = tmp_path / "slice.jsonl"
     limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "covenq"]
     done = subprocess.run([*limited, "export", "--output", str(out)], env=there.environment(), capture_output=True)
@@ -438,8 +439,8 @@ def test_an_export_onto_a_full_disk_names_the_file(there: Daemon, tmp_path: Path
 
 def test_a_payload_of_a_thousand_levels_comes_back_from_githubs_object() -> None:
     deep = b'{"a":' + b"[" * 1000 + b"]" * 1000 + b"}"
-    given = {**GITHUB, "request": {"headers": {}, "payload": {"a": "deep"}}}
+    given = {**GITHUB, "request": {"headers": {"X-GitHub-Hook-ID": "30"}, "payload": {"a": "deep"}}}
     text = json.dumps(given).encode().replace(b'{"a": "deep"}', deep)
     (one,) = archive.read(io.BytesIO(text), "file")
-    assert one.body == deep
+    assert isinstance(one, ImportedDelivery) and one.body == deep
     assert archive.has_deliveries(text)

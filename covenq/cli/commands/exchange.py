@@ -34,13 +34,14 @@ from covenq.cli.progress import bar
 from covenq.cli.remote import selected_remote
 from covenq.errors import CovenqError, NotFound, Refused, StateBehind, UsageError
 from covenq.model import at_text
+from journal.errors import JournalError
 from journal.presence import exists, is_pipe
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
     from covenq.client.local import LocalSource
-    from covenq.operate.answers import PlanAnswer
-    from covenq.operate.imported import ImportedDelivery
+    from covenq.operate.answers import Imported, Skipped
+    from covenq.operate.imported import ImportedDelivery, NotImported
     from covenq.operate.inspect.slices import Exported
 
 IMPORT = Wording("import", "imported", "delivery", "deliveries")
@@ -225,13 +226,14 @@ def import_(
 ) -> None:
     """Record deliveries from a file.
 
-    From `covenq export`, or a delivery as GitHub's API gives it (`gh api /app/hook/deliveries/ID`), one or many. No
-    signature is checked: they say `source:import`, and no secret. What is here already is skipped. They are ignored, and
-    run nothing, until `covenq reroute source:import`, or with --route.
+    From `covenq export`, or a delivery as GitHub's API gives it (`gh api /app/hook/deliveries/ID`), one or many. They say
+    `source:import`. Of GitHub's the bytes that were signed are rebuilt: those whose signature fits have its secret, all
+    others none. What is here already is skipped. They are ignored, and run nothing, until `covenq reroute source:import`,
+    or with --route.
     """
     from covenq.operate import operations
     from covenq.operate.act.archive import read
-    from covenq.operate.answers import ALREADY_HERE, PlanAnswer, Skipped
+    from covenq.operate.answers import ALREADY_HERE, Imported, Skipped
     from covenq.operate.parameters import Import
 
     counted = None
@@ -247,26 +249,33 @@ def import_(
     else:
         with _opened(file) as opened:
             counted = sum(1 for _ in read(opened, name))  # the whole file, before anything of it is recorded
-    found = PlanAnswer([], [], [])
+    found = Imported([], [], [])
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
             confirm(IMPORT, counted, [])
         with _opened(file) as opened, bar(IMPORT.past) as update, _told_of_interruption(found, counted):
             done, eligible = 0, set[str]()
-            for batch in _batches(read(opened, name)):
+            for batch in _batches(read(opened, name), found.skipped):
                 wanted = Import(items=batch, routed=route, reason=reason, dry_run=dry_run, by=operator_name())
                 answer = to.act(operations.IMPORT, wanted)
                 # Of a dry run a later request can't know what an earlier one would have recorded.
-                found.eligible += [id for id in answer.eligible if id not in eligible]
                 found.skipped += [Skipped(id, ALREADY_HERE) for id in answer.eligible if id in eligible]
                 found.skipped += answer.skipped
+                for all, some in (
+                    (found.eligible, answer.eligible),
+                    (found.verified, answer.verified),
+                    (found.unverified, answer.unverified),
+                ):
+                    all += [id for id in some if id not in eligible]
                 eligible.update(answer.eligible)
                 found.done += answer.done
+                found.secrets_unread = answer.secrets_unread or found.secrets_unread
                 done += len(batch)
                 if update is not None:
                     update(done, counted or 0)
     with output.report_of_act(not dry_run):
         report(found, IMPORT, dry_run, json)
+    _say_signatures(found)
     known = [one for one in found.skipped if one.reason == ALREADY_HERE]
     if found.skipped and not found.eligible and len(known) == len(found.skipped):
         say("All of it is here already: there was nothing to do.")
@@ -274,23 +283,49 @@ def import_(
         raise typer.Exit(4)
 
 
+def _say_signatures(found: Imported) -> None:
+    """Of what came out of GitHub's delivery log: how many are what was signed, and how many only say so."""
+    if found.verified:
+        say(f"{len(found.verified):,} verified: the bytes that were signed, rebuilt, and GitHub's signature fits them.")
+    if found.unverified:
+        say(
+            f"{len(found.unverified):,} unverified: no secret here signed them in any way to write their JSON; "
+            "they are recorded without one."
+        )
+        for problem in found.secrets_unread:
+            say(f"not tried: {clean(problem)}")
+
+
 @contextmanager
-def _told_of_interruption(found: PlanAnswer, counted: int | None) -> Iterator[None]:
-    """Say how far the import came, where it is interrupted."""
+def _told_of_interruption(found: Imported, counted: int | None) -> Iterator[None]:
+    """Say how far the import came, where it is interrupted, or what comes next can't be read or recorded."""
+    whole = "" if counted is None else f" of {counted:,}"
     try:
         yield
     except KeyboardInterrupt:
-        whole = "" if counted is None else f" of {counted:,}"
         number = output.count(len(found.done), IMPORT.one, IMPORT.many)
         say(f"Interrupted: {number}{whole} imported, and perhaps up to {BATCH} more.")
         say("hint: Run it again for the rest; what is here already is skipped.")
         raise
+    except (CovenqError, JournalError):
+        if found.done:
+            say(f"{output.count(len(found.done), IMPORT.one, IMPORT.many)}{whole} imported before this:")
+        raise
 
 
-def _batches(incoming: Iterator[ImportedDelivery]) -> Iterator[list[ImportedDelivery]]:
+def _batches(
+    incoming: Iterator[ImportedDelivery | NotImported], skipped: list[Skipped]
+) -> Iterator[list[ImportedDelivery]]:
+    """Lots to send; what is none to import is `skipped`."""
+    from covenq.operate.answers import Skipped
+    from covenq.operate.imported import NotImported
+
     batch: list[ImportedDelivery] = []
     size = 0
     for one in incoming:
+        if isinstance(one, NotImported):
+            skipped.append(Skipped(one.id, one.reason))
+            continue
         batch.append(one)
         size += len(one.body or b"")
         if len(batch) == BATCH or size >= BATCH_BYTES:

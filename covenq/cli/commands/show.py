@@ -169,7 +169,7 @@ def _print_delivery(d: DeliveryHistory, directory: Path | None) -> None:
     _field("ref", clean(d.ref))
     _field("installation", clean(d.installation))
     _field("signed by", clean(d.secret))
-    _field("came by", clean(d.source) if d.source != "http" else "")
+    _field("came by", _way_here(d))
     _field("payload", f"{output.size(d.payload_bytes or 0)}, sha256 {clean(d.payload_sha256)}")
     _field("", _erasure_note(d))
     _field("duplicates", d.duplicates or "")
@@ -183,6 +183,21 @@ def _print_delivery(d: DeliveryHistory, directory: Path | None) -> None:
     for task in d.task_objects:
         output.line()
         _print_task(task, directory)
+
+
+def _way_here(d: OneDelivery) -> str:
+    """How it came, if not by HTTP from GitHub."""
+    origin = d.origin
+    if d.source == "http":
+        return ""
+    if origin is None or origin.format != "github":
+        return clean(d.source)
+    told = [
+        f"GitHub's attempt {clean(origin.id)}" if origin.id else "GitHub's delivery log",
+        *([f"of {clean(origin.delivered_at)}"] if origin.delivered_at else []),
+        *(["(a redelivery)"] if origin.redelivery else []),
+    ]
+    return f"{clean(d.source)}: {' '.join(told)}{f', {clean(origin.body)}' if origin.body else ''}"
 
 
 def _erasure_note(d: OneDelivery) -> str:

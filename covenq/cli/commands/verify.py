@@ -203,6 +203,10 @@ def _say_signatures(signed: SignatureCounts) -> None:
         say(f"{number:,} not checked: the secret named {clean(name)!r} is not known here.")
     if signed.imported:
         say(f"{signed.imported:,} not checked: they were imported, without a signature that can be checked.")
+    if signed.unverified:
+        say(
+            f"{signed.unverified:,} not checked: they came out of GitHub's delivery log, without the bytes that were signed."
+        )
     if signed.unread:
         say(f"{output.count(signed.unread, 'line')} not checked: damaged, so what they held can't be told.")
     if signed.unsigned:

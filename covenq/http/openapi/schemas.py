@@ -14,7 +14,7 @@ from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, Throughput
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
 from covenq.model.status import ActivePause, Status
-from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction, Unbound
+from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Unbound
 from covenq.operate.inspect.history import Story, Why
 from covenq.tasks.remote.reports import Completed, Failed, PhaseRecorded, Renewed
 
@@ -90,6 +90,7 @@ ANSWERS: Mapping[str, type] = {
     "stats": Stats,
     "pace": Throughput,
     "operation": PlanAnswer,
+    "imported": Imported,
     "redaction": Redaction,
     "compaction": Compaction,
     "paused": Paused,

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import orjson
 
-from covenq.errors import UsageError
-from covenq.json_text import json_text
+from covenq.errors import BadRequest, UsageError
+from covenq.github.delivery_detail import DeliveryDetail, from_detail
+from covenq.github.json_spans import members
 from covenq.model import JsonObject
-from covenq.operate.imported import ImportedDelivery
+from covenq.operate.act.detail_file import no_delivery, objects
+from covenq.operate.imported import ImportedDelivery, NotImported
 
 FORMAT = "covenq-slice"
 VERSION = 1
 LINE_MAX = 64 * 1024 * 1024
-"""Bytes of one line, and of a document that is not a slice."""
+"""Bytes of one line."""
 _WHOLE = "Give the file whole and as it is, as `covenq export` wrote it or GitHub's API gave it."
-_SIGNATURES = frozenset({"x-hub-signature", "x-hub-signature-256"})
 
 
 # ---- writing
@@ -59,14 +61,16 @@ def has_deliveries(content: bytes) -> bool:
     """Whether it begins like what `read` takes, and not like a payload alone."""
     if content.startswith(b'{"format":"covenq-slice"'):
         return True
-    value = _value(content)
-    if value is None:
-        value = _value(content.split(b"\n", 1)[0])
-    one = value[0] if isinstance(value, list) and value else value
-    if not isinstance(one, dict):
+    one = _value(content.split(b"\n", 1)[0])
+    if isinstance(one, dict) and one.get("format") == FORMAT:
+        return True
+    try:
+        _, text = next(objects(content, io.BytesIO(), ""), ("", b""))
+        request = (members(text) or {}).get("request")
+        asked = None if request is None else members(text, request.start)
+    except (UsageError, BadRequest):
         return False
-    request = one.get("request")
-    return one.get("format") == FORMAT or (isinstance(request, dict) and "headers" in request and "payload" in request)
+    return asked is not None and "headers" in asked and "payload" in asked
 
 
 def is_without_head(content: bytes) -> bool:
@@ -82,8 +86,8 @@ def headless(name: str) -> UsageError:
     )
 
 
-def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
-    """The deliveries of a slice, or of GitHub's delivery objects: one, a list of them, or one a line.
+def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery | NotImported]:
+    """The deliveries of a slice, or of GitHub's delivery objects: one, lists of them, or one after another.
 
     Raises UsageError, which names the file and line, for anything else; and for a slice without its last line, after it
     gave every delivery that is there.
@@ -93,9 +97,7 @@ def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
         raise UsageError(
             f"{name}: is empty", hint="Give what `covenq export` wrote, or deliveries as GitHub's API gives them."
         )
-    if len(first) > LINE_MAX:
-        raise UsageError(f"{name}: line 1 is longer than {LINE_MAX >> 20} MiB", hint=_WHOLE)
-    value = _value(first)
+    value = _value(first) if b'"format"' in first or b'"delivery"' in first else None
     if isinstance(value, dict) and value.get("format") == FORMAT:
         if value.get("version") != VERSION:
             raise UsageError(
@@ -106,17 +108,14 @@ def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
         return
     if value is None and first.startswith(b'{"format":"covenq-slice"') and not first.endswith(b"\n"):
         raise _cut_short(name)
-    if isinstance(value, dict) and "request" in value:
-        yield _github(value, f"{name}, line 1")
-        for number, text in _lines(file, name):
-            yield _github(_value(text), f"{name}, line {number}")
-        return
-    if is_without_head(first):
+    if value is not None and is_without_head(first):
         raise headless(name)
-    rest = file.read(LINE_MAX + 1)
-    whole = _value(first + rest) if len(first) + len(rest) <= LINE_MAX else None
-    for number, one in enumerate(whole if isinstance(whole, list) else [whole], 1):
-        yield _github(one, f"{name}, delivery {number}")
+    given = 0
+    for position, text in objects(first, file, name):
+        given += 1
+        yield _of_detail(text, position)
+    if not given:
+        raise no_delivery(f"{name}, line 1")
 
 
 def _lines(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
@@ -177,40 +176,22 @@ def _of_line(value: Mapping[str, Any], where: str) -> ImportedDelivery:
     return ImportedDelivery(headers, body, origin)
 
 
-def _github(value: Any, where: str) -> ImportedDelivery:
-    """GitHub's object of `GET …/hook/deliveries/{id}`.
-
-    It has the payload as an object, not the bytes that were signed. They are serialized again, so the signature, which would
-    not match them, is left out.
-    """
-    request = value.get("request") if isinstance(value, dict) else None
-    if not isinstance(request, dict) or not isinstance(request.get("payload"), dict):
-        raise UsageError(
-            f"{where}: is neither a slice nor a delivery as GitHub's API gives it",
-            hint="`gh api /app/hook/deliveries/ID` prints one; the list of deliveries has no payloads.",
-        )
-    given = request.get("headers")
-    headers = _pairs(list(given.items()) if isinstance(given, dict) else given, where)
-    kept = tuple(pair for pair in headers if pair[0].lower() not in (*_SIGNATURES, "content-type"))
-    names = {name.lower() for name, _ in kept}
-    for name, known in (("X-GitHub-Event", value.get("event")), ("X-GitHub-Delivery", value.get("guid"))):
-        if name.lower() not in names and isinstance(known, str):
-            kept = (*kept, (name, known))
-    try:
-        body = json_text(request["payload"]).encode()
-    except (ValueError, UnicodeEncodeError):
-        raise UsageError(
-            f"{where}: its payload holds what is no JSON",
-            hint="`gh api /app/hook/deliveries/ID` prints it as GitHub has it.",
-        ) from None
-    id = value.get("id")
-    origin = {
-        "format": "github",
-        "received_at": _word(value.get("delivered_at")),
-        "id": id if isinstance(id, int) else None,
-        "redelivery": value.get("redelivery") is True,
-    }
-    return ImportedDelivery((("Content-Type", "application/json"), *kept), body, origin)
+def _of_detail(text: bytes, position: str) -> ImportedDelivery | NotImported:
+    """The delivery of GitHub's object of it, whose body is rebuilt where the secrets are. Raises UsageError where it is none."""
+    found = from_detail(text)
+    if isinstance(found, DeliveryDetail):
+        origin = {
+            "format": "github",
+            "id": found.id,
+            "delivered_at": found.delivered_at,
+            "redelivery": found.redelivery,
+        }
+        return ImportedDelivery(found.headers, found.payload, origin, rebuild=True)
+    if found.is_detail:
+        return NotImported(found.id or position, found.reason)
+    if found.problem == "no_detail":
+        raise no_delivery(position)
+    raise UsageError(f"{position}: {found.reason}", hint="`gh api /app/hook/deliveries/ID` prints it as GitHub has it.")
 
 
 def _pairs(given: Any, where: str) -> tuple[tuple[str, str], ...]:

@@ -1,29 +1,49 @@
-"""Import of deliveries from a file: recorded as the intake records them, without a signature to check.
+"""Import of deliveries from a file: recorded as the intake records them, without asking GitHub.
 
-Their records show it forever: `source` is `import`, `secret` is null. By default nothing is run: they are `ignored` with
-the reason `imported`, and `reroute` gives them tasks.
+Their records show it forever: `source` is `import`. `secret` is null, but for those out of GitHub's delivery log whose signed
+bytes can be rebuilt (`covenq.github.delivery_detail`): these are what a secret signed, byte for byte, and are recorded under its
+name if its scope has them, as at the webhook. By default nothing is run: they are `ignored` with the reason `imported`, and
+`reroute` gives them tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from covenq.config.load import Config
+from covenq.config.secret_keys import Key
 from covenq.errors import BadRequest
 from covenq.github import request
 from covenq.github.columns import columns
+from covenq.github.delivery_detail import recover
+from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
 from covenq.model import DeliveryId, JsonObject, Kind, State
-from covenq.operate.act.plan import BATCH, Item, append_all, clean_text
-from covenq.operate.answers import ALREADY_HERE, Done, PlanAnswer, Skipped
+from covenq.operate.act.plan import BATCH, CHANGED, Item, append_all, clean_text
+from covenq.operate.answers import ALREADY_HERE, Done, Imported, Skipped
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
 from covenq.routing.decide import route
+from journal.append import append_known
 from journal.interface import Journal
-from journal.records import Entry
+from journal.records import Appended, Entry
 
 IMPORTED = "imported"
 """The reason of a delivery that was imported without tasks."""
+VERIFIED = "verified"
+UNVERIFIED = "unverified"
+"""How a body was got that was rebuilt from GitHub's JSON of it: `origin.body` of its record."""
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SigningSecrets:
+    """The secrets that an imported delivery may be signed with, and what their scopes are bound to."""
+
+    keys: Sequence[Key]
+    bindings: ScopeBindings
+    unread: Sequence[str] = ()
+    """Why there are others that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,65 +54,165 @@ class _ParsedDelivery:
     received: Entry
     row: JsonObject
     body: JsonObject
+    proof: str | None
+    """VERIFIED or UNVERIFIED if it was rebuilt."""
+    binding: Binding | None
+    """What its secret's scope is bound to by it."""
 
 
-def import_deliveries(journal: Journal, config: Config, wanted: Import, clock: Callable[[], float]) -> PlanAnswer:
+@dataclass(slots=True)
+class _Importing:
+    """One import: its answer, and what waits for the next append."""
+
+    journal: Journal
+    config: Config
+    secrets: SigningSecrets
+    wanted: Import
+    clock: Callable[[], float]
+    answer: Imported
+    waiting: list[Item] = field(default_factory=list)
+    proofs: dict[str, str] = field(default_factory=dict)
+
+    def take(self, one: ImportedDelivery, number: int) -> None:
+        """Plan one delivery, and append it with others, or alone where its record has to come after another's."""
+        try:
+            if one.rebuild and self.is_here(request.identity(request.fold_headers(one.headers)).delivery):
+                return  # before anything is rebuilt
+            parsed = self.parsed(one)
+        except BadRequest as error:
+            self.answer.skipped.append(Skipped(_name(one, number), error.detail))
+            return
+        if self.is_here(parsed.delivery):
+            return
+        id = str(parsed.delivery)
+        self.proofs[id] = parsed.proof or ""
+        self.answer.eligible.append(id)
+        if self.wanted.dry_run:
+            return
+        if parsed.binding is not None:
+            self.flush()
+            self.bind(one, number, parsed)
+            return
+        self.waiting.append(_item(parsed, self.config, self.wanted.routed, self.clock))
+        if len(self.waiting) == BATCH:
+            self.flush()
+
+    def is_here(self, delivery: DeliveryId) -> bool:
+        """Whether it came before, or is among those that are being imported: then it is skipped."""
+        # A redelivery has its first delivery's identity, and one append can't hold both.
+        here = str(delivery) in self.proofs or self.journal.last(delivery.subject) is not None
+        if here:
+            self.answer.skipped.append(Skipped(str(delivery), ALREADY_HERE))
+        return here
+
+    def parsed(self, one: ImportedDelivery) -> _ParsedDelivery:
+        """Raises BadRequest."""
+        return _parse(
+            one, self.config, self.secrets, by=clean_text(self.wanted.by), reason=clean_text(self.wanted.reason)
+        )
+
+    def flush(self) -> None:
+        """Append what waits."""
+        for item, seq in append_all(self.journal, self.waiting):
+            self.tell(item, seq)
+        self.waiting = []
+
+    def bind(self, one: ImportedDelivery, number: int, parsed: _ParsedDelivery) -> None:
+        """Append a delivery that binds a name of its secret's scope: the binding comes first, as at the webhook.
+
+        Where the name is bound or unbound meanwhile, it is decided again by that.
+        """
+        for _ in range(_TRIES):
+            item = _item(parsed, self.config, self.wanted.routed, self.clock)
+            bound = parsed.binding
+            entries = item.entries if bound is None else (bound.entry, *item.entries)
+            found = append_known(self.journal, entries)
+            if bound is not None:
+                self.secrets.bindings.reread(bound.secret, bound.name)
+            if isinstance(found, Appended):
+                self.tell(item, found.seqs[0 if bound is None else 1])
+                return
+            if bound is None or found.subject != bound.entry.subject:
+                self.tell(item, None)
+                return
+            try:
+                parsed = self.parsed(one)
+            except BadRequest as error:
+                self.answer.skipped.append(Skipped(_name(one, number), error.detail))
+                return
+        self.answer.skipped.append(Skipped(str(parsed.delivery), CHANGED))
+
+    def tell(self, item: Item, seq: int | None) -> None:
+        if seq is None:
+            self.answer.skipped.append(Skipped(item.id, ALREADY_HERE))
+        else:
+            self.answer.done.append(Done(item.id, list(item.tasks), seq))
+
+
+def import_deliveries(
+    journal: Journal, config: Config, secrets: SigningSecrets, wanted: Import, clock: Callable[[], float]
+) -> Imported:
     """Record deliveries. With `routed` today's routes decide at once, as for a delivery that GitHub sends.
 
-    Skipped are items whose id is in the journal already, and those that are no delivery. Raises JournalError, NotDurable.
+    Skipped are items whose id is in the journal already, those that are no delivery, and those that a secret signed whose scope
+    they are not in. Raises JournalError, NotDurable.
     """
-    answer = PlanAnswer([], [], [])
-    items: list[Item] = []
-    seen: set[str] = set()  # a redelivery has its first delivery's identity, and one append can't hold both
+    answer = Imported(
+        [], [], [], secrets_unread=list(secrets.unread) if any(one.rebuild for one in wanted.items) else []
+    )
+    importing = _Importing(journal, config, secrets, wanted, clock, answer)
     for number, one in enumerate(wanted.items):
-        try:
-            parsed = _parse(one, config, by=clean_text(wanted.by), reason=clean_text(wanted.reason))
-        except BadRequest as error:
-            answer.skipped.append(Skipped(_name(one, number), error.detail))
-            continue
-        id = str(parsed.delivery)
-        if id in seen or journal.last(parsed.delivery.subject) is not None:
-            answer.skipped.append(Skipped(id, ALREADY_HERE))
-            continue
-        seen.add(id)
-        answer.eligible.append(id)
-        items.append(_item(parsed, config, wanted.routed, clock))
-    if wanted.dry_run:
-        return answer
-    for start in range(0, len(items), BATCH):
-        for item, seq in append_all(journal, items[start : start + BATCH]):
-            if seq is None:
-                answer.skipped.append(Skipped(item.id, ALREADY_HERE))
-            else:
-                answer.done.append(Done(item.id, list(item.tasks), seq))
+        importing.take(one, number)
+    importing.flush()
+    for id in answer.eligible if wanted.dry_run else [one.id for one in answer.done]:
+        if importing.proofs[id] == VERIFIED:
+            answer.verified.append(id)
+        elif importing.proofs[id] == UNVERIFIED:
+            answer.unverified.append(id)
     return answer
 
 
-def _parse(one: ImportedDelivery, config: Config, *, by: str | None, reason: str | None) -> _ParsedDelivery:
-    """Raises BadRequest."""
+def _parse(
+    one: ImportedDelivery, config: Config, secrets: SigningSecrets, *, by: str | None, reason: str | None
+) -> _ParsedDelivery:
+    """Raises BadRequest, and JournalError where what a scope is bound to can't be read."""
     if one.body is None:
         raise BadRequest("payload_gone", "its payload was no longer kept where it comes from")
-    if len(one.body) > config.body_limit:
+    headers, body, signers = one.headers, one.body, list[Key]()
+    if one.rebuild:
+        headers, body, signers = recover(headers, body, secrets.keys)
+    if len(body) > config.body_limit:
         raise BadRequest("body_too_large", f"its payload is over {config.body_limit} bytes")
-    headers = request.fold_headers(one.headers)
-    identity = request.identity(headers)
-    content = request.parse(one.body, headers.get("content-type", "application/json"))
+    folded = request.fold_headers(headers)
+    identity = request.identity(folded)
+    content = request.parse(body, folded.get("content-type", "application/json"))
     read, about = columns(identity.event, content.object)
+    secret: str | None = None
+    binding: Binding | None = None
+    proof = {"body": VERIFIED if signers else UNVERIFIED} if one.rebuild else {}
+    if signers:
+        admitted = secrets.bindings.admit(
+            secrets.keys, signers, identity.delivery, read["installation"], about["repo"], read["repo_id"]
+        )
+        if isinstance(admitted, OutOfScope):
+            raise BadRequest(admitted.word, admitted.sentence)
+        secret, binding = admitted
     data: JsonObject = {
         "hook": identity.delivery.hook,
         "guid": identity.delivery.guid,
         "event": identity.event,
         **read,
-        "secret": None,
+        "secret": secret,
         "source": "import",
-        "headers": request.recorded_headers(one.headers),
+        "headers": request.recorded_headers(headers),
         "twin": None,
-        "origin": {**one.origin, "by": by, "reason": reason},
+        "origin": {**one.origin, **proof, "by": by, "reason": reason},
     }
     entry = Entry(
-        identity.delivery.subject, str(Kind.RECEIVED), data, about, one.body, expect=0, parsed_json=content.parsed_json
+        identity.delivery.subject, str(Kind.RECEIVED), data, about, body, expect=0, parsed_json=content.parsed_json
     )
-    return _ParsedDelivery(identity.delivery, entry, {**data, **about, "payload_bytes": len(one.body)}, content.object)
+    row = {**data, **about, "payload_bytes": len(body)}
+    return _ParsedDelivery(identity.delivery, entry, row, content.object, proof.get("body"), binding)
 
 
 def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable[[], float]) -> Item:

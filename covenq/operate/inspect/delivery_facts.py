@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from covenq.model.answers import LastOutput
-from covenq.model.rows import Attempt, Delivery, Dropped, Task, Waits
+from covenq.model.rows import Attempt, Delivery, Dropped, Origin, Task, Waits
 from covenq.operate.inspect.forward_signature import Signing
 from covenq.routing.verdicts import Verdict
 from journal.records import Record
@@ -37,6 +37,8 @@ class DeliveryFacts:
     waiting: Mapping[str, Waits] = field(default_factory=dict)
     """Why a queued task doesn't run, by task id."""
     dropped_by: Dropped | None = None
+    origin: Origin | None = None
+    """Of one that was imported."""
     signing: Signing = field(default_factory=Signing)
     """Of its forwards."""
 

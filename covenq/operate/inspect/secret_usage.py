@@ -30,10 +30,11 @@ NAMED_MAX = 20
 
 _NEXT = """SELECT secret, hook FROM webhook_deliveries INDEXED BY deliveries_secret
     WHERE (secret, hook) > (?, ?) ORDER BY secret, hook LIMIT 1"""
-_FIRST = (
-    "SELECT seq FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? ORDER BY seq LIMIT 1"
-)
-_LAST = "SELECT seq FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? ORDER BY seq DESC LIMIT 1"
+_CAME = """SELECT seq FROM webhook_deliveries INDEXED BY deliveries_secret
+    WHERE secret = ? AND hook = ? AND source IS NOT 'import'"""
+"""What is imported was signed before it came: it says nothing of which secret its hook has now."""
+_FIRST = f"{_CAME} ORDER BY seq LIMIT 1"
+_LAST = f"{_CAME} ORDER BY seq DESC LIMIT 1"
 _COUNT = (
     "SELECT count(*) FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? AND seq >= ?"
 )
@@ -61,7 +62,10 @@ def usage_by_secret(conn: sqlite3.Connection, since: str) -> dict[str, SecretUsa
         if row is None:
             break
         place = (str(row[0]), str(row[1]))
-        first, last = (int(conn.execute(sql, place).fetchone()[0]) for sql in (_FIRST, _LAST))
+        ends = [conn.execute(sql, place).fetchone() for sql in (_FIRST, _LAST)]
+        if None in ends:
+            continue
+        first, last = (int(seq) for (seq,) in ends)
         use = found.setdefault(place[0], SecretUsage(first))
         use.first, use.last = min(use.first, first), max(use.last, last)
         use.hooks[place[1]] = last

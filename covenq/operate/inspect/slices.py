@@ -22,6 +22,7 @@ from covenq.filter.grammar import Filter
 from covenq.filter.sql import to_sql
 from covenq.model import State
 from covenq.operate.inspect import view
+from covenq.operate.origin import origin_of
 from covenq.state.objects import ATTEMPT_OBJECTS, DELIVERY_OBJECTS, TASK_OBJECTS
 from covenq.state.tables import decoder_of
 from covenq.tasks.scheduling.waiting import Waiting
@@ -101,7 +102,8 @@ def exported(
             if one.removed_by not in removals:
                 removals[one.removed_by] = msgspec.json.encode(view.dropped_by(records, one.removed_by))
             removal = removals[one.removed_by]
-        delivery = _extended(one.json, b'"headers":%b,"dropped_by":%b' % (headers, removal))
+        origin = msgspec.json.encode(origin_of(record))
+        delivery = _extended(one.json, b'"headers":%b,"dropped_by":%b,"origin":%b' % (headers, removal, origin))
         body = None if record is None else record.payload
         found.append(Exported(delivery, body, b"[%b]" % b",".join(tasks.get(one.seq, ()))))
     return found

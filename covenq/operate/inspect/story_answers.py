@@ -6,7 +6,7 @@ Was it accepted, ignored, failed, retried, duplicated, and where is it now?
 from __future__ import annotations
 
 from covenq.model import Kind, State
-from covenq.model.rows import Delivery, Task
+from covenq.model.rows import Delivery, Origin, Task
 from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import AcceptedAnswer, NowAnswer, StoryAnswer, StoryAnswers
@@ -17,7 +17,7 @@ from journal.records import Record
 
 def answers(facts: DeliveryFacts) -> StoryAnswers:
     return StoryAnswers(
-        accepted=_accepted(facts.delivery),
+        accepted=_accepted(facts.delivery, facts.origin),
         ignored=_ignored(facts),
         failed=_failed(facts),
         retried=_retried(facts),
@@ -26,8 +26,19 @@ def answers(facts: DeliveryFacts) -> StoryAnswers:
     )
 
 
-def _accepted(delivery: Delivery) -> AcceptedAnswer:
-    if delivery.secret:
+def _accepted(delivery: Delivery, origin: Origin | None) -> AcceptedAnswer:
+    body = None if origin is None else origin.body
+    if body == "verified" and delivery.secret:
+        proof = (
+            "it was imported out of GitHub's delivery log, and its signature, made with the secret "
+            f"{delivery.secret!r}, fits the bytes that were rebuilt from it"
+        )
+    elif body == "unverified":
+        proof = (
+            "it was imported out of GitHub's delivery log as unverified: no secret signed what could be rebuilt of it, "
+            "so who imported it vouches for it"
+        )
+    elif delivery.secret:
         proof = f"its signature was made with the secret {delivery.secret!r}"
     elif delivery.source == "import":
         proof = "it was imported, so no signature was checked"

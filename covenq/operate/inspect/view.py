@@ -20,6 +20,7 @@ from covenq.filter.grammar import Filter
 from covenq.github import request
 from covenq.model import DeliveryId, State, parse_id
 from covenq.model.rows import Delivery, Dropped, OneDelivery, Page, Task
+from covenq.operate.origin import origin_of
 from covenq.state import query
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -115,6 +116,7 @@ def with_headers(records: ReadableJournal, found: Delivery, record: Record | Non
         **asdict(found),
         headers=None if record is None else headers_of(record),
         dropped_by=None if by is None else dropped_by(records, by),
+        origin=origin_of(record),
     )
 
 

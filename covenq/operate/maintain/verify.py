@@ -14,6 +14,7 @@ from covenq.github.request import fold_headers
 from covenq.github.signature import verify as verify_signature
 from covenq.model import JsonObject, Kind
 from covenq.operate.maintain.state_witness import state_witness
+from covenq.operate.origin import is_unverified
 from covenq.paths import JOURNAL_NAME
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
@@ -39,6 +40,8 @@ class SignatureCounts:
     unsigned: int = 0
     imported: int = 0
     """Imported by `covenq import`, with no signature that a secret known here makes: an import checks none."""
+    unverified: int = 0
+    """Imported out of GitHub's delivery log, where no secret had signed what could be rebuilt of them."""
     unread: int = 0
     """Lines that do not verify: their content is unknown."""
     secrets: dict[str, int] = field(default_factory=dict)
@@ -184,8 +187,11 @@ def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: Sign
     if signature is not None and verify_signature(keys, record.payload, signature) is not None:
         found.checked += 1
         return None
-    if record.data.get("source") == "import":
-        found.imported += 1
+    if record.data.get("source") == "import" and record.data.get("secret") is None:
+        if is_unverified(record):
+            found.unverified += 1
+        else:
+            found.imported += 1
         return None
     if signature is None:
         found.unsigned += 1
