@@ -18,13 +18,12 @@ from covenq.github.json_spans import Span, compact, members
 from covenq.github.signed_body import plain, rebuild
 
 Headers = tuple[tuple[str, str], ...]
-Problem = Literal["not_json", "no_detail", "no_headers", "no_hook", "no_payload"]
+Problem = Literal["not_json", "no_detail", "no_headers", "no_payload"]
 
 _BOM = b"\xef\xbb\xbf"
 _ID = re.compile(r'"?([0-9]{1,40})"?\Z')
 _WORD = re.compile(r"[ -~]{1,64}\Z")
 _SIGNATURES = frozenset({"x-hub-signature", "x-hub-signature-256"})
-_HOOKS = ("x-github-hook-id", "x-github-hook-installation-target-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +80,9 @@ def from_detail(text: bytes) -> DeliveryDetail | NoDelivery:
     if "guid" not in fields or asked is None:
         return NoDelivery("no_detail", "it has no request with headers and payload", named)
     headers = _headers(_value(text, asked, "headers"))
-    if headers is None:
+    if not headers:
         return NoDelivery("no_headers", "GitHub kept no headers of its request, which name its hook", named)
     folded = request.fold_headers(headers)
-    if not any(name in folded for name in _HOOKS):
-        return NoDelivery("no_hook", "the headers of its request don't name its hook", named)
     if span is None or not isinstance(payload, dict):
         return NoDelivery("no_payload", "GitHub kept no payload of its request", named)
     for name, known in (("X-GitHub-Event", _value(text, fields, "event")), ("X-GitHub-Delivery", guid)):
@@ -131,10 +128,10 @@ def _as_json(headers: Iterable[tuple[str, str]]) -> Headers:
     return (("Content-Type", "application/json"), *(one for one in headers if one[0].lower() != "content-type"))
 
 
-def _headers(given: object) -> Headers | None:
-    """The headers, which GitHub has as an object; one that is no text or number is left out. None where there are none."""
+def _headers(given: object) -> Headers:
+    """The headers, which GitHub has as an object; one that is no text or number is left out."""
     if not isinstance(given, dict):
-        return None
+        return ()
     return tuple(
         (name, value if isinstance(value, str) else str(value))
         for name, value in given.items()
