@@ -88,7 +88,7 @@ $(VENV)/.installed: pyproject.toml $(if $(OTHER),anew)
 	  "$$found" -m venv --clear $(VENV) || exit 1; \
 	fi
 	@echo 'Installing covenq and what it needs into $(VENV)' >&2
-	@$(PIP) install --editable .
+	@$(PIP) install --editable '.[github]'
 	@touch $@
 
 # Dependency groups need pip 25.1, newer than the one many Pythons bring.

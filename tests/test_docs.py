@@ -75,7 +75,9 @@ def test_every_setting_is_in_the_manual_and_nothing_else(monkeypatch: pytest.Mon
     limits = {"installation": {}, "repo": {}, "route": {}, "installations": {"1": {}}}
     secret = {"name": "a", "value": "x" * 32}
     whole = {"server": {}, "api": {}, "worker": {}, "log": {}, "retention": {}, "limits": limits, "route": [route]}
-    read({**whole, "github": {"webhook_secrets": [secret]}}, None, {})
+    app = {"id": 1, "private_key_file": "app.pem"}
+    hook = {"id": 1, "repo": "o/r", "token": {"env": "T"}}
+    read({**whole, "github": {"webhook_secrets": [secret], "app": app, "hook": [hook]}}, None, {})
     page = text("covenq.toml.5")
     sections = dict(re.findall(r"^\.SH \[+([a-z]+)\]+\n(.*?)(?=^\.SH)", page, re.MULTILINE | re.DOTALL))
     assert set(sections) == known.pop("")
@@ -91,7 +93,7 @@ def test_every_setting_is_in_the_manual_and_nothing_else(monkeypatch: pytest.Mon
         content = sections[where.partition(".")[0]]
         for key in keys:
             assert re.search(rf"\b{key}\b", content), f"{where} {key} is not in covenq.toml(5)"
-    assert {"github.webhook_secrets", "route.retry", "route.limits"} <= set(known)
+    assert {"github.webhook_secrets", "github.app", "github.hook", "route.retry", "route.limits"} <= set(known)
 
 
 def _settings_of(line: str, section: str) -> list[str]:

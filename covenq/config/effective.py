@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from covenq import given_file
+from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.limits import Cap
 from covenq.config.load import FILE_MAX, Config
 from covenq.config.secret_source import SecretSource
@@ -65,6 +66,8 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "github.webhook_secrets": (lambda c: [_secret(one) for one in c.secrets], "COVENQ_WEBHOOK_SECRET"),
     "github.hooks": (lambda c: list(c.hooks), None),
     "github.twins": (lambda c: c.twins, None),
+    "github.app": (lambda c: _app(c.github_logs.app), None),
+    "github.hook": (lambda c: [_hook(one) for one in c.github_logs.hooks], None),
     "worker.concurrency": (lambda c: c.concurrency, None),
     "worker.scrub": (lambda c: list(c.scrub), None),
     "log.format": (lambda c: c.log_format, None),
@@ -123,6 +126,7 @@ def effective_paths(
         ("secret", data / SECRET_NAME, "the webhook secret that the first start makes"),
         ("tokens", config.token_file(data), "hashes of the API's tokens"),
     ]
+    told += [(one.name, found, "for GitHub's API") for one in config.github_logs.sources if (found := one.path(env))]
     told += [(f"secret {one.name}", found, "a webhook secret") for one in config.secrets if (found := one.path(env))]
     return [
         {"name": name, "path": None if path is None else str(path), "there": _exists(path), "what": what}
@@ -172,6 +176,22 @@ def _secret(one: SecretSource) -> Json:
     where = "value" if one.value is not None else "file" if one.file is not None else "env" if one.env else "credential"
     told = None if where == "value" else str(getattr(one, where))
     return {"name": one.name, "from": where, "where": told}
+
+
+def _app(one: GithubApp | None) -> Json:
+    if one is None:
+        return None
+    return {
+        "id": one.id,
+        "client_id": one.client_id,
+        "private_keys": [_secret(key) for key in one.keys],
+        "api_url": one.api_url,
+    }
+
+
+def _hook(one: GithubHook) -> Json:
+    token = _secret(one.token)
+    return {"id": one.id, "repo": one.repo, "org": one.org, "token": token, "api_url": one.api_url}
 
 
 def _cap(cap: Cap) -> Json:

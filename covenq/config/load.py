@@ -17,6 +17,7 @@ from pathlib import Path
 
 from covenq import given_file
 from covenq.config.executor import scrub_of
+from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.route import Route, digest, parse_route
 from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource, parse_hooks, parse_secrets
@@ -83,6 +84,8 @@ class Config:
     twins: str = "mark"
     asks_for_twins: bool = False
     """Whether the intake has to look for twins: to refuse them, or because a route filters by them."""
+    github_logs: GithubLogs = NO_LOGS
+    """Whose delivery logs `covenq reconcile` reads."""
     concurrency: int = CONCURRENCY
     scrub: tuple[str, ...] = ()
     """Regular expressions of what is masked in the output of commands."""
@@ -148,7 +151,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     )
     metrics = top.table("metrics", ("bind",))
     api = top.table("api", ("bind", "tokens"))
-    github = top.table("github", ("webhook_secrets", "hooks", "twins"))
+    github = top.table("github", ("webhook_secrets", "hooks", "twins", "app", "hook"))
     worker = top.table("worker", ("concurrency", "scrub"))
     retention = top.table("retention", ("payloads", "attempts"))
     log = top.table("log", ("format", "level"))
@@ -195,6 +198,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         hooks=hooks,
         twins=twins,
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
+        github_logs=parse_logs(github, base),
         concurrency=worker.integer("concurrency", CONCURRENCY, 1, 1024),
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),

@@ -147,36 +147,43 @@ def _is_blank(text: str) -> bool:
 
 
 def _key(source: SecretSource, env: Mapping[str, str]) -> Key:
-    return Key(source.name, _read(source, env), source.scope)
+    return Key(source.name, read_value(source, env), source.scope)
 
 
-def _read(source: SecretSource, env: Mapping[str, str]) -> bytes:
+WEBHOOK_SECRET = ("webhook secret", "Put the secret there, or correct [github] webhook_secrets.")
+API_SECRET = ("for GitHub's API,", "Put it there, or correct [github.app] or [[github.hook]].")
+"""What a source is of, for the error, and what to do where it can't be read."""
+
+
+def read_value(source: SecretSource, env: Mapping[str, str], of: tuple[str, str] = WEBHOOK_SECRET) -> bytes:
+    """The bytes that a source has, without line ends at their end. Raises ConfigError, which never quotes them."""
     path = source.path(env)
     if source.credential is not None and path is None:
-        raise _error(source, f"credential {source.credential}: systemd gave no credentials ({CREDENTIALS} is not set)")
+        raise _error(
+            of, source, f"credential {source.credential}: systemd gave no credentials ({CREDENTIALS} is not set)"
+        )
     if path is not None:
         where = f"credential {source.credential}" if source.credential is not None else f"file {path}"
         try:
             secret, _ = regular_file.read(path, SECRET_MAX + 1)
         except OSError as error:
-            raise _error(source, f"{where} can't be read: {error.strerror}") from None
+            raise _error(of, source, f"{where} can't be read: {error.strerror}") from None
         if len(secret) > SECRET_MAX:
-            raise _error(source, f"{where} is too long for a secret")
+            raise _error(of, source, f"{where} is too long for a secret")
     elif source.env is not None:
         where = f"environment variable {source.env}"
         if source.env not in env:
-            raise _error(source, f"{where} is not set")
+            raise _error(of, source, f"{where} is not set")
         secret = os.fsencode(env[source.env])
     else:
         where = "value"
         secret = (source.value or "").encode()
     secret = secret.rstrip(LINE_ENDS.encode())
     if not secret:
-        raise _error(source, f"{where} is empty")
+        raise _error(of, source, f"{where} is empty")
     return secret
 
 
-def _error(source: SecretSource, problem: str) -> ConfigError:
-    return ConfigError(
-        f"webhook secret {source.name!r}: {problem}", hint="Put the secret there, or correct [github] webhook_secrets."
-    )
+def _error(of: tuple[str, str], source: SecretSource, problem: str) -> ConfigError:
+    what, hint = of
+    return ConfigError(f"{what} {source.name!r}: {problem}", hint=hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from covenq.config.toml_table import Table
@@ -123,21 +123,25 @@ def _source(table: Table, name: str, base: Path) -> SecretSource:
     if len(given) != 1:
         raise table.error("", f"needs exactly one of {', '.join(SOURCES[:-1])} and {SOURCES[-1]}")
     key = given[0]
-    text = table.text(key)
+    source = parse_source(table, key, key, table.text(key), name, base)
+    return replace(source, scope=_scope(table))
+
+
+def parse_source(table: Table, key: str, kind: str, text: str, name: str, base: Path) -> SecretSource:
+    """The source of that name whose `kind`, one of SOURCES, is `text`, the value of `key`. Raises ConfigError."""
     if not text.rstrip(LINE_ENDS):
         raise table.error(key, "is empty")
-    scope = _scope(table)
-    match key:
+    match kind:
         case "file":
-            return SecretSource(name, file=base / Path(text).expanduser(), scope=scope)
+            return SecretSource(name, file=base / Path(text).expanduser())
         case "env":
-            return SecretSource(name, env=text, scope=scope)
+            return SecretSource(name, env=text)
         case "credential":
             if "/" in text or text in (".", ".."):
                 raise table.error(key, "is a credential's name, which has no slash")
-            return SecretSource(name, credential=text, scope=scope)
+            return SecretSource(name, credential=text)
         case _:
-            return SecretSource(name, value=text, scope=scope)
+            return SecretSource(name, value=text)
 
 
 def _scope(table: Table) -> Scope:

@@ -32,7 +32,7 @@ class Remote:
     def exposed(self) -> bool:
         """Whether the token would be sent unencrypted over a network."""
         parts = parse_url(self.url)
-        return self.token is not None and parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+        return self.token is not None and parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def parse_url(text: str) -> SplitResult:
@@ -107,7 +107,8 @@ def shown_address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether the host, as an address has it, is this machine."""
     from ipaddress import ip_address
 
     if host == "localhost" or host.endswith(".localhost"):

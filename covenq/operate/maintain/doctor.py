@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from covenq import __version__
-from covenq.config import secret_keys
+from covenq.config import secret_keys, secret_source
 from covenq.config.secret_source import CREDENTIALS
 from covenq.filter.tree import fold_case
 from covenq.intake import refusal_log
@@ -115,6 +115,10 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
     for problem in problems:
         next = "Run doctor as the daemon's user, with its environment." if credentials else "covenq secrets"
         yield Finding("secret", WARN if context.status and context.status.pid else BAD, problem, next)
+    for one in context.config.github_logs.sources:
+        reason = secret_source.problem(one, context.env)
+        if reason is not None:
+            yield Finding("secret", WARN, f"{one.name}: {reason}", "Put it there: `covenq reconcile` needs it.")
     warnings = secret_keys.warnings(keys)
     # The daemon's environment may hold secrets that this command's doesn't.
     reload = None if context.status is None else context.status.reload
@@ -147,7 +151,10 @@ def _permissions(context: DoctorContext) -> Iterator[Finding]:
     files = [(context.data, 0o027, "the data directory")]
     sources = secret_keys.sources_of(context.config, context.data)
     files += [(path, 0o027, f"the file of secret {one.name}") for one in sources if (path := one.path(context.env))]
-    if context.config.path is not None and any(one.value is not None for one in context.config.secrets):
+    for_github = context.config.github_logs.sources
+    files += [(path, 0o027, f"the {one.name}") for one in for_github if (path := one.path(context.env))]
+    given = (*context.config.secrets, *for_github)
+    if context.config.path is not None and any(one.value is not None for one in given):
         files.append((context.config.path, 0o027, "the configuration, which holds a secret"))
     found = False
     for path, mask, what in files:

@@ -1,0 +1,166 @@
+"""GitHub's API in the configuration: the App whose delivery log is read, and hooks of repositories and organisations.
+
+`[github.app]` and `[[github.hook]]`. No key and no token is read here: `covenq.config.secret_keys` does, when a request is made.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from covenq.config.secret_source import SOURCES, SecretSource, parse_source
+from covenq.config.toml_table import Table
+from covenq.errors import ConfigError, UsageError
+from covenq.net.address import is_loopback, parse_url
+
+GITHUB_API = "https://api.github.com"
+PRIVATE_KEYS_MAX = 2
+"""An App's private keys: the one in use, and while keys rotate the next one."""
+
+_INTEGER_MAX = 2**63 - 1
+_CLIENT_ID = re.compile(r"[0-9A-Za-z._-]{1,64}\Z")
+_OWNER = re.compile(r"[0-9A-Za-z_-]{1,100}\Z")
+_NAME = re.compile(r"(?!\.{1,2}\Z)[0-9A-Za-z._-]{1,100}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class GithubApp:
+    """A GitHub App: its numeric id or its client id, or both; one private key or two; and where its GitHub is."""
+
+    id: int | None
+    client_id: str | None
+    keys: tuple[SecretSource, ...]
+    api_url: str = GITHUB_API
+
+    @property
+    def issuer(self) -> str:
+        """By what GitHub knows the App: the client id, which it recommends, else the number."""
+        return self.client_id if self.client_id is not None else str(self.id)
+
+    @property
+    def name(self) -> str:
+        return f"app {self.issuer}"
+
+    @property
+    def log_path(self) -> str:
+        """Where its delivery log is, below the API's address."""
+        return "/app/hook/deliveries"
+
+
+@dataclass(frozen=True, slots=True)
+class GithubHook:
+    """A hook of a repository (`repo`, owner/name) or an organisation (`org`), and the token that may read its delivery log."""
+
+    id: str
+    repo: str | None
+    org: str | None
+    token: SecretSource
+    api_url: str = GITHUB_API
+
+    @property
+    def name(self) -> str:
+        return f"hook {self.id} of {self.repo or self.org}"
+
+    @property
+    def log_path(self) -> str:
+        """Where its delivery log is, below the API's address. The names were checked: they hold nothing that a path obeys."""
+        owner = f"/repos/{self.repo}" if self.repo is not None else f"/orgs/{self.org}"
+        return f"{owner}/hooks/{self.id}/deliveries"
+
+
+@dataclass(frozen=True, slots=True)
+class GithubLogs:
+    """Whose delivery logs are read: the App's, and those of hooks."""
+
+    app: GithubApp | None = None
+    hooks: tuple[GithubHook, ...] = ()
+
+    @property
+    def sources(self) -> tuple[SecretSource, ...]:
+        """All that authorises a request: private keys and tokens."""
+        return (*(self.app.keys if self.app is not None else ()), *(one.token for one in self.hooks))
+
+
+NO_LOGS = GithubLogs()
+
+
+def parse_logs(github: Table, base: Path) -> GithubLogs:
+    """`[github.app]` and `[[github.hook]]`. Relative paths start from `base`. Raises ConfigError."""
+    app = _app(github, base) if "app" in github.raw else None
+    hooks: list[GithubHook] = []
+    for table in github.tables("hook"):
+        one = _hook(table, base, app.api_url if app is not None else GITHUB_API)
+        if any((one.id, one.api_url) == (other.id, other.api_url) for other in hooks):
+            raise table.error("id", f"two hooks have the id {one.id}")
+        hooks.append(one)
+    return GithubLogs(app, tuple(hooks))
+
+
+def _app(github: Table, base: Path) -> GithubApp:
+    table = github.table("app", ("id", "client_id", "private_key_file", "private_key_credential", "api_url"))
+    if "id" not in table.raw and "client_id" not in table.raw:
+        raise table.error("", "needs id or client_id", hint="Both are on the App's page of settings, under About.")
+    id = table.integer("id", 1, 1, _INTEGER_MAX) if "id" in table.raw else None
+    client_id = table.text("client_id") if "client_id" in table.raw else None
+    if client_id is not None and not _CLIENT_ID.match(client_id):
+        raise table.error("client_id", f"{client_id[:80]!r} is no client id, such as Iv23liAbCdEfGhIjKlMn")
+    keys = [*_keys(table, "file", base), *_keys(table, "credential", base)]
+    if not keys:
+        raise table.error(
+            "", "needs private_key_file or private_key_credential", hint="The App's page on GitHub generates the key."
+        )
+    if len(keys) > PRIVATE_KEYS_MAX:
+        raise table.error("", f"has {len(keys)} private keys, and {PRIVATE_KEYS_MAX} at most are tried")
+    return GithubApp(id, client_id, tuple(keys), _api_url(table, GITHUB_API))
+
+
+def _keys(table: Table, kind: str, base: Path) -> list[SecretSource]:
+    key = f"private_key_{kind}"
+    if key not in table.raw:
+        return []
+    texts = table.texts(key) if isinstance(table.raw[key], list) else (table.text(key),)
+    return [parse_source(table, key, kind, text, "app private key", base) for text in texts]
+
+
+def _hook(table: Table, base: Path, api_url: str) -> GithubHook:
+    table.require_known(("id", "repo", "org", "token", "api_url"))
+    id = str(table.integer("id", 0, 1, _INTEGER_MAX)) if isinstance(table.raw.get("id"), int) else table.token("id")
+    if ("repo" in table.raw) == ("org" in table.raw):
+        raise table.error("", "needs exactly one of repo and org")
+    repo = table.text("repo") if "repo" in table.raw else None
+    org = table.text("org") if "org" in table.raw else None
+    if repo is not None:
+        owner, _, name = repo.partition("/")
+        if not (_OWNER.match(owner) and _NAME.match(name)):
+            raise table.error("repo", f"{repo[:80]!r} is not owner/name")
+    if org is not None and not _OWNER.match(org):
+        raise table.error("org", f"{org[:80]!r} is no organisation's name")
+    token = table.table("token", SOURCES)
+    given = [kind for kind in SOURCES if kind in token.raw]
+    if len(given) != 1:
+        raise table.error("token", f"needs exactly one of {', '.join(SOURCES[:-1])} and {SOURCES[-1]}")
+    source = parse_source(token, given[0], given[0], token.text(given[0]), f"token of hook {id}", base)
+    return GithubHook(id, repo, org, source, _api_url(table, api_url))
+
+
+def _api_url(table: Table, default: str) -> str:
+    """The address of GitHub's API: https, or plain http to this machine alone, since what is sent there authorises."""
+    text = table.text("api_url", default).rstrip("/")
+    try:
+        parts = parse_url(text)
+    except UsageError as error:
+        hint = f"Write {GITHUB_API}, or https://HOST/api/v3 of an Enterprise Server."
+        raise table.error("api_url", str(error), hint=hint) from None
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise table.error("api_url", "must be https: what is sent there authorises", hint="Write https://…")
+    return text
+
+
+def require_logs(logs: GithubLogs) -> None:
+    """Raises ConfigError where no delivery log is configured."""
+    if logs.app is None and not logs.hooks:
+        raise ConfigError(
+            "the configuration names no delivery log of GitHub's",
+            hint="Add [github.app] with id and private_key_file, or a [[github.hook]]: covenq.toml(5).",
+        )
