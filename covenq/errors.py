@@ -119,6 +119,19 @@ class PortBusy(Refused):
     hint = "Choose another with --bind 127.0.0.1:8788 or COVENQ_BIND."
 
 
+class ExtraMissing(CovenqError):
+    """A library that only some need isn't installed."""
+
+    exit_code = 4
+    hint = "Install the extra covenq[github]: pip install 'SOURCE[github]', as covenq was installed; `make run` does."
+
+
+class GithubRefused(Refused):
+    """GitHub refuses what was asked of it, and would again."""
+
+    hint = "Look at [github.app] and [[github.hook]] in the configuration."
+
+
 class StateLocked(CovenqError):
     """Another process folds state.db, for longer than was waited for it."""
 
@@ -208,6 +221,28 @@ class BackupListUnreadable(CovenqError):
     """The list of backups isn't what covenq wrote; writing it again would forget the backups it names."""
 
     hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
+
+
+class OutgoingFailed(CovenqError):
+    """A request to another host got no whole answer. `retry`: it may, if it is made once more."""
+
+    hint = "Try again when it can be reached."
+
+    def __init__(self, message: str, *, hint: str | None = None, retry: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.retry = retry
+
+
+class GithubLimited(CovenqError):
+    """What GitHub, or covenq itself, leaves of requests for now is used up."""
+
+    hint = "Run it again later: what is held by then is not asked for again."
+
+
+class GithubAnswerUnreadable(CovenqError):
+    """GitHub's answer isn't what its documentation says."""
+
+    hint = "Is api_url that of GitHub's API, and nothing between that answers for it?"
 
 
 class Unexpected(CovenqError):

@@ -1,4 +1,4 @@
-"""Connections to a daemon: an HTTP client, the address and token of a remote daemon, Unix sockets at paths of any length.
+"""Connections: to a daemon, by an HTTP client, its address and token, and Unix sockets at paths of any length; and to others.
 
 Nothing here knows a delivery or a task. May import `errors` and the layers below it.
 """

@@ -1,0 +1,214 @@
+"""The client of GitHub's REST API: its headers, its rate limits, and when a request is made once more.
+
+GitHub has two limits. The primary one is counted in `x-ratelimit-*`; of what those leave at the first answer covenq uses half
+at most, so that others who ask with the same credentials aren't stopped by it. The secondary one is about haste: it answers 403
+or 429, mostly with `retry-after`. Both are waited for where that is short, and told where it is long.
+
+A GET is made again after 5xx, a broken-off answer or a wait. Anything else, and a redirect above all, is an answer or an error:
+nothing that authorises goes to another host. How long is waited is passed in (`Pacing`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+from covenq.errors import GithubLimited, GithubRefused, OutgoingFailed
+from covenq.model import at_text
+from covenq.net.outgoing import Answer, OutgoingClient
+
+API_VERSION = "2022-11-28"
+"""Sent to github.com and GHEC; an Enterprise Server may refuse one that it doesn't know."""
+ERROR_BODY_MAX = 64 * 1024
+TRIES = 5
+SECONDARY_S = 60.0
+"""Seconds to wait where the secondary limit is met and GitHub doesn't say how long."""
+DRIFT_S = 50.0
+"""Seconds between GitHub's clock and this one from which a refused token is likely due to that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How waiting is done: `sleep`, the longest wait that is made and not told, and the first backoff, which doubles.
+
+    `gap_s` is the least time between the beginnings of two requests: the secondary limit is 900 reads a minute.
+    """
+
+    sleep: Callable[[float], None] = time.sleep
+    wait_max_s: float = 120.0
+    backoff_s: float = 1.0
+    gap_s: float = 0.075
+
+
+def no_pacing(waited: Callable[[float], None] = lambda seconds: None) -> Pacing:
+    """None: towards this machine, where nobody else's requests are in the way."""
+    return Pacing(sleep=waited, gap_s=0.0)
+
+
+def pacing_towards(client: OutgoingClient) -> Pacing:
+    return no_pacing() if client.loopback else Pacing()
+
+
+class Authorization(Protocol):
+    """What authorises requests."""
+
+    def header(self) -> str:
+        """The Authorization header's value, now."""
+
+    def rejected(self) -> bool:
+        """GitHub did not take it: whether there is another to try."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was asked, and what GitHub said is left. `floor` is what is left to others."""
+
+    requests: int = 0
+    remaining: int | None = None
+    reset: float | None = None
+    floor: int = field(default=0)
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        remaining, reset = _number(headers.get("x-ratelimit-remaining")), _number(headers.get("x-ratelimit-reset"))
+        if remaining is None or reset is None:
+            return
+        if self.reset is None or reset > self.reset:  # a new window
+            self.floor = remaining // 2
+        self.remaining, self.reset = remaining, float(reset)
+
+
+class GithubApi:
+    """Requests to one GitHub with one authorisation. Not for several threads at once."""
+
+    def __init__(
+        self, client: OutgoingClient, authorization: Authorization, pacing: Pacing, clock: Callable[[], float]
+    ) -> None:
+        self.usage = Usage()
+        self.drift_s = 0.0
+        """Seconds that GitHub's clock was ahead of this one at the last answer."""
+        self._client = client
+        self._authorization = authorization
+        self._pacing = pacing
+        self._clock = clock
+        self._host = client.host
+        self._last = 0.0
+
+    def get(
+        self, path: str, query: Mapping[str, str] | None = None, *, body_max: int, allowed: frozenset[int] = frozenset()
+    ) -> Answer:
+        """A 200, or one of the `allowed` statuses.
+
+        Raises GithubRefused, GithubLimited where the wait would be long or half of what is left is used, and OutgoingFailed.
+        """
+        failures = 0
+        while True:
+            self._require_budget()
+            wait: float | None
+            try:
+                answer = self._ask("GET", path, query, max(body_max, ERROR_BODY_MAX))
+            except OutgoingFailed as error:
+                failures += 1
+                if not error.retry or failures >= TRIES:
+                    raise
+                self._pacing.sleep(self._backoff(failures))
+                continue
+            if answer.status == 200 or answer.status in allowed:
+                return answer
+            if answer.status == 401 and self._authorization.rejected():
+                continue
+            failures += 1
+            wait = self._wait(answer, failures)
+            if wait is None:
+                raise self._refusal(answer, path)
+            if wait > self._pacing.wait_max_s or failures >= TRIES:
+                raise self._gave_up(answer, wait)
+            self._pacing.sleep(wait)
+
+    def _ask(self, method: str, path: str, query: Mapping[str, str] | None, body_max: int) -> Answer:
+        self.usage.requests += 1
+        left = self._last + self._pacing.gap_s - self._clock()
+        if 0.0 < left < 1.0:  # more is a clock that was set back
+            self._pacing.sleep(left)
+        self._last = self._clock()
+        headers = {"Accept": "application/vnd.github+json", "Authorization": self._authorization.header()}
+        if _is_github_com(self._host):
+            headers["X-GitHub-Api-Version"] = API_VERSION
+        answer = self._client.ask(method, path, query=query, headers=headers, body_max=body_max)
+        self.usage.note(answer.headers)
+        self.drift_s = _drift(answer.headers.get("date"), self._clock())
+        return answer
+
+    def _require_budget(self) -> None:
+        used = self.usage
+        if used.remaining is None or used.reset is None or used.reset <= self._clock():
+            return
+        if used.remaining <= used.floor:
+            raise GithubLimited(
+                f"half of what {self._host} left of requests is used; it counts anew at {at_text(used.reset)[:19]}Z"
+            )
+
+    def _wait(self, answer: Answer, failures: int) -> float | None:
+        """Seconds after which it may be asked again; None where that changes nothing."""
+        if answer.status >= 500:
+            return self._backoff(failures)
+        if answer.status not in (403, 429):
+            return None
+        after = _number(answer.headers.get("retry-after"))
+        if after is not None:
+            return float(after)
+        if answer.headers.get("x-ratelimit-remaining") == "0" and self.usage.reset is not None:
+            return max(0.0, self.usage.reset - self._clock()) + 1.0
+        if answer.status == 429 or b"secondary rate limit" in answer.body.lower():
+            return SECONDARY_S * (1 << (failures - 1))
+        return None
+
+    def _backoff(self, failures: int) -> float:
+        return self._pacing.backoff_s * (1 << (failures - 1))
+
+    def _gave_up(self, answer: Answer, wait: float) -> GithubLimited | OutgoingFailed:
+        if answer.status >= 500:
+            return OutgoingFailed(f"{self._host} answered {answer.status}, {TRIES} times")
+        until = at_text(self._clock() + wait)[:19]
+        return GithubLimited(f"{self._host} takes no more requests until {until}Z ({answer.status})")
+
+    def _refusal(self, answer: Answer, path: str) -> GithubRefused:
+        status = answer.status
+        if 300 <= status < 400:
+            return GithubRefused(
+                f"{self._host} answered {path} with a redirect ({status}), which is never followed",
+                hint="Is api_url GitHub's API itself, and the repository called by its name of today?",
+            )
+        if status == 401 and abs(self.drift_s) > DRIFT_S:
+            return GithubRefused(
+                f"{self._host} did not take the credentials, and its clock is {self.drift_s:+.0f} seconds from this one's",
+                hint="Set this machine's clock, and keep it with NTP.",
+            )
+        if status == 401:
+            return GithubRefused(
+                f"{self._host} did not take the credentials (401)",
+                hint="Are the App's id and private key, or the hook's token, still valid?",
+            )
+        if status in (403, 404):
+            return GithubRefused(
+                f"{self._host} does not let {path} be read ({status})",
+                hint="Does the App have a webhook, and is the hook's id right? May the token read webhooks (Webhooks: write)?",
+            )
+        return GithubRefused(f"{self._host} answered {path} with {status}")
+
+
+def _is_github_com(host: str) -> bool:
+    return host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) <= 12 else None
+
+
+def _drift(date: str | None, now: float) -> float:
+    try:
+        return 0.0 if date is None else parsedate_to_datetime(date).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
