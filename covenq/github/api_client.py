@@ -24,6 +24,8 @@ API_VERSION = "2022-11-28"
 """Sent to github.com and GHEC; an Enterprise Server may refuse one that it doesn't know."""
 ERROR_BODY_MAX = 64 * 1024
 TRIES = 5
+WINDOW_S = 60.0
+"""Seconds by which `x-ratelimit-reset` is later in a new window; within one it may differ by a second or two."""
 SECONDARY_S = 60.0
 """Seconds to wait where the secondary limit is met and GitHub doesn't say how long."""
 DRIFT_S = 50.0
@@ -75,7 +77,7 @@ class Usage:
         remaining, reset = _number(headers.get("x-ratelimit-remaining")), _number(headers.get("x-ratelimit-reset"))
         if remaining is None or reset is None:
             return
-        if self.reset is None or reset > self.reset:  # a new window
+        if self.reset is None or reset > self.reset + WINDOW_S:
             self.floor = remaining // 2
         self.remaining, self.reset = remaining, float(reset)
 

@@ -134,10 +134,11 @@ class GithubLog(ThreadingHTTPServer):
         self.listed = 0
         self.before_page: Callable[[int], None] = lambda number: None
         """Called before the page of that number, from 0, is made: what it adds comes between two pages."""
+        self.before_detail: Callable[[], None] = lambda: None
         self.refused_cursors = 0
         """So many requests with a cursor are answered 422."""
         self.remaining: int | None = None
-        self.reset_in = 3600.0
+        self.reset = int(time.time()) + 3600
         self.door: str | None = None
         """Where redeliveries are posted; None: they never come."""
         self.redelivered: list[threading.Thread] = []
@@ -229,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         if server.remaining is not None:
             server.remaining -= 1
             given.setdefault("X-RateLimit-Remaining", str(max(0, server.remaining)))
-            given.setdefault("X-RateLimit-Reset", str(int(server.clock() + server.reset_in)))
+            given.setdefault("X-RateLimit-Reset", str(server.reset))
         for name, value in given.items():
             self.send_header(name, value)
         self.end_headers()
@@ -255,6 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         if more:
             self._redeliver(found)
             return 202, {}, b"{}"
+        server.before_detail()
         body = found.detail()
         _DETAIL.validate(json.loads(body))
         return 200, {}, body

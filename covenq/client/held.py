@@ -1,0 +1,80 @@
+"""What a source holds, as reconciliation asks: identities by GUID, the headers of one, the first record, and what was erased."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from covenq.model import DeliveryId, at_text, seconds_of
+
+if TYPE_CHECKING:
+    from covenq.client.interface import Source
+
+LOOKED_AT = 20
+"""Deliveries of a repository or an installation by which it is told whether it was erased."""
+
+
+class SourceHoldings:
+    """A daemon's holdings, or those of the files; see `covenq.reconcile.compare_pass.Holdings`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._newest: dict[tuple[str, int], list[tuple[str, bool]]] = {}
+        self._erased: dict[tuple[str, int, int], list[bool]] = {}
+
+    def held(self, guids: Sequence[str]) -> set[DeliveryId]:
+        if not guids:
+            return set()
+        found = self._source.deliveries([f"guid:{','.join(guids)}"], limit=0)
+        return {DeliveryId(one.hook, one.guid) for one in found.items}
+
+    def headers(self, delivery: DeliveryId) -> list[list[str]]:
+        return self._source.delivery(str(delivery)).headers or []
+
+    def first_record_at(self) -> float | None:
+        """The time of the journal's first record, in seconds since 1970; None where there is none."""
+        items = self._source.tail("", after=0).items
+        return seconds_of(items[0].at) if items else None
+
+    def is_erased(self, repo_id: int | None, installation: int | None, at: float) -> bool:
+        """Whether the repository, or the installation, of a delivery that was sent at that time has been erased here.
+
+        An erasure of either takes all that is held of it then. So it is taken for erased where the newest deliveries of it that
+        came before that time are all erased, or where none came before and any after it is. Where that errs, it errs towards
+        fetching nothing.
+        """
+        for field, number in (("repo_id", repo_id), ("installation", installation)):
+            # Where the repository has what is not erased, its installation was not erased either.
+            told = None if number is None else self._is_erased(field, number, at)
+            if told is not None:
+                return told
+        return False
+
+    def _is_erased(self, field: str, number: int, at: float) -> bool | None:
+        """None: nothing is held of it by which it could be told."""
+        moment = at_text(at)
+        newest = self._newest_of(field, number)
+        before = [erased for received_at, erased in newest if received_at < moment]
+        if not before and len(newest) == LOOKED_AT:  # there may be older ones
+            before = self._before(field, number, at)
+        if before:
+            return all(before)
+        return any(erased for _, erased in newest) if newest else None
+
+    def _newest_of(self, field: str, number: int) -> list[tuple[str, bool]]:
+        """When the newest ones were received, and whether each is erased."""
+        key = (field, number)
+        if key not in self._newest:
+            items = self._source.deliveries([f"{field}:{number}"], limit=LOOKED_AT).items
+            self._newest[key] = [(one.received_at, one.redacted is not None) for one in items]
+        return self._newest[key]
+
+    def _before(self, field: str, number: int, at: float) -> list[bool]:
+        """Whether each of the newest ones that came before the end of that hour is erased."""
+        hour = int(at // 3600)
+        key = (field, number, hour)
+        if key not in self._erased:
+            moment = at_text((hour + 1) * 3600.0)[:19] + "Z"
+            found = self._source.deliveries([f"{field}:{number}", f"before:{moment}"], limit=LOOKED_AT).items
+            self._erased[key] = [one.redacted is not None for one in found]
+        return self._erased[key]

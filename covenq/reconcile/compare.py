@@ -1,0 +1,152 @@
+"""The comparison of a delivery log with what is held: attempts grouped by their delivery, page by page.
+
+Of what is held nothing is kept, so memory goes with what is missing and not with the log's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import Struct
+
+from covenq.errors import FilterError
+from covenq.filter.tree import Filter
+from covenq.github.delivery_log import Attempt, LogPage
+from covenq.model import DeliveryId, at_text
+
+GRACE_S = 300.0
+"""Seconds after an attempt in which a delivery may still be on its way."""
+
+Held = Callable[[Sequence[str]], Collection[DeliveryId]]
+"""Which deliveries with these GUIDs, of whatever hook, the journal has any record of."""
+
+AbsentState = Literal["missing", "before_us", "on_its_way", "erased"]
+"""`missing`: to be fetched. `before_us`: sent before covenq was there. `erased`: of what was erased here, and never fetched."""
+
+LISTED_FIELDS = frozenset({"id", "guid", "hook", "event", "action", "installation", "repo_id", "age"})
+"""What a filter can ask of an attempt: the list has no repository's name, label or sender."""
+
+
+class Absent(Struct, frozen=True):
+    """A delivery that GitHub lists and the journal doesn't hold."""
+
+    hook: str | None
+    guid: str
+    event: str
+    action: str | None
+    installation: int | None
+    repo_id: int | None
+    first_at: float
+    """When GitHub first tried to deliver it, in seconds since 1970."""
+    last_at: float
+    attempts: int
+    attempt: str
+    """The id of the newest attempt."""
+    status_code: int
+    """What became of that, as GitHub lists it; 0: nothing answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How absent deliveries are sorted out. Times are seconds since 1970."""
+
+    now: float
+    baseline: float | None
+    """What was first sent before it is `before_us`; None: nothing is."""
+    is_erased: Callable[[Absent], bool]
+    grace_s: float = GRACE_S
+
+
+class Comparison:
+    """One log, compared while it is walked through."""
+
+    def __init__(self, hook: str | None, held: Held, since: float, filter: Filter, now: float) -> None:
+        """Attempts before `since`, or that `filter` doesn't match, are passed over. Raises FilterError: see `require_listed`."""
+        require_listed(filter)
+        self.hook = hook
+        self.listed = 0
+        """Attempts that were compared."""
+        self.held = 0
+        """Those of them whose delivery is held."""
+        self.unreadable = 0
+        self._held = held
+        self._since = since
+        self._filter = filter
+        self._now = now
+        self._absent: dict[str, Absent] = {}
+
+    def restart(self) -> None:
+        """Drop what was compared: the walk begins again."""
+        self.listed = self.held = self.unreadable = 0
+        self._absent.clear()
+
+    def add(self, page: LogPage) -> None:
+        """Compare a page."""
+        self.unreadable += page.unreadable
+        wanted = [one for one in page.attempts if one.at >= self._since and self._matches(one)]
+        self.listed += len(wanted)
+        guids = list(dict.fromkeys(one.guid for one in wanted))
+        # Without the hook's id nothing is known to be held.
+        found = set(self._held(guids)) if guids and self.hook is not None else set[DeliveryId]()
+        for one in wanted:
+            if self.hook is not None and DeliveryId(self.hook, one.guid) in found:
+                self.held += 1
+            else:
+                self._absent[one.guid] = _with(self._absent.get(one.guid), one, self.hook)
+
+    def sorted_out(self, policy: Policy) -> Iterator[tuple[Absent, AbsentState]]:
+        """The deliveries that are not held, by the time of their first attempt, and how each stands."""
+        for one in sorted(self._absent.values(), key=lambda one: (one.first_at, int(one.attempt))):
+            yield one, _state_of(one, policy)
+
+    def _matches(self, one: Attempt) -> bool:
+        if not self._filter.node.nodes:
+            return True
+        fields = {
+            "id": [one.guid, f"{self.hook}/{one.guid}"],
+            "guid": one.guid,
+            "hook": self.hook,
+            "event": one.event,
+            "action": one.action,
+            "installation": one.installation,
+            "repo_id": one.repo_id,
+            "at": at_text(one.at),
+        }
+        return self._filter.matches(fields, now=self._now)
+
+
+def require_listed(filter: Filter) -> None:
+    """Raises FilterError for a filter that asks what GitHub's list doesn't say."""
+    others = sorted(filter.fields() - LISTED_FIELDS)
+    if others:
+        raise FilterError(
+            f"GitHub's list of deliveries says nothing of {', '.join(others)}",
+            column=1,
+            hint=f"It has {', '.join(sorted(LISTED_FIELDS))}; a repository is its number, repo_id.",
+        )
+
+
+def _with(before: Absent | None, one: Attempt, hook: str | None) -> Absent:
+    first = min(one.at, before.first_at) if before is not None else one.at
+    attempts = 1 if before is None else before.attempts + 1
+    if before is not None and (before.last_at, int(before.attempt)) > one.order:
+        return Absent(
+            hook, before.guid, before.event, before.action, before.installation, before.repo_id, first, before.last_at,
+            attempts, before.attempt, before.status_code,
+        )  # fmt: skip
+    return Absent(
+        hook, one.guid, one.event, one.action, one.installation, one.repo_id, first, one.at, attempts, one.id,
+        one.status_code,
+    )  # fmt: skip
+
+
+def _state_of(one: Absent, policy: Policy) -> AbsentState:
+    if one.last_at > policy.now - policy.grace_s:
+        return "on_its_way"
+    if policy.is_erased(one):
+        return "erased"
+    if policy.baseline is not None and one.first_at < policy.baseline:
+        return "before_us"
+    return "missing"
