@@ -19,6 +19,7 @@ TOKENS = [
     b"ghr_" + b"z" * 76,
     b"github_pat_" + b"11ABCDE" * 11,
 ]
+JWT = b"eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpYXQiOjE4MDAwMDAwMDAsImlzcyI6Ikl2MS5hIn0." + b"Si-G_n" * 57
 SECRETS = [b"correct horse battery", b"-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END KEY-----"]
 
 
@@ -39,6 +40,13 @@ def test_a_token_goes_and_the_words_around_it_stay(token: bytes) -> None:
     assert b" after\nfatal: https://x-access-token:***@github.com/a/b not found\n" in kept
 
 
+def test_a_json_web_token_goes_and_what_only_begins_like_one_stays() -> None:
+    assert Scrubber().scrub(b"Authorization: Bearer " + JWT + b"\n") == b"Authorization: Bearer ***\n"
+    assert Scrubber().scrub(b'{"jwt":"' + JWT + b'"}') == b'{"jwt":"***"}'
+    for said in (b"eyJ", b"eyJhIjoxfQ==", b"eyJhIjoxfQ.eyJiIjoyfQ", b"heyJude.eyJohnny.x"):
+        assert Scrubber().scrub(said) == said
+
+
 def test_a_token_of_any_form_behind_x_access_token_goes() -> None:
     assert Scrubber().scrub(b"https://x-access-token:v1.abc@h/") == b"https://x-access-token:***@h/"
     header = b"AUTHORIZATION: basic eC1hY2Nlc3MtdG9rZW46Z2hzX2FiYw=="
@@ -46,14 +54,16 @@ def test_a_token_of_any_form_behind_x_access_token_goes() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*TOKENS, *SECRETS, b"plain ", b"\n", b"gh", b"~" * 3000, b"https://x-access-token:"])),
+    st.lists(
+        st.sampled_from([*TOKENS, JWT, *SECRETS, b"plain ", b"\n", b"gh", b"~" * 3000, b"https://x-access-token:"])
+    ),
     st.lists(st.integers(min_value=0, max_value=1 << 20), max_size=30),
 )
 def test_no_border_between_pieces_lets_a_secret_through(pieces: list[bytes], cuts: list[int]) -> None:
     scrubber = Scrubber(secrets=SECRETS)
     content = b" ".join(pieces)
     out = fed(scrubber, content, cuts)
-    for secret in (*(token[11:] for token in TOKENS), SECRETS[0], b"MIIEvQIBADANBgkq", b"hkiG9w0BAQEFAASC"):
+    for secret in (*(token[11:] for token in TOKENS), JWT[40:], SECRETS[0], b"MIIEvQIBADANBgkq", b"hkiG9w0BAQEFAASC"):
         assert secret not in out
     if not any(b"\n" not in line and len(line) > BUFFER_MAX for line in content.split(b"\n")):
         assert out == scrubber.scrub(content)

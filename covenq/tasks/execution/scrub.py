@@ -20,13 +20,14 @@ SECRET_MIN = 6
 
 _GH = b"gh"
 _GH_MARKERS = (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")
-_OTHER_MARKERS = (b"github_pat_", b"x-access-token:", b"eC1hY2Nlc3MtdG9rZW46")
-"""Prefixes of GitHub's tokens; the last is `x-access-token:` as git prints it in a Basic header."""
+_OTHER_MARKERS = (b"github_pat_", b"x-access-token:", b"eC1hY2Nlc3MtdG9rZW46", b"eyJ")
+"""Prefixes of GitHub's tokens; `x-access-token:` as git prints it in a Basic header; of JSON Web Tokens, such as an App's."""
 
 _GITHUB = (
     rb"((?:gh[pousr]_|github_pat_))[0-9A-Za-z_.\-]{6,}"
     rb"|(x-access-token:)[^@\s\"']+"
     rb"|(eC1hY2Nlc3MtdG9rZW46)[0-9A-Za-z+/=]+"
+    rb"|eyJ[0-9A-Za-z_\-]{8,}\.eyJ[0-9A-Za-z_\-]{8,}\.[0-9A-Za-z_\-]{8,}"
 )
 _TOKEN_END = re.compile(rb"[^0-9A-Za-z_.\-+/=%]")
 _SECRET_NAME = re.compile(
