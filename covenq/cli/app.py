@@ -49,6 +49,7 @@ COMMANDS = {
     "redact": "covenq.cli.commands.maintenance",
     "export": "covenq.cli.commands.exchange",
     "import": "covenq.cli.commands.exchange",
+    "reconcile": "covenq.cli.commands.reconcile",
     "routes": "covenq.cli.commands.routes",
     "secrets": "covenq.cli.commands.secrets",
     "tokens": "covenq.cli.commands.tokens",
@@ -63,7 +64,7 @@ COMMANDS = {
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
 
-TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requeue cancel redact".split())
+TAKES_FILTER = frozenset("deliveries tasks tail stats export reconcile replay reroute requeue cancel redact".split())
 """Commands whose arguments are filter words: `-field:x` is a negated term for them, not an unknown option.
 
 They have long options only, because Typer would read each letter of `-number:7` as a short option.

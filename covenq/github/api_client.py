@@ -129,6 +129,10 @@ class GithubApi:
                 raise self._gave_up(answer, wait)
             self._pacing.sleep(wait)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
     def _ask(self, method: str, path: str, query: Mapping[str, str] | None, body_max: int) -> Answer:
         self.usage.requests += 1
         left = self._last + self._pacing.gap_s - self._clock()

@@ -39,6 +39,10 @@ class DeliveryLog:
         """What was asked so far."""
         return self._api.usage.requests
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._api.close()
+
     def page(self, cursor: str | None) -> LogPage:
         """A page of the list, None for the newest. Raises CursorRefused too."""
         query = {"per_page": str(PER_PAGE)}

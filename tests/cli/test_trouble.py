@@ -64,8 +64,8 @@ ACTS: dict[str, list[str]] = {
     "init": ["--force", "--config", "data/new.toml"],
     "tokens new": ["--name", "a", "--role", "read"],
 }
-OTHERS = {"serve", "tui", "worker", "phase", "send", "bench", "demo"}
-"""Those that run until they are stopped or need a daemon; what they do in trouble is tested one by one."""
+OTHERS = {"serve", "tui", "worker", "phase", "send", "bench", "demo", "reconcile"}
+"""Those that run until they are stopped, or need a daemon or GitHub; what they do in trouble is tested one by one."""
 PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens")]
 """Those that have something to print on this directory."""
 

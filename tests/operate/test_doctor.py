@@ -128,6 +128,20 @@ def test_permissions(data: Path) -> None:
     ]
 
 
+def test_the_private_key_of_an_app_is_looked_at_and_never_shown(data: Path) -> None:
+    key = data.parent / "app.pem"
+    app = {"github": {"app": {"id": 1, "private_key_file": str(key)}}}
+    missing = [words for level, words in of(look(data, app), "secret") if level == "warning"]
+    assert missing == [f"app private key: {key} can't be read: No such file or directory"]
+    key.write_text("hush")
+    key.chmod(0o644)
+    found = look(data, app)
+    assert [one.next for one in found if one.check == "permissions" and str(key) in one.words] == [f"chmod go= {key}"]
+    assert "hush" not in json.dumps([finding.object() for finding in found])
+    key.chmod(0o600)
+    assert not [one for one in look(data, app) if one.check == "permissions" and str(key) in one.words]
+
+
 def test_the_command_of_a_route_and_no_routes(data: Path) -> None:
     route = {"route": [{"name": "fix", "match": "event:push", "run": ["nowhere"]}]}
     assert "'nowhere' is no command" in only(look(data, route, command=lambda name: None), "configuration").words

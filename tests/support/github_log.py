@@ -73,6 +73,8 @@ class Attempt:
     """Requests of the list after which it is in it."""
     headers_kept: bool = True
     payload_kept: bool = True
+    log: str | None = None
+    """The path of the log that it is in; None: of every one."""
     forgotten: bool = False
     """Its detail is 404."""
 
@@ -291,7 +293,8 @@ class _Handler(BaseHTTPRequestHandler):
         server.before_page(number)
         with server.lock:
             listed = sorted(
-                (one for one in server.attempts if one.listed_after <= number), key=lambda one: (-one.at, -one.id)
+                (one for one in server.attempts if one.listed_after <= number and one.log in (None, path)),
+                key=lambda one: (-one.at, -one.id),
             )
             cursor = query.get("cursor")
             if cursor is not None and server.refused_cursors:

@@ -105,6 +105,10 @@ def _configuration(context: DoctorContext, command: Callable[[str], str | None])
 
 
 def _secrets(context: DoctorContext) -> Iterator[Finding]:
+    for one in context.config.github_logs.sources:
+        reason = secret_source.problem(one, context.env)
+        if reason is not None:
+            yield Finding("secret", WARN, f"{one.name}: {reason}", "Put it there: `covenq reconcile` needs it.")
     sources = secret_keys.sources_of(context.config, context.data)
     if not sources:
         words = "there is none yet: the first `covenq serve` makes one"
@@ -115,10 +119,6 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
     for problem in problems:
         next = "Run doctor as the daemon's user, with its environment." if credentials else "covenq secrets"
         yield Finding("secret", WARN if context.status and context.status.pid else BAD, problem, next)
-    for one in context.config.github_logs.sources:
-        reason = secret_source.problem(one, context.env)
-        if reason is not None:
-            yield Finding("secret", WARN, f"{one.name}: {reason}", "Put it there: `covenq reconcile` needs it.")
     warnings = secret_keys.warnings(keys)
     # The daemon's environment may hold secrets that this command's doesn't.
     reload = None if context.status is None else context.status.reload

@@ -1,0 +1,121 @@
+"""What `covenq reconcile` prints: a row for each delivery that GitHub lists and the journal doesn't hold, and sums in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from covenq.cli import output
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
+from covenq.model import at_text
+from covenq.reconcile.compare import Absent, Comparison
+
+WORDS = {
+    "missing": "missing: `covenq reconcile` fetches them",
+    "before_us": "sent before covenq was there: `covenq reconcile --since` takes them too",
+    "on_its_way": "of the last minutes, and perhaps on their way",
+    "erased": "of what was erased here, and never fetched",
+    "fetched": "fetched, and routed as if they had come",
+    "held": "held already",
+    "unrecoverable": "can't be recovered",
+    "refused": "refused",
+    "open": "not fetched yet: run it again",
+}
+"""Each state of a row, in words, in the order in which they are counted."""
+REASONS_MAX = 20
+
+
+class Row(Struct):
+    """A delivery that GitHub lists and the journal doesn't hold, or didn't. `state` is one of WORDS.
+
+    `verified`, of one that was fetched: whether the bytes that were signed were rebuilt, and a webhook secret signed them.
+    """
+
+    log: str
+    hook: str | None
+    guid: str
+    event: str
+    action: str | None
+    installation: int | None
+    repo_id: int | None
+    first_at: str
+    attempts: int
+    attempt: str
+    status_code: int
+    state: str
+    reason: str | None = None
+    tasks: list[str] = []
+    verified: bool | None = None
+
+
+class LogSummary(Struct):
+    """What was seen of a log. `error` is why it was not seen to the end."""
+
+    log: str
+    hook: str | None = None
+    listed: int = 0
+    held: int = 0
+    unreadable: int = 0
+    requests: int = 0
+    error: str | None = None
+
+
+def row_of(log: str, one: Absent, state: str) -> Row:
+    """The row of a delivery of that log."""
+    return Row(
+        log, one.hook, one.guid, one.event, one.action, one.installation, one.repo_id, at_text(one.first_at),
+        one.attempts, one.attempt, one.status_code, state,
+    )  # fmt: skip
+
+
+def say_compared(summary: LogSummary, comparison: Comparison, since: float) -> None:
+    """What a log was compared to."""
+    attempts = output.count(summary.listed, "attempt")
+    say(
+        f"{clean(summary.log)}: {attempts} listed since {at_text(since)[:19]}Z, {summary.held:,} of deliveries that are held"
+        f" ({output.count(summary.requests, 'request')})."
+    )
+    if summary.unreadable:
+        say(f"{output.count(summary.unreadable, 'item')} of the list can't be read, and were passed over.")
+    if comparison.hook is None and summary.listed:
+        say(
+            "GitHub said of none which hook it came from, so none counts as held; what is fetched is recognised by itself."
+        )
+
+
+def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool) -> None:
+    """The rows on stdout, and how many stand how on stderr."""
+    if json:
+        output.emit_page(rows, next=None, logs=list(logs))
+    else:
+        print_table(COLUMNS, rows)
+    counted = Counter(row.state for row in rows)
+    for state, words in WORDS.items():
+        if counted[state]:
+            say(f"{output.count(counted[state], 'delivery', 'deliveries')} {words}.")
+    unverified = sum(row.verified is False for row in rows)
+    if unverified:
+        say(f"{unverified:,} of those unverified: no secret here signed them in any way to write their JSON.")
+    reasons = Counter(row.reason for row in rows if row.reason is not None)
+    for reason, number in reasons.most_common(REASONS_MAX):
+        say(f"  {number:,}: {clean(reason)}")
+    if not rows and not any(one.error for one in logs):
+        say("Nothing is missing.")
+
+
+def _state(row: Row) -> str:
+    return row.state.replace("_", " ")
+
+
+COLUMNS: list[Column[Row]] = [
+    Column("FIRST SENT", lambda row: f"{row.first_at[:19]}Z"),
+    Column("EVENT", lambda row: f"{row.event}.{row.action}" if row.action else row.event, shrink=12),
+    Column("REPO ID", lambda row: row.repo_id, right=True),
+    Column("ATTEMPTS", lambda row: row.attempts, right=True),
+    Column("ANSWER", lambda row: row.status_code or "none", right=True),
+    Column("GUID", lambda row: row.guid),
+    Column("STATE", _state),
+]
