@@ -15,6 +15,7 @@ from covenq.config.secret_keys import readable, sources_of
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.act.importing import SigningSecrets
 from covenq.operate.maintain.upkeep import UpkeepContext
+from covenq.state.store import StateStore
 from journal.interface import Journal, Progress
 
 
@@ -34,12 +35,7 @@ class LocalContext:
     @contextmanager
     def pausing(self) -> Iterator[tuple[Journal, Callable[[], sqlite3.Connection]]]:
         with self.files.writing() as (journal, store):
-
-            def rows() -> sqlite3.Connection:
-                store.catch_up()
-                return store.reader()
-
-            yield journal, rows
+            yield journal, _rows(store)
 
     @contextmanager
     def unbinding(self, *, dry_run: bool) -> Iterator[tuple[Journal, Callable[[], sqlite3.Connection]]]:
@@ -51,14 +47,14 @@ class LocalContext:
                 yield opened
 
     @contextmanager
-    def importing(self, *, dry_run: bool) -> Iterator[tuple[Journal, SigningSecrets]]:
+    def importing(self, *, dry_run: bool) -> Iterator[tuple[Journal, SigningSecrets, Callable[[], sqlite3.Connection]]]:
         keys, unread = readable(sources_of(self.config, self.files.data), os.environ)
         if dry_run:
-            with self.files.reading() as (_, reader):
-                yield reader, SigningSecrets(keys, ScopeBindings(reader), unread)
+            with self.files.reading() as (conn, reader):
+                yield reader, SigningSecrets(keys, ScopeBindings(reader), unread), lambda: conn
         else:
-            with self.files.writing(create=True) as (journal, _):
-                yield journal, SigningSecrets(keys, ScopeBindings(journal), unread)
+            with self.files.writing(create=True) as (journal, store):
+                yield journal, SigningSecrets(keys, ScopeBindings(journal), unread), _rows(store)
 
     @contextmanager
     def redacting(self, *, dry_run: bool) -> Iterator[tuple[UpkeepContext, Progress | None]]:
@@ -66,3 +62,13 @@ class LocalContext:
             yield context, None
 
     compacting = redacting
+
+
+def _rows(store: StateStore) -> Callable[[], sqlite3.Connection]:
+    """The rows, each time folded up to what is durable then."""
+
+    def rows() -> sqlite3.Connection:
+        store.catch_up()
+        return store.reader()
+
+    return rows

@@ -56,9 +56,9 @@ class DaemonContext:
                 self.bindings.forget()
 
     @contextmanager
-    def importing(self, *, dry_run: bool) -> Iterator[tuple[Journal, SigningSecrets]]:
+    def importing(self, *, dry_run: bool) -> Iterator[tuple[Journal, SigningSecrets, Callable[[], sqlite3.Connection]]]:
         with self.upkeep.operations_lock:
-            yield self.journal, SigningSecrets(self.live.now.keys, self.bindings)
+            yield self.journal, SigningSecrets(self.live.now.keys, self.bindings), self.rows
 
     def redacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
         return self.upkeep.redacting(dry_run=dry_run)

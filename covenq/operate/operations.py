@@ -60,8 +60,11 @@ class Context(Protocol):
     def unbinding(self, *, dry_run: bool) -> AbstractContextManager[tuple[Journal, Rows]]:
         """The journal and its rows. At the end of the `with` the intake decides by what is bound then."""
 
-    def importing(self, *, dry_run: bool) -> AbstractContextManager[tuple[Journal, SigningSecrets]]:
-        """The journal, made if there is none, and the secrets. No other operation on stored deliveries goes on meanwhile."""
+    def importing(self, *, dry_run: bool) -> AbstractContextManager[tuple[Journal, SigningSecrets, Rows]]:
+        """The journal, made if there is none, the secrets, and the rows.
+
+        No other operation on stored deliveries goes on meanwhile.
+        """
 
     def redacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
         """Files to erase from, once another erasure or compaction has ended."""
@@ -141,8 +144,8 @@ def _cancel(context: Context, parameters: Selection) -> PlanAnswer:
 def _import(context: Context, parameters: Import) -> Imported:
     from covenq.operate.act.importing import import_deliveries
 
-    with context.importing(dry_run=parameters.dry_run) as (journal, secrets):
-        return import_deliveries(journal, context.config, secrets, parameters, context.clock)
+    with context.importing(dry_run=parameters.dry_run) as (journal, secrets, rows):
+        return import_deliveries(journal, context.config, secrets, rows, parameters, context.clock)
 
 
 def _redact(context: Context, parameters: Redact) -> Redaction:

@@ -24,6 +24,7 @@ from covenq.operate.imported import ImportedDelivery, NotImported
 from tests.support.daemon import Daemon
 from tests.support.delivery_details import ATTEMPT, GUID, HTML, PLAIN, STYLES, Number, Style, detail
 from tests.support.requests import issue, sign
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 
@@ -421,3 +422,44 @@ def test_githubs_objects_are_what_the_routes_are_tried_on_whatever_they_were_sen
     found = here.cli_json("routes", "test", "--file", str(file))
     assert [(one["delivery"], one["matching"]) for one in found["items"]] == [("30/a", ["fix"]), ("30/b", ["fix"])]
     assert found["without_payload"] == ["c"]
+
+
+KEYED = CONFIG + 'key = "{repo_id}#{number}"\nsupersede = "queued"\n[worker]\nconcurrency = 1\n'
+
+
+def states(here: Daemon) -> dict[str, tuple[str, str | None, str | None]]:
+    tasks = here.cli_json("tasks")["items"]
+    by_id = {one["id"]: one["guid"] for one in tasks}
+    return {one["guid"]: (one["state"], one["reason"], by_id.get(one["superseded_by"])) for one in tasks}
+
+
+@pytest.mark.parametrize("kind", ["daemon", "files"])
+def test_what_comes_late_supersedes_nothing_that_github_sent_later(
+    make_daemon: Make, tmp_path: Path, kind: str
+) -> None:
+    daemon = make_daemon(KEYED.replace('run = ["true"]', "pull = true"))
+    assert daemon.post("issues", payload_of(7), "came").status == 202
+    if kind == "files":
+        daemon.stop()
+    n = itertools.count()
+
+    def bring(*times: tuple[str, str]) -> None:
+        file = tmp_path / f"{next(n)}.json"
+        file.write_bytes(b"\n".join(delivered(7, guid, delivered_at=at)[0] for guid, at in times))
+        daemon.cli("import", str(file), "--route", "--yes")
+
+    bring(("late", "2026-01-01T10:00:00Z"))
+    assert states(daemon)["late"] == ("superseded", "late", "came")
+    bring(("first", "2099-01-01T10:00:00Z"))  # sent after what came by webhook, as far as clocks tell
+    bring(("second", "2099-01-01T10:05:00Z"), ("third", "2099-01-01T10:06:00Z"))
+    bring(("too-late", "2099-01-01T10:05:30Z"))
+    if kind == "files":
+        daemon.start()
+    wanted = {"came": "newer", "late": "late", "first": "newer", "second": "newer", "third": None, "too-late": "late"}
+    eventually(lambda: {guid: states(daemon)[guid][1] for guid in wanted} == wanted, 30, "each is as it was sent")
+    found = states(daemon)
+    assert found["third"][0] == "queued" and found["too-late"][2] == "third"
+    late = next(one["id"] for one in daemon.cli_json("tasks")["items"] if one["guid"] == "late")
+    daemon.cli("requeue", late)
+    assert states(daemon)["late"][0] == "queued", "an operator's word counts"
+    assert states(daemon)["third"][0] == "queued", "and what it runs supersedes nothing"

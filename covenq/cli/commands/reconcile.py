@@ -214,6 +214,8 @@ def _fetch(
 
 def _detail(log: DeliveryLog, row: Row, hooks: Sequence[str]) -> ImportedDelivery | None:
     """The delivery as GitHub's log has it; None, and the row says why, where it can't be had."""
+    from msgspec.structs import replace
+
     from covenq.operate.act.archive import read
     from covenq.operate.imported import NotImported
 
@@ -239,7 +241,8 @@ def _detail(log: DeliveryLog, row: Row, hooks: Sequence[str]) -> ImportedDeliver
         row.state, row.reason = "refused", "its hook is not in [github] hooks, the hooks that may deliver"
         return None
     row.state = "open"
-    return one
+    # When it was first sent, whichever attempt this is: by that it is told what came after it.
+    return replace(one, origin={**one.origin, "delivered_at": row.first_at})
 
 
 def _import(opened: Source, batch: Sequence[tuple[Row, ImportedDelivery]], unread: set[str]) -> None:

@@ -8,8 +8,9 @@ name if its scope has them, as at the webhook. By default nothing is run: they a
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
@@ -19,11 +20,13 @@ from covenq.github.columns import columns
 from covenq.github.delivery_detail import recover
 from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
 from covenq.model import DeliveryId, JsonObject, Kind, State
+from covenq.operate.act.late import supersede_late
 from covenq.operate.act.plan import BATCH, CHANGED, Item, append_all, clean_text
 from covenq.operate.answers import ALREADY_HERE, Done, Imported, Skipped
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
 from covenq.routing.decide import route
+from covenq.text import instant
 from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry
@@ -67,6 +70,7 @@ class _Importing:
     journal: Journal
     config: Config
     secrets: SigningSecrets
+    rows: Callable[[], sqlite3.Connection]
     wanted: Import
     clock: Callable[[], float]
     answer: Imported
@@ -93,7 +97,7 @@ class _Importing:
             self.flush()
             self.bind(one, number, parsed)
             return
-        self.waiting.append(_item(parsed, self.config, self.wanted.routed, self.clock))
+        self.waiting.append(self.item(parsed))
         if len(self.waiting) == BATCH:
             self.flush()
 
@@ -111,6 +115,14 @@ class _Importing:
             one, self.config, self.secrets, by=clean_text(self.wanted.by), reason=clean_text(self.wanted.reason)
         )
 
+    def item(self, parsed: _ParsedDelivery) -> Item:
+        """Its entries, and after a task that is late that it is superseded."""
+        item = _item(parsed, self.config, self.wanted.routed, self.clock)
+        sent_at = instant(parsed.row["origin"].get("delivered_at"))
+        if sent_at is None:
+            return item
+        return replace(item, entries=tuple(supersede_late(item.entries, sent_at, self.journal, self.rows)))
+
     def flush(self) -> None:
         """Append what waits."""
         for item, seq in append_all(self.journal, self.waiting):
@@ -123,7 +135,7 @@ class _Importing:
         Where the name is bound or unbound meanwhile, it is decided again by that.
         """
         for _ in range(_TRIES):
-            item = _item(parsed, self.config, self.wanted.routed, self.clock)
+            item = self.item(parsed)
             bound = parsed.binding
             entries = item.entries if bound is None else (bound.entry, *item.entries)
             found = append_known(self.journal, entries)
@@ -150,9 +162,16 @@ class _Importing:
 
 
 def import_deliveries(
-    journal: Journal, config: Config, secrets: SigningSecrets, wanted: Import, clock: Callable[[], float]
+    journal: Journal,
+    config: Config,
+    secrets: SigningSecrets,
+    rows: Callable[[], sqlite3.Connection],
+    wanted: Import,
+    clock: Callable[[], float],
 ) -> Imported:
     """Record deliveries. With `routed` today's routes decide at once, as for a delivery that GitHub sends.
+
+    `rows` gives the state, folded up to now: a task of a delivery that GitHub sent before another of its key is superseded.
 
     Skipped are items whose id is in the journal already, those that are no delivery, and those that a secret signed whose scope
     they are not in. Raises JournalError, NotDurable.
@@ -160,7 +179,7 @@ def import_deliveries(
     answer = Imported(
         [], [], [], secrets_unread=list(secrets.unread) if any(one.rebuild for one in wanted.items) else []
     )
-    importing = _Importing(journal, config, secrets, wanted, clock, answer)
+    importing = _Importing(journal, config, secrets, rows, wanted, clock, answer)
     for number, one in enumerate(wanted.items):
         importing.take(one, number)
     importing.flush()
