@@ -142,23 +142,20 @@ class Following(FoldProgress):
     def open(self, journal: Journal, stopped: Callable[[], bool] = lambda: False) -> None:
         """Have it open the state of `journal`. Raises JournalDamaged, DiskFull and CovenqError, as `StateStore` does.
 
-        StopAsked once `stopped()`: a follower that hangs must not keep a daemon from ending.
+        StopAsked once `stopped()`: a follower that hangs must not keep a daemon from ending. One that is killed meanwhile is
+        started again, as later too.
         """
         self._journal = journal
-        if self._process.ended() is not None:
-            self._start()
-        self._begin(None)
-        opened = False
-        for _ in range(round(OPEN_S / POLL_S)):
-            if opened:
+        for last in (False, False, True):
+            if self._process.ended() is not None:
+                self._process.end(END_S)
+                self._start()
+            self._begin(None)
+            opened = self._wait_opened(stopped)
+            how = self._process.ended()
+            if last or self._told is not None or self._ended_word is not None or not (how or "").startswith("signal"):
                 break
-            if stopped():
-                raise StopAsked("the daemon was asked to stop while the state was opened")
-            with self.changed:
-                opened = self.changed.wait_for(
-                    lambda: self._told is not None or self._ended_word is not None or self._process.ended() is not None,
-                    POLL_S,
-                )
+            log.error("the follower has ended (%s) while it opened the state: another is started", how)
         word = self._ended_word
         if word is not None:
             self._ended_word = None
@@ -168,6 +165,19 @@ class Following(FoldProgress):
         if not opened or self._told is None:
             why = self._process.ended() or f"no word in {OPEN_S:g} s"
             raise CovenqError(f"the process that folds the journal doesn't open {self._state}: {why}", hint=_SEE_LOG)
+
+    def _wait_opened(self, stopped: Callable[[], bool]) -> bool:
+        """Wait until it has opened the state or ended, or for OPEN_S; whether it has. Raises StopAsked."""
+        for _ in range(round(OPEN_S / POLL_S)):
+            if stopped():
+                raise StopAsked("the daemon was asked to stop while the state was opened")
+            with self.changed:
+                if self.changed.wait_for(
+                    lambda: self._told is not None or self._ended_word is not None or self._process.ended() is not None,
+                    POLL_S,
+                ):
+                    return True
+        return False
 
     def start(self) -> None:
         """Begin to tell it what is durable."""

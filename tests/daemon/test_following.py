@@ -187,6 +187,28 @@ def test_one_that_can_not_run_is_told_where_the_daemon_starts(
     fold.stop(5.0)
 
 
+def test_one_that_is_killed_while_it_opens_the_state_is_started_again(
+    tmp_path: Path, journal: FileJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    seq = append(journal)
+    fold = Following(tmp_path / "state.db", tmp_path / "journal")
+    pids = [fold.pid]
+    os.kill(fold.pid, signal.SIGSTOP)  # it opens nothing
+
+    def kill_it() -> bool:
+        if fold._process.ended() is None and len(pids) == 1:
+            os.kill(fold.pid, signal.SIGKILL)
+            pids.append(0)
+        return False
+
+    fold.open(journal, kill_it)
+    assert fold.pid != pids[0] and fold._told is not None
+    assert "another is started" in caplog.text
+    fold.start()
+    assert fold.wait_for(seq, 30)
+    fold.stop(10.0)
+
+
 def test_one_that_hangs_does_not_hold_up_the_end(followed: Following, journal: FileJournal) -> None:
     assert followed.wait_for(append(journal), 30)
     os.kill(followed.pid, signal.SIGSTOP)
