@@ -77,7 +77,7 @@ def make_routes(
 
 def _make_alarms(storage: Storage, workers: Workers, upkeep: Upkeep) -> Alarms:
     loops = [workers.pool.loop, workers.claims.loop, storage.fold.loop, upkeep.loop]
-    return Alarms(storage.journal, storage.readers, workers.pool, upkeep, loops)
+    return Alarms(storage.journal, storage.readers, workers.pool, upkeep, loops, lag=lambda: storage.fold.lag)
 
 
 def _make_api(

@@ -15,6 +15,7 @@ import pytest
 from covenq.config.load import Retention
 from covenq.model import Kind, at_text
 from covenq.model.status import Stuck
+from covenq.operate.inspect import alarms as alarms_module
 from covenq.operate.inspect import stuck as stuck_module
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.inspect.stuck import stuck, stuck_running
@@ -137,6 +138,18 @@ def test_a_task_that_nobody_holds_is_an_alarm_everywhere(served: Served) -> None
         ("tasks", "problem", f"covenq why {task}")
     ]
     assert doctor.returncode == 1
+
+
+def test_of_a_state_that_is_far_behind_no_task_is_said_to_be_stuck(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one that is being made anew, all runs that ever ran."""
+    alarms_of(served)._pool.recovered = True
+    claimed_by_nobody(served)
+    eventually(lambda: served.request("GET", "/readyz").json["alarms"], what="it is seen")
+    monkeypatch.setattr(alarms_module, "LAG_MAX", -1)
+    assert served.request("GET", "/readyz").json["alarms"] == []
+    assert served.ask("/api/v1/status").json["stuck"] == []
 
 
 @pytest.mark.parametrize("name", ["dispatcher", "leases", "fold", "upkeep"])

@@ -118,7 +118,9 @@ def status(sources: StatusSources) -> model_status.Status:
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
             reload=live.status(),
             refused=sources.refusals.counts(),
-            stuck=stuck.stuck(conn, sources.clock(), sources.config.caps, sources.alarms.tasks()),
+            stuck=[]
+            if sources.alarms.is_far_behind
+            else stuck.stuck(conn, sources.clock(), sources.config.caps, sources.alarms.tasks()),
             overdue=sources.alarms.overdue(),
             secrets=[SecretProblem(one.name, why) for one, why in live.secret_status() if why],
         ),

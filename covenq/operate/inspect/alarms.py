@@ -24,6 +24,8 @@ from journal.interface import Engine
 
 BEAT_OVERDUE_S = 60.0
 """Seconds without a round of the journal's thread, which comes round every second: a sync that hangs."""
+LAG_MAX = 10_000
+"""Records that the state may be behind for its tasks to be judged: in one that is being made anew all that ran once runs."""
 FRESH_S = 1.0
 """Seconds that the tasks are not looked at again: whoever reaches /readyz must not make the daemon search all the time."""
 
@@ -45,15 +47,17 @@ class Alarms:
         upkeep: Upkeep,
         loops: Sequence[Loop],
         *,
+        lag: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`loops` are all that the daemon has; it ends leases from now on."""
+        """`loops` are all that the daemon has; it ends leases from now on. `lag` is how many records the state is behind."""
         self._journal = journal
         self._readers = readers
         self._pool = pool
         self._upkeep = upkeep
         self._loops = loops
+        self._lag = lag
         self._clock = clock
         self._monotonic = monotonic
         self._since = clock()
@@ -77,8 +81,15 @@ class Alarms:
         bad = {one.loop for one in self.overdue()} | ({"worker"} if self._pool.error else set())
         return {name: name in bad for name in (*(loop.name for loop in self._loops), "journal", "worker")}
 
+    @property
+    def is_far_behind(self) -> bool:
+        """Whether the state is too old to tell of its tasks that they are stuck."""
+        return self._lag() > LAG_MAX
+
     def tasks(self) -> list[Stuck]:
         """The running tasks that nobody ends (`stuck_running`), as they were FRESH_S ago at most. Raises sqlite3.Error."""
+        if self.is_far_behind:
+            return []
         with self._lock:
             now = self._monotonic()
             if self._seen is None or now - self._seen[0] > FRESH_S:
