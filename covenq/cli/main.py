@@ -75,13 +75,7 @@ def _run() -> int:
     except Exception as error:
         if not _is_sqlite_error(error):
             raise
-        return _print_error(
-            f"index or state.db, the journal's caches, can't be used: {error}",
-            "Free space on the data directory's disk, and try again."
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-            else "Check the space and the permissions of the data directory; while nothing runs there they may be removed.",
-            1,
-        )
+        return _print_error(f"index or state.db, the journal's caches, can't be used: {error}", _sqlite_hint(error), 1)
     return 0
 
 
@@ -126,6 +120,17 @@ def _is_sqlite_error(error: Exception) -> bool:
     """Whether it is SQLite's, without importing sqlite3: if that raised it, it is imported."""
     sqlite3 = sys.modules.get("sqlite3")
     return sqlite3 is not None and isinstance(error, sqlite3.Error)
+
+
+def _sqlite_hint(error: Exception) -> str:
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return "Free space on the data directory's disk, and try again."
+    if type(error).__name__ == "DatabaseError":
+        return (
+            "Nothing is lost, and a damaged state.db is made anew: type the command again; "
+            "while nothing runs there they may be removed."
+        )
+    return "Check the space and the permissions of the data directory; while nothing runs there they may be removed."
 
 
 def _print_error(message: str, hint: str, code: int) -> int:

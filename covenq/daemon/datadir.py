@@ -118,7 +118,7 @@ def open_storage(
     reserve = journal.reserve
     with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
     with_room(lambda: fold.open(journal, stopped), make_room)
-    readers = Readers(data / STATE_NAME)
+    readers = Readers(data / STATE_NAME, fold.distrust)
     cleanup.callback(readers.close_readers)
     cleanup.callback(fold.stop, FOLD_STOP_S)  # while there is a journal whose head it can be told
     state = FoldedState(journal, readers, fold)

@@ -31,11 +31,13 @@ from covenq.daemon.follower_messages import (
     Busy,
     Channel,
     Damaged,
+    Distrust,
     Ended,
     Failing,
     Folded,
     Head,
     Logged,
+    Marked,
     Message,
     Opened,
     Recovered,
@@ -49,6 +51,8 @@ from covenq.state.store import StateStore
 from journal.engines import open_reader
 from journal.errors import JournalDamaged, JournalError
 from journal.interface import Reader
+
+log = logging.getLogger("covenq.state")
 
 ALIVE_S = 10.0
 """Seconds after which a long piece of work shows a sign of life."""
@@ -107,6 +111,7 @@ class Follower:
         self._stop: Stop | None = None
         self._starting = threading.Lock()
         self._said = 0.0
+        self._marking = threading.Lock()
         self._failing = True
         """As long as nothing was tried: the one before may have met damage."""
 
@@ -118,6 +123,8 @@ class Follower:
                 self._heads.move(seq)
             case Scrub():
                 threading.Thread(target=self._scrub, name="scrub", daemon=True).start()
+            case Distrust():
+                threading.Thread(target=self._mark, name="mark", daemon=True).start()
             case Stop(within_s):
                 with self._starting:
                     self._stop = message
@@ -129,6 +136,20 @@ class Follower:
         store = self._store
         done = store is not None and store.truncate_wal()
         self._channel.tell(Scrubbed() if done else Busy())
+
+    def _mark(self) -> None:
+        """Between two rounds of the fold. Where it fails there is no answer, and the daemon asks again."""
+        store = self._store
+        if store is None or not self._marking.acquire(blocking=False):
+            return
+        try:
+            store.mark_for_rebuild()
+        except (sqlite3.Error, CovenqError) as error:
+            log.error("state.db can't be marked to be made anew: %s", error)
+        else:
+            self._channel.tell(Marked())
+        finally:
+            self._marking.release()
 
     # ---- the fold
 

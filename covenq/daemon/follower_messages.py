@@ -48,6 +48,10 @@ class Scrub(Message, frozen=True):
     """Empty state.db's write-ahead log, which holds erased content."""
 
 
+class Distrust(Message, frozen=True):
+    """A reader has met damage in state.db: mark it, so that the next start makes it anew."""
+
+
 class Stop(Message, frozen=True):
     """Fold what is durable, for so many seconds at most, and end."""
 
@@ -107,6 +111,10 @@ class Scrubbed(Message, frozen=True):
     """Done."""
 
 
+class Marked(Message, frozen=True):
+    """state.db is marked, for good."""
+
+
 class Busy(Message, frozen=True):
     """A reader, or the disk, prevented that: ask again later."""
 
@@ -126,6 +134,7 @@ class Channel:
         Begin
         | Head
         | Scrub
+        | Distrust
         | Stop
         | Opened
         | Folded
@@ -135,6 +144,7 @@ class Channel:
         | Recovered
         | Ended
         | Scrubbed
+        | Marked
         | Busy
         | Logged
     )

@@ -19,11 +19,13 @@ from covenq.daemon.follower_messages import (
     Begin,
     Busy,
     Damaged,
+    Distrust,
     Ended,
     Failing,
     Folded,
     Head,
     Logged,
+    Marked,
     Message,
     Opened,
     Recovered,
@@ -50,6 +52,8 @@ OVERDUE_S = 60.0
 END_S = 5.0
 """Seconds in which a follower ends whose socket is closed; then it is killed."""
 SCRUB_S = 30.0
+MARK_S = 10.0
+"""Seconds after which the follower is told again to mark a damaged file, until it says that it has."""
 BATCH_DELAY_S = 0.05
 """Seconds in which a batch grows, at most: a transaction of many records costs little more than one of a few."""
 POLL_S = 0.25
@@ -119,6 +123,10 @@ class Following(FoldProgress):
         """The damage that the last one ended with: it is logged once, however many find it again."""
         self._scrubbed: bool | None = None
         self._scrubbing = threading.Lock()
+        self._marked = False
+        """Whether the damaged file is marked."""
+        self._mark_at: float | None = None
+        """When the follower is to be told to mark it; None where nothing is to be marked."""
         self._heard_at = self._checked_at = monotonic()
         self._tries = 0
         self._logged_at = monotonic()
@@ -209,6 +217,7 @@ class Following(FoldProgress):
             return
         how = self._process.ended()
         if how is None:
+            self._have_it_marked(now)
             if self._told is not None and self._folded >= self._told:
                 self._heard_at = now
                 if self._error is None:
@@ -218,6 +227,19 @@ class Following(FoldProgress):
                 self._process.kill()
             return
         self._died(how, now)
+
+    def distrust(self) -> None:
+        """See `FoldProgress.distrust`. The follower is told by `check`: whoever read doesn't wait for it."""
+        if not self.distrusted:
+            log.error("%s is damaged; restart the daemon, and it is made anew", self._state.name)
+            super().distrust()
+            self._mark_at = self._monotonic()
+
+    def _have_it_marked(self, now: float) -> None:
+        """Told again where it failed, or where the follower died before it had done it."""
+        if self._mark_at is not None and not self._marked and now >= self._mark_at and self._told is not None:
+            self._mark_at = now + MARK_S
+            self._process.tell(Distrust())
 
     def _log_far_behind(self, now: float) -> None:
         left_s = self.left_s
@@ -282,6 +304,10 @@ class Following(FoldProgress):
         if self._thread.ident is not None:
             self._thread.join(timeout)
         if self._told is not None and self._journal is not None:
+            if self.distrusted and not self._marked:
+                self._process.tell(Distrust())
+                with self.changed:
+                    self.changed.wait_for(lambda: self._marked or self._process.ended() is not None, timeout / 4)
             self._process.tell(Head(self._journal.head().seq))
             self._process.tell(Stop(timeout / 2))
             self._process.wait(0.8 * timeout)  # half of it, and a batch
@@ -374,6 +400,10 @@ class Following(FoldProgress):
             case Ended():
                 with self.changed:
                     self._ended_word = message
+                    self.changed.notify_all()
+            case Marked():
+                with self.changed:
+                    self._marked = True
                     self.changed.notify_all()
             case Scrubbed() | Busy():
                 with self.changed:

@@ -206,7 +206,7 @@ def make_listeners(
         refusals.note(word, status, detail, path=at, client=client, **evidence_of(header, None))
 
     def application(groups: Collection[RouteGroup], tokens: Tokens | None = None) -> WSGIApplication:
-        app = make_app(groups, refusals, tokens, webhook_path=config.webhook_path)
+        app = make_app(groups, refusals, tokens, webhook_path=config.webhook_path, met=storage.readers.met)
         return _releasing(app, storage.readers.release_reader)
 
     def make(

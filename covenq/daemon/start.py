@@ -243,6 +243,7 @@ def make_twins(storage: Storage) -> Twins:
         head=lambda: storage.journal.head().seq,
         folded=lambda: storage.fold.folded,
         wait_for=storage.state.wait_for,
+        met=storage.readers.met,
     )
 
 

@@ -192,10 +192,11 @@ def make_app(
     tokens: Tokens | None = None,
     *,
     webhook_path: str = DEFAULT_PATH,
+    met: Callable[[BaseException], None] = lambda error: None,
 ) -> App:
     """The application of one listener, with these groups of routes. With `tokens`, the API requires one of them.
 
-    `webhook_path` is told to who posts elsewhere.
+    `webhook_path` is told to who posts elsewhere; `met` is `Readers.met`.
     """
     # The webhook's own listener has no guard: nothing on it needs a token, and it is the hot path.
     guarded = any(isinstance(group, ApiRoutes) for group in groups)
@@ -204,7 +205,7 @@ def make_app(
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
-    errors = _ErrorHandlers(refusals, webhook_path)
+    errors = _ErrorHandlers(refusals, webhook_path, met)
     app.add_error_handler(Exception, errors.unexpected)
     app.add_error_handler(falcon.HTTPError, errors.http)
     app.add_error_handler(CovenqError, errors.failure)
@@ -226,7 +227,8 @@ def _add(app: App, path: str, resource: object) -> None:
 class _ErrorHandlers:
     """Answers as JSON what falcon, our own code, or a bug raises."""
 
-    def __init__(self, refusals: Refusals, webhook_path: str) -> None:
+    def __init__(self, refusals: Refusals, webhook_path: str, met: Callable[[BaseException], None]) -> None:
+        self._met = met
         self._refusals = refusals
         self._webhook_path = webhook_path
 
@@ -268,6 +270,7 @@ class _ErrorHandlers:
             self.unexpected(req, resp, error, params)
             return
         log.error("%s %s failed: state.db can't be read: %s", req.method, req.path[:200], error)
+        self._met(error)
         self.failure(req, resp, StateUnreadable(f"state.db can't be read: {error}"), params)
 
     def unexpected(

@@ -8,7 +8,7 @@ from covenq.http.answers import error_body, respond, respond_ok
 from covenq.intake.admission import Admission
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
-from covenq.state.progress import FoldProgress
+from covenq.state.progress import DAMAGED, FoldProgress
 
 
 class Health:
@@ -31,12 +31,15 @@ class Readiness:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         reasons = [reason.sentence for reason in self._admission.reasons()]
         also = [one for one in (self._known_damage.sentence, self._behind()) if one]
-        found = {"ready": not reasons, "reasons": reasons, "alarms": self._alarms.sentences()}
+        found = {"ready": not reasons, "reasons": reasons, "alarms": self._alarms.sentences() + self._damaged()}
         if reasons:
             detail = " ".join([*reasons, *also])
             respond(resp, 503, {**error_body("not_ready", detail), **found})
         else:
             respond_ok(resp, {**found, "detail": " ".join(also) or None})
+
+    def _damaged(self) -> list[str]:
+        return [f"{DAMAGED}; restart covenq, and it is made anew"] if self._fold.distrusted else []
 
     def _behind(self) -> str | None:
         """How far the state is behind, and until when, where that is far; it keeps no delivery from being accepted."""

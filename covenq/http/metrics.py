@@ -232,6 +232,13 @@ class StateMetrics:
         yield _gauge("covenq_fold_lag_records", self.fold.lag)
         yield _gauge("covenq_fold_failing", self.fold.error is not None)
         yield _counter("covenq_follower_restarts", self.follower().restarts)
+        try:
+            yield from self._of_rows()
+        except sqlite3.Error as error:
+            self.readers.met(error)
+            raise
+
+    def _of_rows(self) -> Iterator[Metric]:
         conn = self.readers.reader()
         counts, oldest, now = query.counts(conn), query.oldest(conn), self.clock()
         for what in ("deliveries", "tasks"):

@@ -72,14 +72,16 @@ class Twins:
         folded: Callable[[], int],
         wait_for: Callable[[int], bool],
         *,
+        met: Callable[[BaseException], None] = lambda error: None,
         limit: int = RESERVATIONS_MAX,
     ) -> None:
         """`reader` returns the thread's connection to state.db.
 
         `head` returns the newest durable seq, `folded` the newest folded one; `wait_for` waits, for a bounded time, until a seq
-        is folded.
+        is folded; `met` is `Readers.met`.
         """
         self._reader = reader
+        self._met = met
         self._head = head
         self._folded = folded
         self._wait_for = wait_for
@@ -140,6 +142,7 @@ class Twins:
             held.twin = str(row[0])
             held.own = held.own or conn.execute(_SAME_GUID, (held.sha256, held.guid)).fetchone() is not None
         except sqlite3.Error as error:
+            self._met(error)
             raise StateBehind(f"the state can't be asked for twins: {error}") from error
 
     def _release_folded(self) -> None:

@@ -65,6 +65,8 @@ class StateStatus(Struct):
     """Seconds until it has caught up, at its present rate; null where that is near, or not known."""
     follower: FollowerStatus | None = None
     """Null without a daemon."""
+    damaged: bool = False
+    """Whether a reader has met damage of state.db: a restart makes it anew."""
 
 
 class Oldest(Struct):

@@ -49,6 +49,9 @@ class FoldedState:
             return query.delivery(self._readers.reader(), id.hook, id.guid)
         except NotFound:
             return None
+        except sqlite3.DatabaseError as error:
+            self._readers.met(error)
+            raise
 
     def wait_for(self, seq: int) -> bool:
         """Block until the state has folded `seq`; False if that takes longer than TWINS_S."""

@@ -69,7 +69,7 @@ def _open_or_make(path: Path, journal: Reading) -> Opened:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        # It is not a database, or a corrupt one; all that was in it is in the journal.
+        # It is not a database, or a corrupt one, or marked as that; all that was in it is in the journal.
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         return _open_made(path, journal)
@@ -81,6 +81,8 @@ def _open_made(path: Path, journal: Reading) -> Opened:
     try:
         _set_up(conn)
         conn.execute("BEGIN IMMEDIATE")
+        if schema.version(conn) == schema.MARKED:
+            raise sqlite3.DatabaseError("it was found to be damaged")  # some pages: the whole file goes
         found = position_in(conn, journal) or start(conn, journal)
         conn.execute("COMMIT")
         _check_not_ahead(found, journal, path)
@@ -99,9 +101,10 @@ def _open_as_left(path: Path, journal: Reading, at_least: Witness) -> Opened:
         try:
             conn.execute("BEGIN")
             version = schema.version(conn)
-            found = schema.position(conn) if version == schema.VERSION else None
+            usable = version in (schema.VERSION, schema.MARKED)
+            found = schema.position(conn) if usable else None
             conn.execute("COMMIT")
-            if version != schema.VERSION:
+            if not usable:
                 raise StateNotAsLeft(f"{path} has the schema {version} and not {schema.VERSION}, {expected}")
             if found is None or not _is_past(found, journal, at_least):
                 raise StateNotAsLeft(f"{path} is at {'no record' if found is None else found}, {expected}")

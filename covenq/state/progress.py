@@ -19,6 +19,9 @@ _FREE_SPACE = "Free space on the data directory's disk: the state catches up by 
 
 _LATER = "Nothing is lost, and deliveries are accepted meanwhile: try again in {}."
 
+DAMAGED = "state.db is damaged, which a reader came upon: some of what is asked for can't be answered"
+"""An alarm, for anybody."""
+
 STUCK_S = 2.0
 """Seconds of tries that failed after which who waits for the fold is told so, instead of waiting on."""
 
@@ -63,6 +66,8 @@ class FoldProgress:
         """When the first of the tries failed that have failed since the last that didn't."""
         self._full = False
         self._damage: JournalDamaged | None = None
+        self.distrusted = False
+        """Whether a reader has met damage of the file: the next start makes it anew."""
 
     @property
     def folded(self) -> int:
@@ -102,6 +107,10 @@ class FoldProgress:
         why = f": {self._error}" if self._error else ""
         until = "" if left is None or self._error else f", and has caught up in about {duration(left)}"
         return StateBehind(f"the state is {counted(self.lag, 'record')} behind the journal{why}{until}", hint=hint)
+
+    def distrust(self) -> None:
+        """A reader has met damage of the file, which the fold need not meet: see that the next start makes it anew."""
+        self.distrusted = True
 
     def subscribe(self, callback: Callable[[int], None]) -> None:
         """Call `callback` with the new seq after each batch, on the reporting thread: it must neither block nor raise."""

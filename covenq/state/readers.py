@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from covenq.errors import CovenqError
@@ -48,11 +49,18 @@ def is_odd(path: Path) -> bool:
         return False
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says by it that the file is damaged. What may pass is an OperationalError, the rest are mistakes."""
+    return type(error) is sqlite3.DatabaseError
+
+
 class Readers:
     """The connections for reading one state.db, which is there already. Methods may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_damage: Callable[[], None] = lambda: None) -> None:
+        """`on_damage` is called, by the thread that reads, for each damage that is met."""
         self.path = path
+        self._on_damage = on_damage
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
         self._idle: list[sqlite3.Connection] = []
@@ -77,6 +85,11 @@ class Readers:
             for _, old in gone:
                 old.close()
         return conn
+
+    def met(self, error: BaseException) -> None:
+        """A reading failed with `error`. Whoever catches one says so: the fold need never meet the same pages."""
+        if is_damage(error):
+            self._on_damage()
 
     def release_reader(self) -> None:
         """Give this thread's connection back, if it has one: the thread reads nothing for a while. Its cursors must be done."""

@@ -25,6 +25,8 @@ from journal.records import Witness
 
 VERSION = 22
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
+MARKED = -1
+"""In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
 
 SQLITE_MIN = (3, 35)
 """The oldest SQLite that has what the statements need: UPDATE … FROM, and upserts without a conflict target."""

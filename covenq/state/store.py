@@ -18,11 +18,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import TracebackType
 
 from covenq.errors import CovenqError, StateTaken
 from covenq.state import lock, opening, schema
 from covenq.state.building import Building
-from covenq.state.readers import Readers, connect
+from covenq.state.readers import Readers, connect, is_damage
 from journal.interface import Reading
 from journal.presence import exists
 from journal.records import Record, Witness
@@ -81,13 +82,13 @@ class StateStore(Readers):
         self.folded_tasks = False
         """Whether the batch folded last had a record of a task."""
         self._writing = threading.Lock()
-        self._version = schema.VERSION
-        """What this process left in the file: 0 where it marked it for a rebuild."""
         self._taken: str | None = None
         """That another process folded the file, in one sentence; None as long as none did."""
         self._lock = lock.take(path, lock_s)
         try:
             self._conn, self._left, self._building = opening.open_writer(path, journal, at_least)
+            self._version = schema.version(self._conn)
+            """What this process left in the file: MARKED where it is to be made anew."""
             found = path.stat()
         except BaseException:
             self._lock.release()
@@ -150,15 +151,16 @@ class StateStore(Readers):
                 each(self.folded)
 
     def mark_for_rebuild(self) -> None:
-        """Mark the file, which turned out to be damaged, so that the next opening folds it again from the start.
+        """Mark the file, which turned out to be damaged, so that the next opening makes it anew. May be repeated.
 
-        Raises StateTaken where another process has folded it: it isn't this one's to distrust.
+        This process may go on with it, and so may another that opens it as this one left it (`at_least`). Raises sqlite3.Error;
+        and StateTaken where another process has folded it: it isn't this one's to distrust.
         """
         with self._writing:
             self._check_not_taken()
             with self._transaction(of_damaged=True):
-                self._conn.execute("PRAGMA user_version = 0")
-            self._version = 0
+                self._conn.execute(f"PRAGMA user_version = {schema.MARKED}")
+            self._version = schema.MARKED
 
     def truncate_wal(self) -> bool:
         """Checkpoint the write-ahead log and truncate it, so that it holds no erased content either.
@@ -226,7 +228,13 @@ class StateStore(Readers):
     def __enter__(self) -> StateStore:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Damage that was met while it was open is remembered: what is asked next is asked of a file made anew."""
+        if error is not None and is_damage(error):
+            with suppress(sqlite3.Error, CovenqError):  # the damage is the error to raise
+                self.mark_for_rebuild()
         self.close()
 
 
@@ -244,7 +252,8 @@ def overlay(
     What is missing is folded inside a transaction that is rolled back at the end. Where the file is missing, can't be
     written or belongs to another journal, everything is folded into a private temporary database, and where another process folds
     the file, which must not wait for a reading, into a copy. With `commit`, for a caller that holds the journal's lock, the file
-    itself is caught up first, or made, unless another process has it, and until `ends()`.
+    itself is caught up first, or made, unless another process has it, and until `ends()`; and where it turns out to be damaged,
+    it is marked, and the next call makes it anew.
 
     `opened` is called once the journal's lock is not needed any more, which is before anything is folded: who wants to change the
     journal's past takes the file's lock too. Raises JournalError.
@@ -255,12 +264,18 @@ def overlay(
             opened()
             store.catch_up(ends=ends)
     opened()
-    with closing(_overlaid(path, journal)) as conn:
-        conn.execute("PRAGMA query_only = ON")
-        try:
-            yield conn
-        finally:
-            conn.rollback()
+    try:
+        with closing(_overlaid(path, journal)) as conn:
+            conn.execute("PRAGMA query_only = ON")
+            try:
+                yield conn
+            finally:
+                conn.rollback()
+    except sqlite3.DatabaseError as error:
+        if commit and is_damage(error):
+            with suppress(sqlite3.Error, CovenqError), StateStore(path, journal, lock_s=OVERLAY_LOCK_S) as store:
+                store.mark_for_rebuild()
+        raise
 
 
 def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:

@@ -253,6 +253,67 @@ def test_a_state_that_is_overwritten_is_named_and_made_anew_at_the_next_start(
     assert len(daemon.cli_json("tasks")["items"]) == 41
 
 
+def overwrite_row(path: Path, text: bytes) -> None:
+    """Overwrite the pages that have a row with this text: of tables, which are read, and not of indexes, which the fold needs."""
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole, size = path.read_bytes(), 4096
+    found = [at for at in range(size, len(whole), size) if whole[at] == 0x0D and text in whole[at : at + size]]
+    assert found
+    with path.open("r+b") as file:
+        for at in found:
+            file.seek(at)
+            file.write(b"\xa5" * size)
+
+
+def test_damage_that_only_readers_meet_is_an_alarm_and_is_made_anew_at_the_next_start(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = make_daemon(ROUTE)
+    for n in range(100):
+        daemon.post("issues", issue(n), f"row-{n}")
+    daemon.wait_all_done()
+    overwrite_row(daemon.data / "state.db", b"row-40")
+    pid = follower(daemon)["pid"]
+    assert daemon.cli("show", "row-40", exit_code=None).returncode == 1
+    asked = daemon.api("/api/v1/deliveries/row-40")
+    assert (asked.status, asked.json["error"]) == (503, "state_unreadable")
+    assert "Restart covenq" in asked.json["hint"]
+    state = daemon.api("/api/v1/status").json["state"]
+    assert state["damaged"] and state["error"] is None
+    ready = daemon.get("/readyz")
+    assert ready.status == 200 and any("state.db is damaged" in one for one in ready.json["alarms"]), ready.json
+    assert b"DAMAGED     state.db" in daemon.cli("status").stdout
+    found = daemon.cli("doctor", exit_code=1).stdout
+    assert b"state.db is damaged" in found
+    daemon.post("issues", issue(200), "later")
+    eventually(lambda: daemon.api("/api/v1/deliveries/later").status == 200, 30, "the fold goes on")
+    os.kill(pid, signal.SIGKILL)
+    another(daemon, pid)
+    assert daemon.api("/api/v1/status").json["state"]["damaged"], "nor does another follower mend it"
+    daemon.stop()
+    daemon.start()
+    daemon.wait_all_done()
+    assert daemon.api("/api/v1/deliveries/row-40").status == 200
+    assert not daemon.api("/api/v1/status").json["state"]["damaged"]
+    daemon.stop()
+    assert_state_is_a_fresh_fold(daemon.data)
+
+
+def test_damage_that_is_met_without_a_daemon_is_made_anew_by_the_next_command(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = make_daemon(ROUTE)
+    for n in range(100):
+        daemon.post("issues", issue(n), f"row-{n}")
+    daemon.wait_all_done()
+    daemon.stop()
+    overwrite_row(daemon.data / "state.db", b"row-40")
+    said = daemon.cli("show", "row-40", exit_code=1).stderr
+    assert b"state.db" in said and b"made anew: type the command again" in said
+    assert b"row-40" in daemon.cli("show", "row-40").stdout
+
+
 def test_damage_is_remembered_over_its_death(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(ROUTE)
     daemon.post("issues", issue(1), "first")

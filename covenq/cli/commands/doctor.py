@@ -102,7 +102,10 @@ COLUMNS: list[Column[Finding]] = [
 
 @dataclass(slots=True)
 class _Seen:
-    """What was read of the daemon, or of the files, up to an error: `damage`, or `trouble` with what to do `next` about it."""
+    """What was read of the daemon, or of the files, up to an error: `damage`, or `trouble` with what to do `next` about it.
+
+    A status that was read stays: it says of what stands still why the rest can't be had.
+    """
 
     status: Status | None = None
     newest_at: str | None = None
@@ -128,15 +131,17 @@ def _look(data: str | None, config: str | None, examined: Config) -> _Seen:
             if any(one.scope.repositories for one in examined.secrets):
                 seen.secrets = opened.secrets().items
             seen.renamed = list(renamed(examined.routes, partial(newest_of, opened)))
-            return seen
     except (JournalDamaged, Damaged) as error:
-        return _Seen(seen.status, damage=str(error))
+        seen.damage = str(error)
     except OSError as error:
-        return _Seen(trouble=f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+        seen.trouble = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
     except Failure as error:
-        return _Seen(trouble=str(error), next=error.hint)
+        seen.trouble, seen.next = str(error), error.hint
     except sqlite3.Error as error:
-        return _Seen(trouble=str(error))
+        damaged = type(error) is sqlite3.DatabaseError
+        seen.next = "Type it again: a damaged state.db is made anew, and nothing is lost." if damaged else None
+        seen.trouble = f"state.db can't be read: {error}"
+    return seen
 
 
 def _crash_test_findings(where: Location) -> list[tuple[str, str, str | None]]:

@@ -68,6 +68,9 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     left = "" if folded.left_s is None else f", for about {duration(folded.left_s)} more"
     wrong = f", error: {clean(folded.error)}" if folded.error else ""
     yield "state", f"seq {folded.seq}{lag}{left}{wrong}"
+    if folded.damaged:
+        yield "DAMAGED", "state.db, which a reader came upon: some of what is asked for can't be answered."
+        yield "", "Restart covenq, and it is made anew: nothing is lost."
     if found.disk is not None:
         yield "disk", f"{output.size(found.disk.free)} free of {output.size(found.disk.total)}"
     for what, counts, oldest in (

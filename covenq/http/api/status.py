@@ -86,7 +86,12 @@ def status(sources: StatusSources) -> model_status.Status:
     fold = sources.fold
     left_s = fold.left_s
     state = StateStatus(
-        fold.folded, fold.lag, fold.error, None if left_s is None else round(left_s), sources.follower()
+        fold.folded,
+        fold.lag,
+        fold.error,
+        None if left_s is None else round(left_s),
+        sources.follower(),
+        fold.distrusted,
     )
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
     sources.fold.wait_for(sources.journal.head().seq, 1.0)

@@ -113,6 +113,7 @@ class Alarms:
         try:
             counts = self.by_word()
         except sqlite3.Error as error:
+            self._readers.met(error)
             return [*found, f"the tasks can't be looked at ({type(error).__name__})"]
         for word, count in counts.items():
             if count:

@@ -191,6 +191,8 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("daemon", BAD, f"it is not ready: {' '.join(status.reasons)}", "covenq status")
     else:
         yield Finding("daemon", GOOD, f"ready, pid {status.pid}")
+    if status is not None and context.trouble is not None and not status.state.damaged and not status.state.error:
+        yield Finding("state", BAD, context.trouble, context.trouble_next or "covenq status")
     examined = context.config.path
     if status is not None and status.pid is not None and status.config and examined is not None:
         used = Path(status.config)

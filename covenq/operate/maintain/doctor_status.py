@@ -40,6 +40,9 @@ def _of_status(status: Status) -> Iterator[Finding]:
     for one in status.stuck[:STUCK_SHOWN]:
         level = WARN if one.state == "queued" else BAD
         yield Finding("tasks", level, f"{one.task} of {one.route}: {one.why}", f"covenq why {one.task}")
+    if status.state.damaged:
+        words = "state.db is damaged, which a reader came upon: some of what is asked for can't be answered"
+        yield Finding("state", BAD, words, "Restart covenq, and it is made anew: nothing is lost.")
     if status.worker is not None and status.worker.error:
         yield Finding("worker", BAD, f"it stopped: {status.worker.error}", "Restart the daemon.")
     if status.worker is not None and status.worker.waits:

@@ -262,6 +262,7 @@ class Upkeep(threading.Thread):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(name="upkeep", daemon=True)
+        self._met = readers.met
         self.operations_lock = threading.Lock()
         self.error: str | None = None
         """Why the thread's last work failed; None if it didn't."""
@@ -348,6 +349,7 @@ class Upkeep(threading.Thread):
                 self._next_try = time.monotonic() + (BEHIND_RETRY_S if isinstance(error, StateBehind) else RETRY_S)
                 self.error = str(error)
                 log.error("upkeep waits: %s", error)
+                self._met(error)
             except Exception as error:
                 # No error may end upkeep until a restart: what was to be forgotten would stay.
                 self._next_try = time.monotonic() + RETRY_S

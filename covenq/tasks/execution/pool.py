@@ -235,6 +235,7 @@ class Pool:
             except Exception as error:
                 # No error may make queued tasks wait forever. Nothing was claimed here.
                 self.loop.failed(error)
+                self._readers.met(error)
                 log.exception("the dispatcher could not go on; it begins again")
                 self._dispatcher.reset()
                 self._stop.wait(RETRY_S)

@@ -271,6 +271,7 @@ class Claims:
             except Exception as error:
                 # No error may make leases live forever.
                 self.loop.failed(error)
+                self._readers.met(error)
                 log.exception("the leases could not be looked at; it is tried again")
                 self._stopping.wait(RETRY_S)
         self.loop.end()

@@ -96,6 +96,8 @@ def _journal_alarms(status: Status, now: float) -> list[str]:
         more = "" if seen.findings == 1 else f" and {text.number(seen.findings - 1)} more"
         found.append(f"damage was found {text.ago(seen.at, now)}: {text.clean(seen.first or '')}{more}")
     state = status.state
+    if state.damaged:
+        found.append("state.db is damaged, which a reader came upon: restart covenq, and it is made anew")
     if state.error:
         found.append(f"the state lags: {text.clean(state.error)}")
     elif state.lag > LAG_LONG:
