@@ -97,6 +97,10 @@ class FollowerWatch(Loop):
 class Following(FoldProgress):
     """The follower's supervision. `open`, `check` and `stop` are for the main thread, everything else for any."""
 
+    still_hint = (
+        f"Nothing is lost, and deliveries are accepted meanwhile: it is replaced after {SILENT_S:.0f} s of silence."
+    )
+
     def __init__(
         self,
         state: Path,
@@ -141,6 +145,11 @@ class Following(FoldProgress):
     def pid(self) -> int:
         """The follower's process, or that of the last one."""
         return self._process.pid
+
+    @property
+    def who(self) -> str:
+        """See `FoldProgress.who`."""
+        return f"the process that folds it (pid {self.pid})"
 
     def status(self) -> FollowerStatus:
         return FollowerStatus(self.pid, self.restarts)
@@ -219,7 +228,7 @@ class Following(FoldProgress):
         if how is None:
             self._have_it_marked(now)
             if self._told is not None and self._folded >= self._told:
-                self._heard_at = now
+                self._heard_at = self._moved_at = now
                 if self._error is None:
                     self.loop.done()
             elif now - self._heard_at > SILENT_S:

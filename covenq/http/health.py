@@ -42,8 +42,9 @@ class Readiness:
         return [f"{DAMAGED}; restart covenq, and it is made anew"] if self._fold.distrusted else []
 
     def _behind(self) -> str | None:
-        """How far the state is behind, and until when, where that is far; it keeps no delivery from being accepted."""
-        if self._fold.left_s is None:
+        """How far the state is behind, and until when, if it is far or stands still; it keeps no delivery from being accepted."""
+        still = self._fold.still_since is not None and self._fold.error is None
+        if self._fold.left_s is None and not still:
             return None
         said = str(self._fold.behind())
         return f"{said[:1].upper()}{said[1:]}."

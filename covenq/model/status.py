@@ -67,6 +67,8 @@ class StateStatus(Struct):
     """Null without a daemon."""
     damaged: bool = False
     """Whether a reader has met damage of state.db: a restart makes it anew."""
+    still_since: Time | None = None
+    """When something was folded last, where it is behind and that is 10 s ago, and more."""
 
 
 class Oldest(Struct):

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from covenq.errors import StateBehind
-from covenq.state.fold_rate import FoldRate
+from covenq.model import at_text
+from covenq.state.fold_rate import STILL_S, FoldRate
 from covenq.text import counted, duration
 from journal.errors import JournalDamaged
 
@@ -45,10 +46,21 @@ class FoldReport(Protocol):
 class FoldProgress:
     """The progress of one fold, as others see it. Methods may be called from any thread."""
 
+    still_hint: str | None = None
+    """What is done, and by whom, about a fold that stands still."""
+
     def __init__(
-        self, head: Callable[[], int], folded: int = 0, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        head: Callable[[], int],
+        folded: int = 0,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """`head` returns the newest durable seq, `folded` is the newest that is folded."""
+        self._clock = clock
+        self._moved_at = monotonic()
+        """When it folded something last, or had nothing to fold."""
         self._head = head
         self._folded = folded
         self._monotonic = monotonic
@@ -85,6 +97,17 @@ class FoldProgress:
         return self._rate.left_s(self._folded, self.lag)
 
     @property
+    def still_since(self) -> str | None:
+        """When it folded something last, or had nothing to fold; None unless it is behind and that is STILL_S ago."""
+        still_s = self._monotonic() - self._moved_at
+        return at_text(self._clock() - still_s) if still_s >= STILL_S and self.lag else None
+
+    @property
+    def who(self) -> str:
+        """What folds, in words."""
+        return "what folds it"
+
+    @property
     def error(self) -> str | None:
         """Why the fold makes no progress, in one sentence; None while it does."""
         return self._error
@@ -102,7 +125,12 @@ class FoldProgress:
 
     def behind(self) -> StateBehind:
         """The error that what was waited for isn't folded."""
-        left = self.left_s
+        left, still_since = self.left_s, self.still_since
+        if still_since is not None and self._error is None:
+            words = f"{self.who} has folded nothing since {still_since[11:19]}Z"
+            return StateBehind(
+                f"the state is {counted(self.lag, 'record')} behind the journal: {words}", hint=self.still_hint
+            )
         hint = _FREE_SPACE if self._full else None if left is None else _LATER.format(duration(left))
         why = f": {self._error}" if self._error else ""
         until = "" if left is None or self._error else f", and has caught up in about {duration(left)}"
@@ -144,7 +172,8 @@ class FoldProgress:
     def advanced(self, seq: int, *, moved_tasks: bool) -> None:
         """See `FoldReport`."""
         with self.changed:
-            self._folded = max(self._folded, seq)
+            if seq > self._folded:
+                self._folded, self._moved_at = seq, self._monotonic()
             self._rate.note(self._folded)
             self.moved_tasks = moved_tasks
             self.changed.notify_all()

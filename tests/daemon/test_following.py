@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from covenq.daemon.follower_messages import Alive, Damaged, Failing, Opened, Rec
 from covenq.daemon.follower_process import environment
 from covenq.daemon.following import Following
 from covenq.errors import CovenqError, StateBehind, StopAsked
-from covenq.state import folded
+from covenq.state import fold_rate, folded
 from covenq.state.folded import FoldedState
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
@@ -260,6 +261,32 @@ def test_a_read_that_is_refused_says_how_far_it_is_and_until_when(
     with pytest.raises(StateBehind, match="the state is 3 records behind the journal"):
         state.reader()
     os.kill(followed.pid, signal.SIGCONT)
+
+
+def test_one_that_stands_still_is_not_told_of_as_a_slow_one(
+    tmp_path: Path, followed: Following, journal: FileJournal, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold_rate, "FAR", 2)
+    for _ in range(3):
+        assert followed.wait_for(append(journal), 30)
+        clock.now += 2
+    os.kill(followed.pid, signal.SIGSTOP)
+    append(journal, 3)
+    eventually(lambda: (followed._told or 0) > followed.folded, 30, "it is told")
+    followed.check()
+    assert followed.left_s is not None and followed.still_since is None
+    pass_time(followed, clock, 10.0)
+    assert followed.left_s is None
+    assert followed.still_since is not None
+    said = followed.behind()
+    assert f"the process that folds it (pid {followed.pid}) has folded nothing since " in str(said)
+    assert re.search(r"since \d\d:\d\d:\d\dZ$", str(said))
+    assert "caught up" not in str(said) and "replaced after 120 s of silence" in said.hint
+    clock.now += 100 * fold_rate.WINDOW_S
+    os.kill(followed.pid, signal.SIGCONT)
+    assert followed.wait_for(journal.head().seq, 30)
+    assert followed.still_since is None
+    assert followed._rate.left_s(followed.folded, 1000) is None, "its rate is not that of the time it stood still"
 
 
 def test_one_that_hangs_while_it_opens_the_state_does_not_hold_up_the_end(tmp_path: Path, journal: FileJournal) -> None:

@@ -66,8 +66,9 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     folded = found.state
     lag = f", {folded.lag:,} behind" if folded.lag else ""
     left = "" if folded.left_s is None else f", for about {duration(folded.left_s)} more"
+    still = f", nothing folded since {clean(folded.still_since)[11:19]}Z" if folded.still_since else ""
     wrong = f", error: {clean(folded.error)}" if folded.error else ""
-    yield "state", f"seq {folded.seq}{lag}{left}{wrong}"
+    yield "state", f"seq {folded.seq}{lag}{left}{still}{wrong}"
     if folded.damaged:
         yield "DAMAGED", "state.db, which a reader came upon: some of what is asked for can't be answered."
         yield "", "Restart covenq, and it is made anew: nothing is lost."

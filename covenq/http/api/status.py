@@ -92,6 +92,7 @@ def status(sources: StatusSources) -> model_status.Status:
         None if left_s is None else round(left_s),
         sources.follower(),
         fold.distrusted,
+        fold.still_since,
     )
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
     sources.fold.wait_for(sources.journal.head().seq, 1.0)

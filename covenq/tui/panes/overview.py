@@ -100,6 +100,11 @@ def _journal_alarms(status: Status, now: float) -> list[str]:
         found.append("state.db is damaged, which a reader came upon: restart covenq, and it is made anew")
     if state.error:
         found.append(f"the state lags: {text.clean(state.error)}")
+    elif state.still_since is not None:
+        since = text.clean(state.still_since)[11:19]
+        found.append(
+            f"the state is {counted(state.lag, 'record')} behind the journal, and nothing was folded since {since}Z"
+        )
     elif state.lag > LAG_LONG:
         left = "" if state.left_s is None else f" for about {duration(state.left_s)} more"
         found.append(
