@@ -85,8 +85,7 @@ class FoldLoop:
                 self._damaged = True
             self._report.failed(f"the journal can't be read: {error}", damage=damage)
         else:
-            self._failing = self._damaged = False
-            self._report.recovered()
+            self._succeeded()
             return True
         self._failing = True
         return False
@@ -96,3 +95,9 @@ class FoldLoop:
 
     def _advanced(self, seq: int) -> None:
         self._report.advanced(seq, moved_tasks=self._store.folded_tasks)
+        self._succeeded()
+
+    def _succeeded(self) -> None:
+        """A batch is folded: whatever was in the way is over, also damage, which the next batch has; far behind, all is long."""
+        self._failing = self._damaged = False
+        self._report.recovered()

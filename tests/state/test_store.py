@@ -366,6 +366,20 @@ def test_a_full_disk_stops_the_fold_only_while_it_is_full(
     assert fold_thread.lag == 0
 
 
+def test_an_error_is_over_with_the_first_batch_that_is_folded(
+    path: Path, store: StateStore, journal: FileJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BATCH_RECORDS", 10)
+    fold_thread = FoldThread(store, journal)
+    history(journal, 0, 60)
+    fold_thread.failed("database is locked")
+    seen = []
+    fold_thread.subscribe(lambda seq: seen.append((seq, fold_thread.error)))
+    fold_thread._fold_loop._catch_up()
+    assert len(seen) > 3
+    assert [error for _, error in seen[1:]] == [None] * (len(seen) - 1)
+
+
 def test_a_file_with_ruined_pages_is_made_again(path: Path, store: StateStore, journal: FileJournal) -> None:
     history(journal, 0, 200)
     store.catch_up()
