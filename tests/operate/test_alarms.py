@@ -25,6 +25,7 @@ from journal.records import Entry
 from tests.support import stalled_daemon
 from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon
+from tests.support.fold_thread import FoldThread
 from tests.support.pool import Harness
 from tests.support.records import START, as_records, empty_state, moved, of, queued, received
 from tests.support.requests import issue
@@ -166,6 +167,23 @@ def test_a_loop_that_does_not_come_round_is_an_alarm_everywhere(served: Served, 
     assert f"OVERDUE     the {name} loop" in cli(served, "status").stdout
     found = json.loads(cli(served, "doctor", "--json").stdout)["findings"]
     assert [one["level"] for one in found if f"the {name} loop" in one["words"]] == ["problem"]
+
+
+def test_doctor_tells_what_is_overdue_where_the_state_is_behind_too(served: Served) -> None:
+    fold = served.storage.fold
+    assert isinstance(fold, FoldThread)
+    fold.stop()
+    loop = next(one for one in alarms_of(served)._loops if one.name == "fold")
+    loop.done()
+    loop.bound_s = -1.0
+    served.journal.append([Entry("ops.x", "ops.note", {})])
+    assert "`covenq doctor` says what to do" in cli(served, "status").stdout
+    found = json.loads(cli(served, "doctor", "--json").stdout)["findings"]
+    (overdue,) = [one for one in found if "the fold loop" in one["words"]]
+    assert overdue["level"] == "problem" and "journalctl -u covenq" in overdue["next"]
+    (behind,) = [one for one in found if "behind the journal" in one["words"]]
+    assert (behind["check"], behind["level"]) == ("state", "problem")
+    assert not [one for one in found if "covenq doctor" in (one["next"] or "")], "it points at itself"
 
 
 # ---- the loops

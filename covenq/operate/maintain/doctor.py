@@ -18,6 +18,7 @@ from statistics import median
 from covenq import __version__
 from covenq.config import secret_keys, secret_source
 from covenq.config.secret_source import CREDENTIALS
+from covenq.errors import StateBehind
 from covenq.filter.tree import fold_case
 from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
@@ -179,9 +180,7 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
     if status is None and context.damage is not None:
         yield Finding("daemon", WARN, "its status can't be had, for damage of the journal", "covenq verify")
     elif status is None:
-        yield Finding(
-            "daemon", BAD, context.trouble or "its status can't be had", context.trouble_next or "covenq status"
-        )
+        yield Finding("daemon", BAD, context.trouble or "its status can't be had", _not_here(context.trouble_next))
     elif status.pid is None and NOT_RUNNING not in status.reasons:
         words = "Look at that process; if its socket is gone, restart it."
         yield Finding("daemon", BAD, status.reasons[0], words)
@@ -192,7 +191,7 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
     else:
         yield Finding("daemon", GOOD, f"ready, pid {status.pid}")
     if status is not None and context.trouble is not None and not status.state.damaged and not status.state.error:
-        yield Finding("state", BAD, context.trouble, context.trouble_next or "covenq status")
+        yield Finding("state", BAD, context.trouble.removesuffix("."), _not_here(context.trouble_next))
     examined = context.config.path
     if status is not None and status.pid is not None and status.config and examined is not None:
         used = Path(status.config)
@@ -340,7 +339,7 @@ def _refusals(context: DoctorContext) -> Iterator[Finding]:
         proxied = sum(bool(one.proxied) for one in lately if one.error == word)
         if proxied:
             words += f"; {'all' if proxied == number else proxied} came through a proxy"
-        yield Finding("requests", WARN, words, hint_of(last) or "covenq refused")
+        yield Finding("requests", WARN, words, _not_here(hint_of(last), "covenq refused"))
 
 
 def _processes(context: DoctorContext) -> Iterator[Finding]:
@@ -358,6 +357,13 @@ def _processes(context: DoctorContext) -> Iterator[Finding]:
         hours = int(waits // 3600)
         words = f"the oldest task waits for {counted(hours, 'hour')}"
         yield Finding("tasks", WARN, words, "covenq tasks state:queued before:1h")
+
+
+def _not_here(hint: str | None, otherwise: str = "covenq status") -> str:
+    """A hint for who asks doctor already: it doesn't send one to it."""
+    if hint == StateBehind.hint:
+        return f"Nothing is lost: the journal is complete. `{otherwise}` says how far it is."
+    return (hint or otherwise).replace("`covenq doctor` names such", "such is named here")
 
 
 def orphan_processes(data: Path) -> Iterator[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from covenq.model.status import ActivePause, Descriptors, Status, Watchdog
+from covenq.model.status import ActivePause, Descriptors, Overdue, StateStatus, Status, Watchdog
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
@@ -14,6 +14,10 @@ from journal.presence import exists
 CONNECTIONS_FEW = 100
 """Fewer connections than this may be held by a few slow clients."""
 DESCRIPTORS_WANTED = 65_536
+_RESTART = (
+    "look at the daemon's log (`journalctl -u covenq`, or its standard error), and restart it: what runs is given back, and "
+    "nothing is lost."
+)
 STUCK_SHOWN = 5
 """Stuck tasks that get a finding each, at most."""
 
@@ -34,9 +38,7 @@ def _of_status(status: Status) -> Iterator[Finding]:
     for secret in status.secrets:
         yield Finding("secret", BAD, f"the daemon can't read {secret.secret}: {secret.problem}", "covenq secrets")
     for loop in status.overdue:
-        yield Finding(
-            "daemon", BAD, loop.why, "Look at its log, and restart it: what runs is given back, and lost is nothing."
-        )
+        yield Finding("daemon", BAD, loop.why, _overdue_next(loop, status.state))
     for one in status.stuck[:STUCK_SHOWN]:
         level = WARN if one.state == "queued" else BAD
         yield Finding("tasks", level, f"{one.task} of {one.route}: {one.why}", f"covenq why {one.task}")
@@ -46,9 +48,7 @@ def _of_status(status: Status) -> Iterator[Finding]:
     if status.worker is not None and status.worker.error:
         yield Finding("worker", BAD, f"it stopped: {status.worker.error}", "Restart the daemon.")
     if status.worker is not None and status.worker.waits:
-        yield Finding(
-            "worker", WARN, status.worker.waits, "See what uses them; `covenq doctor` says what the limit allows."
-        )
+        yield Finding("worker", WARN, status.worker.waits, "See what uses them; what the limit allows is told here.")
     if status.descriptors is not None:
         yield _open_files(status.descriptors, 0 if status.worker is None else status.worker.concurrency)
     if status.upkeep is not None and status.upkeep.error:
@@ -61,6 +61,15 @@ def _of_status(status: Status) -> Iterator[Finding]:
     if verified is not None and not verified.ok:
         words = f"the last verification, {verified.at[:19]}Z, found damage: {verified.first}"
         yield Finding("journal", BAD, words, "covenq salvage")
+
+
+def _overdue_next(loop: Overdue, state: StateStatus) -> str:
+    if loop.loop == "fold" and state.follower is not None and state.still_since is not None:
+        return (
+            f"`kill -KILL {state.follower.pid}`, and another process folds, as by itself after two minutes of silence; "
+            f"if that changes nothing: {_RESTART}"
+        )
+    return f"{_RESTART[0].upper()}{_RESTART[1:]}"
 
 
 def _open_files(found: Descriptors, concurrency: int) -> Finding:
