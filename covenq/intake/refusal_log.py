@@ -90,6 +90,7 @@ class Refusals:
         self._statuses: Counter[int] = Counter()
         self._minutes: Counter[str] = Counter()
         self._failed = False
+        self._unkept: Counter[str] = Counter()
 
     def note(self, word: str, status: int, detail: str, *, at: float | None = None, **about: Unpack[About]) -> None:
         """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters.
@@ -119,12 +120,19 @@ class Refusals:
             if len(self._minutes) > MINUTES_MAX:
                 del self._minutes[min(self._minutes)]
             self._log_at_intervals(word, status)
-            if self._path is not None and self._room():
-                self._write(self._path, msgspec.json.encode(refusal) + b"\n")
+            if self._path is None:
+                return
+            if not self._room() or not self._write(self._path, msgspec.json.encode(refusal) + b"\n"):
+                self._unkept[word] += 1
 
     def counts(self) -> dict[str, int]:
         with self._lock:
             return dict(self._counts)
+
+    def unkept(self) -> dict[str, int]:
+        """Those of them that the log could not be written for."""
+        with self._lock:
+            return dict(self._unkept)
 
     def statuses(self) -> dict[int, int]:
         """The same refusals, by the status they were answered with."""
@@ -149,7 +157,7 @@ class Refusals:
         """The text with secrets masked, encodable as UTF-8, and cut to TEXT_MAX characters; None if there is none."""
         return self._mask(text)[:TEXT_MAX].encode("utf-8", "replace").decode() if text else None
 
-    def _write(self, path: Path, line: bytes) -> None:
+    def _write(self, path: Path, line: bytes) -> bool:
         try:
             if exists(path) and path.stat().st_size + len(line) > self._limit:
                 path.replace(path.with_name(path.name + ".1"))
@@ -159,6 +167,8 @@ class Refusals:
             if not self._failed:  # once: a full disk is logged elsewhere, and this log is a convenience
                 self._failed = True
                 log.warning("%s can't be written: %s", path, error.strerror)
+            return False
+        return True
 
 
 def _private(path: str, flags: int) -> int:

@@ -260,6 +260,8 @@ class Status(Struct, kw_only=True):
     reload: Reload | None = None
     refused: dict[str, Count] = field(default_factory=dict)
     """Why requests were refused since the start, and how many."""
+    refused_unkept: dict[str, Count] = field(default_factory=dict)
+    """Of them, those that the log of refusals has not, since it could not be written: on a full disk."""
     pauses: list[ActivePause]
     segments: list[Segment]
     """The newest."""

@@ -186,6 +186,21 @@ def test_doctor_tells_what_is_overdue_where_the_state_is_behind_too(served: Serv
     assert not [one for one in found if "covenq doctor" in (one["next"] or "")], "it points at itself"
 
 
+def test_refusals_that_could_not_be_kept_are_told_of(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = served.routes.api.refusals
+    monkeypatch.setattr(refusals, "_room", lambda: False)
+    assert served.post("issues", issue(1), secret="another").status == 401
+    said = cli(served, "refused")
+    assert "Nothing was refused" not in said.stderr and "1 request was refused since" in said.stderr, said.stderr
+    assert "signature_wrong 1" in said.stderr
+    found = json.loads(cli(served, "doctor", "--json").stdout)["findings"]
+    assert [one["level"] for one in found if one["check"] == "requests"] == ["warning"]
+    monkeypatch.setattr(refusals, "_room", lambda: True)
+    assert served.post("issues", issue(1), secret="another").status == 401
+    said = cli(served, "refused")
+    assert "signature_wrong" in said.stdout and "1 request was refused since" in said.stderr, said
+
+
 # ---- the loops
 
 

@@ -13,10 +13,13 @@ from covenq.cli.context import source
 from covenq.cli.options import LIMIT_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.errors import Failure
 from covenq.operate.inspect.story_text import UNPROVEN
 
 if TYPE_CHECKING:
+    from covenq.client.interface import Source
     from covenq.intake.refusal_log import Refusal
+    from covenq.model.status import Status
 
 Latest = Annotated[
     int, typer.Option("--limit", min=0, max=LIMIT_MAX, metavar="N", help="The newest so many; 0 is all that are kept.")
@@ -36,18 +39,44 @@ def refused(
     """Show the latest requests that were refused, and why.
 
     A refused request leaves nothing in the journal; this is from a log beside it that keeps the newest, two files of 1 MiB.
-    Under the list is what to do about each reason.
+    Under the list is what to do about each reason, and how many could not be kept, as on a full disk, since the daemon started.
     """
     with source(data, config) as opened:
         found = opened.refused(limit=limit)
+        status = None if json else _status_of(opened)
     if json:
         output.emit_page(found, next=None)
-    elif not print_table(COLUMNS, found):
+    elif not print_table(COLUMNS, found) and status is not None and status.refused_unkept:
+        _say_unkept(status)
+    elif not found:
         say("Nothing was refused. If deliveries are missing they never reached covenq: look at GitHub's list of recent")
         say("deliveries, in the settings of the webhook, for what it says about each.")
     else:
         _say_hints(found)
         say(f"{UNPROVEN[0].upper()}{UNPROVEN[1:]}.")
+        if status is not None and status.refused_unkept:
+            _say_unkept(status)
+
+
+def _status_of(opened: Source) -> Status | None:
+    """A daemon's, which knows what it could not log; None without one, or where it can't tell."""
+    if not opened.live:
+        return None
+    try:
+        return opened.status()
+    except Failure:
+        return None
+
+
+def _say_unkept(status: Status) -> None:
+    """What was refused, and is in no list: the log of it could not be written."""
+    words = ", ".join(f"{clean(word)} {number:,}" for word, number in status.refused_unkept.items())
+    number = sum(status.refused_unkept.values())
+    was = "was" if number == 1 else "were"
+    say(
+        f"{output.count(number, 'request')} {was} refused since {clean(status.started_at)[:19]}Z, when the daemon started, "
+        f"and could not be kept: {words}. The disk was full, or the log could not be written: `covenq status`."
+    )
 
 
 def _say_hints(found: list[Refusal]) -> None:

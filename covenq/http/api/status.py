@@ -124,6 +124,7 @@ def status(sources: StatusSources) -> model_status.Status:
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
             reload=live.status(),
             refused=sources.refusals.counts(),
+            refused_unkept=sources.refusals.unkept(),
             stuck=[]
             if sources.alarms.is_far_behind
             else stuck.stuck(conn, sources.clock(), sources.config.caps, sources.alarms.tasks()),

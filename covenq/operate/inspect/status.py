@@ -52,6 +52,7 @@ class DaemonProcess:
     upkeep: UpkeepStatus | None = None
     reload: Reload | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
+    refused_unkept: Mapping[str, int] = field(default_factory=dict)
     stuck: Sequence[Stuck] = ()
     overdue: Sequence[Overdue] = ()
     secrets: Sequence[SecretProblem] = ()
@@ -100,6 +101,7 @@ def status(
         routes=[route.name for route in config.routes],
         reload=process.reload,
         refused=dict(process.refused),
+        refused_unkept=dict(process.refused_unkept),
         pauses=view.pauses(conn),
         segments=newest_segments(data / JOURNAL_NAME),
         verified=verify_note.read(data),

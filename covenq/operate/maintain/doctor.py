@@ -328,11 +328,16 @@ def _port(context: DoctorContext) -> Iterator[Finding]:
 
 def _refusals(context: DoctorContext) -> Iterator[Finding]:
     """Requests of the last day that were refused: what a proxy does to requests shows here first."""
+    unkept = {} if context.status is None else context.status.refused_unkept
+    if unkept:
+        words = ", ".join(f"{word} {number}" for word, number in unkept.items())
+        started = f"{str(context.status and context.status.started_at)[:19]}Z"
+        words = f"refused since {started}, and not kept, for the log could not be written: {words}"
+        yield Finding("requests", WARN, words, "Free space on the data directory's disk.")
     since = at_text(context.now - DAY_S)
     lately = [one for one in refusal_log.read(context.data) if one.at >= since]
-    if not lately:
+    if not lately and not unkept:
         yield Finding("requests", GOOD, "none was refused in the last 24 hours")
-        return
     for word, number in Counter(one.error for one in lately).most_common(5):
         last = next(one for one in reversed(lately) if one.error == word)
         words = f"{number} refused in the last 24 hours: {word}, last at {last.at[:19]}Z"
