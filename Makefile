@@ -44,7 +44,7 @@ run: $(VENV)/.installed
 	@exec $(VENV)/bin/covenq serve
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n auto -m 'not deep' $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m 'not deep' $(ARGS)
 
 test-deep: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -n auto -m deep $(ARGS)
