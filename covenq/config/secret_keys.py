@@ -151,7 +151,7 @@ def _key(source: SecretSource, env: Mapping[str, str]) -> Key:
 
 
 WEBHOOK_SECRET = ("webhook secret", "Put the secret there, or correct [github] webhook_secrets.")
-API_SECRET = ("for GitHub's API,", "Put it there, or correct [github.app] or [[github.hook]].")
+API_SECRET = ("secret for GitHub's API", "Put it there, or correct [github.app] or [[github.hook]].")
 """What a source is of, for the error, and what to do where it can't be read."""
 
 

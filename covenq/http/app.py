@@ -265,11 +265,13 @@ class _ErrorHandlers:
     def unreadable(
         self, req: falcon.Request, resp: falcon.Response, error: sqlite3.DatabaseError, params: dict[str, object]
     ) -> None:
-        """What SQLite says of state.db; a mistake in a statement is a bug all the same."""
+        """What SQLite says of state.db. A mistake in a statement has the class of a table that is gone, so the log says where."""
         if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError) or no_descriptor_left():
             self.unexpected(req, resp, error, params)
             return
-        log.error("%s %s failed: state.db can't be read: %s", req.method, req.path[:200], error)
+        log.error(
+            "%s %s failed: state.db can't be read: %s in %s", req.method, req.path[:200], error, _raised_in(error)
+        )
         self._met(error)
         self.failure(req, resp, StateUnreadable(f"state.db can't be read: {error}"), params)
 

@@ -12,6 +12,7 @@ from covenq.intake.receive import decide
 from covenq.model import TOKEN, DeliveryId, Kind, State, task_subject
 from covenq.model.rows import DeliveryProgress
 from covenq.routing.decide import Decision, route
+from covenq.routing.late import LATE, born_superseded, late_of, superseded
 from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
@@ -37,7 +38,7 @@ def route_received(
     if decision.state is State.IGNORED:
         _append_ignored(journal, decision.entries[0], row.last_seq)
     else:
-        _append_missing(journal, decision.entries)
+        _append_missing(journal, list(born_superseded(decision.entries, late_of(record.data))))
     return decision
 
 
@@ -45,7 +46,8 @@ def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.t
     """Complete the append that a crash cut short. Called once after opening, before anything else is appended.
 
     After a crash a prefix of an append may survive. A delivery that survives without all of its tasks was never acknowledged;
-    but when it is sent again the answer will be "duplicate", so the missing tasks are queued now. A surviving prefix is at the
+    but when it is sent again the answer will be "duplicate", so the missing tasks are queued now, and a task that is late, by the
+    delivery's record, is superseded. A surviving prefix is at the
     end of the log, so only the newest delivery can be affected. A delivery that survives without any task is `received`, and
     `route_received` handles it. Returns the delivery that was completed. Raises JournalError.
     """
@@ -54,11 +56,22 @@ def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.t
     if record is None or not isinstance(named, list):
         return None
     tasks = [one for one in named if isinstance(one, str) and TOKEN.match(one)]
-    missing = [one for one in tasks if journal.last(task_subject(one)) is None]
-    if not missing or len(missing) == len(tasks):
+    newest = {one: journal.last(task_subject(one)) for one in tasks}
+    missing = [one for one, last in newest.items() if last is None]
+    if len(missing) == len(tasks):
         return None
     _, hook, guid = record.subject.split(".")
     delivery = DeliveryId(hook, guid)
+    late = late_of(record.data)
+    unfinished = [
+        superseded(last.subject, late[last.data["route"]], expect=last.seq)
+        for last in newest.values()
+        if last is not None and last.kind == Kind.QUEUED and last.data.get("route") in late
+    ]
+    if unfinished:
+        _append_missing(journal, unfinished)
+    if not missing:
+        return delivery if unfinished else None
     decision = route(
         config,
         delivery,
@@ -73,7 +86,7 @@ def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.t
             "%s: %d of its tasks were lost in a crash, and today's routes don't make them", delivery, len(missing)
         )
         return None
-    _append_missing(journal, decision.entries)
+    _append_missing(journal, list(born_superseded(decision.entries, late)))
     return delivery
 
 
@@ -87,6 +100,8 @@ def _newest_delivery(journal: Journal) -> Record | None:
         if record.kind == Kind.QUEUED:
             if record.data.get("replay") != 0:
                 return None
+        elif record.kind == Kind.SUPERSEDED and record.data.get("reason") == LATE:
+            pass  # of the same append
         elif record.kind.startswith(("delivery.", "task.")):
             return None
         seq -= 1

@@ -29,6 +29,7 @@ from covenq.intake.resume import resume, route_received
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.model import DeliveryId, State, task_id
 from covenq.model.rows import Delivery
+from covenq.routing.late import born_superseded
 from covenq.state import query
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed
@@ -556,6 +557,33 @@ def test_resume_completes_what_a_crash_cut_short(house: House) -> None:
     assert house.kinds() == ["delivery.received", "task.queued", "task.queued"]
     assert resume(house.journal, house.config) is None
     assert len(house.post().body["tasks"]) == 2
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 4, 5])
+def test_a_task_that_is_late_is_superseded_whatever_a_crash_left_of_its_append(house: House, keep: int) -> None:
+    """Of five records: the delivery, a task that is late and that it is superseded, and the same of the other."""
+    late = {"r0": "t1", "r1": "t2"}
+
+    class Prefix:
+        def append(self, entries: list[Entry]) -> Unknown:
+            received, *decided = entries
+            received = received._replace(data={**received.data, "late": [list(pair) for pair in late.items()]})
+            whole = [received, *born_superseded(decided, late)]
+            assert len(whole) == 5
+            house.journal.append(whole[:keep])
+            raise JournalClosed("the process is gone")
+
+    house.post(journal=Prefix(), lookup=lambda id, seq: None)
+    house.reopen()
+    done = resume(house.journal, house.config)
+    assert (done is None) == (keep in (1, 5))
+    if keep == 1:
+        route_received(house.journal, house.config, house.row("g-1"), received_of(house))
+    assert house.kinds().count("task.queued") == house.kinds().count("task.superseded") == 2
+    assert house.row("g-1").state == "superseded"
+    rows = house.store.reader().execute("SELECT reason, superseded_by, supersede FROM tasks ORDER BY route").fetchall()
+    assert [tuple(row) for row in rows] == [("late", "t1", None), ("late", "t2", None)]
+    assert resume(house.journal, house.config) is None
 
 
 def test_resume_makes_no_task_that_was_not_decided(house: House) -> None:

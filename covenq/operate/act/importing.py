@@ -20,12 +20,13 @@ from covenq.github.columns import columns
 from covenq.github.delivery_detail import recover
 from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
 from covenq.model import DeliveryId, JsonObject, Kind, State
-from covenq.operate.act.late import supersede_late
+from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import BATCH, CHANGED, Item, append_all, clean_text
 from covenq.operate.answers import ALREADY_HERE, Done, Imported, Skipped
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
 from covenq.routing.decide import route
+from covenq.routing.late import born_superseded
 from covenq.text import instant
 from journal.append import append_known
 from journal.interface import Journal
@@ -119,9 +120,12 @@ class _Importing:
         """Its entries, and after a task that is late that it is superseded."""
         item = _item(parsed, self.config, self.wanted.routed, self.clock)
         sent_at = instant(parsed.row["origin"].get("delivered_at"))
-        if sent_at is None:
+        late = {} if sent_at is None else find_late(item.entries, sent_at, self.journal, self.rows)
+        if not late:
             return item
-        return replace(item, entries=tuple(supersede_late(item.entries, sent_at, self.journal, self.rows)))
+        received, *decided = item.entries
+        received = received._replace(data={**received.data, "late": [list(pair) for pair in late.items()]})
+        return replace(item, entries=(received, *born_superseded(decided, late)))
 
     def flush(self) -> None:
         """Append what waits."""

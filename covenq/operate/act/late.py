@@ -1,8 +1,9 @@
-"""Deliveries that come late: a task of theirs is superseded at once where a later delivery of its key came before.
+"""Deliveries that come late: those of whose key a task was made by a delivery that GitHub sent later.
 
-By order in the journal it would be the newest of its key, and would supersede what GitHub sent after it; or run again what is out
-of date. So where the route supersedes, the newest task of that key is looked at: if its delivery was sent later, the late task is
-born superseded by it (reason `late`), takes part in no superseding itself, and runs if an operator requeues it.
+By order in the journal a task of theirs would be the newest of its key, and would supersede what GitHub sent after it; or run
+again what is out of date. So where the route supersedes, the newest task of that key is looked at: if its delivery was sent
+later, the late task is born superseded by it (`covenq.routing.late`), takes part in no superseding, and runs if an operator
+requeues it.
 
 By induction tasks of a key that take part are in the order in which GitHub sent them, so that the newest of them decides.
 """
@@ -10,35 +11,29 @@ By induction tasks of a key that take part are in the order in which GitHub sent
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from covenq.model import Kind
 from covenq.operate.origin import origin_of
+from covenq.tasks.scheduling.supersede import NEWEST
 from covenq.text import instant
 from journal.interface import Journal
 from journal.records import Entry
 
-LATE = "late"
 
-_NEWEST = """SELECT id, delivery_seq, created_at FROM tasks INDEXED BY tasks_rivals
-    WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state <> 'cancelled' ORDER BY created_seq DESC LIMIT 1"""
-
-
-def supersede_late(
+def find_late(
     entries: Sequence[Entry], sent_at: float, journal: Journal, rows: Callable[[], sqlite3.Connection]
-) -> Iterator[Entry]:
-    """The entries of a decision, and after each task that is late that it is superseded.
+) -> dict[str, str]:
+    """Of a decision's entries the routes whose tasks are late, and the task that supersedes each.
 
     `sent_at` is when GitHub first sent the delivery, in seconds since 1970; `rows` gives the state as it is now.
     """
+    found: dict[str, str] = {}
     for entry in entries:
         by = _superseded_by(entry, sent_at, journal, rows)
-        if by is None:
-            yield entry
-        else:
-            yield entry._replace(data={**entry.data, "policy": {**entry.data["policy"], "supersede": "never"}})
-            # In the same append, so nobody claims it between, and no record of it is there yet that could be expected.
-            yield Entry(entry.subject, str(Kind.SUPERSEDED), {"by_task": by, "reason": LATE})
+        if by is not None:
+            found[entry.data["route"]] = by
+    return found
 
 
 def _superseded_by(
@@ -49,7 +44,7 @@ def _superseded_by(
     key = (entry.about or {}).get("key")
     if key is None:
         return None
-    newest = rows().execute(_NEWEST, (entry.data["route"], key)).fetchone()
+    newest = rows().execute(NEWEST, (entry.data["route"], key)).fetchone()
     if newest is None or _sent_at(newest, journal) <= sent_at:
         return None
     return str(newest["id"])
