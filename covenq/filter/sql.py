@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import orjson
@@ -52,14 +53,31 @@ _TASK_DELIVERY = {name: f"d.{name}" for name in ("owner", "sender", "duplicates"
     "size": "d.payload_bytes"
 }
 
+IsFew = Callable[[str, Sequence[object]], bool]
+"""Whether a statement, with its parameters, gives few rows. Of many that match, the newest are found sooner than all."""
+
+
+def size_class(column: str) -> str:
+    """The SQL of a size's class, which is not above that of any larger size: steps of 256 bytes, of 4 KiB, of 64 KiB.
+
+    Of sizes an index would change a page for each delivery. The classes that are usual are few, and the rows of one are in it
+    in order of arrival.
+    """
+    return (
+        f"CASE WHEN {column} < 4096 THEN {column} >> 8 "
+        f"WHEN {column} < 65536 THEN 15 + ({column} >> 12) ELSE 30 + ({column} >> 16) END"
+    )
+
+
+_AS_LARGE = f"{size_class('d.payload_bytes')} >= (SELECT {size_class('low')} FROM (SELECT ? AS low))"  # noqa: S608 - constants
 _RARE = {
     "d.head_sha": ("deliveries_sha", "d.head_sha IS NOT NULL", 0),
     "d.twin": ("deliveries_twin", "d.twin IS NOT NULL", 0),
     "d.duplicates": ("deliveries_repeated", "d.duplicates > 0", 0),
-    "d.payload_bytes": ("deliveries_large", "d.payload_bytes > 65535", 65535),
+    "d.payload_bytes": ("deliveries_size", _AS_LARGE, -1),
     "t.attempts": ("tasks_retried", "t.attempts > 1", 1),
 }
-"""The columns of which few rows have what is asked for: their partial index, its condition, and what a number is above.
+"""The columns of which few rows may have what is asked for: their index, what it has of them, and what a number is above.
 
 The index is named, for SQLite, which doesn't know how few they are, would rather look at every row, the newest first."""
 _INDEXED = frozenset({"d.state", "d.event", "d.repo", "d.repo_id", "d.sender", "t.state", "t.repo"})
@@ -99,14 +117,16 @@ _AFTER_ALL = chr(0x10FFFF) * _SHA_DIGITS
 _IN_TASK_IDS = frozenset("t0123456789abcdef")
 
 
-def to_sql(filter: Filter, table: Table, *, now: float | None = None) -> tuple[str, list[object]]:
+def to_sql(
+    filter: Filter, table: Table, *, now: float | None = None, is_few: IsFew | None = None
+) -> tuple[str, list[object]]:
     """(condition, parameters), for a query where `webhook_deliveries` is called `d`, or `tasks` is called `t`.
 
     Terms on the payload can't be evaluated in SQL and are left out, so that the condition matches too many rows: the caller
-    evaluates `payload_terms` on each. `now` as in `Filter.matches`.
+    evaluates `payload_terms` on each. `now` as in `Filter.matches`. Without `is_few`, what may be rare is taken to be.
     """
-    few = any(_is_number(node) or _rare_column(node, table) is not None for node in filter.node.nodes)
-    parts = _SqlBuilder(table, time.time() if now is None else now, few, [])
+    parts = _SqlBuilder(table, time.time() if now is None else now, is_few or (lambda _sql, _params: True))
+    parts.few = any(_is_number(node) or parts.is_rare(node) for node in filter.node.nodes)
     clauses = [parts.clause(node) for node in filter.node.nodes if not _asks_payload(node)]
     return " AND ".join(clauses) or "1", parts.params
 
@@ -152,9 +172,11 @@ class _SqlBuilder:
 
     table: Table
     now: float
-    few: bool
+    is_few: IsFew
+    few: bool = False
     """Whether a term that all of the rows match is known to match few."""
-    params: list[object]
+    params: list[object] = field(default_factory=list)
+    asked: dict[Node, bool] = field(default_factory=dict)
 
     def clause(self, node: Node) -> str:
         match node:
@@ -177,17 +199,17 @@ class _SqlBuilder:
             case Match("label", patterns):
                 inner_clause = self.label(patterns)
                 return inner_clause if self.table == "webhook_deliveries" else _ITS_DELIVERY.format(inner_clause)
-            case Match() | InRange() if (rare := _rare_column(node, self.table)) is not None:
-                return self.rare(rare, node)
-            case Match(field) | InRange(field):
+            case Match() | InRange() if (rare := _rare_column(node, self.table)) is not None and self.is_rare(node):
+                return _SEQ_IN_RARE[self.table, rare[0]].format(self.rare(rare, node))
+            case Match(name) | InRange(name):
                 own, other, join = (
                     (_DELIVERY, _DELIVERY_TASKS, _ITS_TASKS)
                     if self.table == "webhook_deliveries"
                     else (_TASK, _TASK_DELIVERY, _ITS_DELIVERY)
                 )
-                if field in own:
-                    return self.column(own[field], node)
-                return join.format(self.column(other[field], node))
+                if name in own:
+                    return self.column(own[name], node)
+                return join.format(self.column(other[name], node))
             case Payload():
                 raise AssertionError("payload terms are for the predicate")
 
@@ -228,13 +250,35 @@ class _SqlBuilder:
                 self.params.append(_like(pattern) if caseless else _glob(pattern))
         return _either(clauses)
 
+    def is_rare(self, node: Node) -> bool:
+        """Whether few rows match a term, as far as an index can tell."""
+        column = _rare_column(node, self.table)
+        if column is None or not isinstance(node, Match | InRange):
+            return False
+        if node not in self.asked:
+            apart = _SqlBuilder(self.table, self.now, self.is_few)
+            # Of sizes the class alone: the index has no more, and the rows of a class may be many.
+            rows = apart.rare(column, node) if column != "d.payload_bytes" else apart.large(node)
+            table = "tasks t" if column[0] == "t" else "webhook_deliveries d"
+            self.asked[node] = self.is_few(f"SELECT 1 FROM {table} {rows}", apart.params)  # noqa: S608 - constants, and own clauses
+        return self.asked[node]
+
     def rare(self, column: str, node: Match | InRange) -> str:
+        """What follows the table's name in a statement for the rows that match."""
+        if column == "d.payload_bytes":
+            return f"{self.large(node)} AND {self.column(f'+{column}', node)}"
         index, condition, _ = _RARE[column]
         if column == "d.head_sha" and isinstance(node, Match):
             found = _either([self.sha(pattern) for pattern in node.patterns])
         else:
             found = self.column(column, node)
-        return _SEQ_IN_RARE[self.table, column[0]].format(f"INDEXED BY {index} WHERE {condition} AND {found}")
+        return f"INDEXED BY {index} WHERE {condition} AND {found}"
+
+    def large(self, node: Match | InRange) -> str:
+        """As `rare`, for the rows of a size whose class is no lower than the least that matches."""
+        index, condition, _ = _RARE["d.payload_bytes"]
+        self.params.append(min(low or 0 for low, _ in node.ranges) if isinstance(node, InRange) else 0)
+        return f"INDEXED BY {index} WHERE {condition}"
 
     def sha(self, pattern: Pattern) -> str:
         """A commit's hash, by its first digits and then the whole of it."""

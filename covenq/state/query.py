@@ -36,6 +36,7 @@ __all__ = [
     "PayloadOf",
     "attempts",
     "attempts_of",
+    "condition",
     "count",
     "counts",
     "decode",
@@ -45,7 +46,6 @@ __all__ = [
     "task",
     "tasks",
     "tasks_of",
-    "to_sql",
 ]
 
 T = TypeVar("T")
@@ -56,6 +56,8 @@ PayloadOf = Callable[[int], bytes | None]
 MATCH_ALL = parse("")
 _CHUNK = 200
 """Rows fetched at a time when a filter looks into payloads."""
+_FEW = 10_000
+"""Rows that are found by an index and then sorted. Where more match, the newest are soon found by reading from the end."""
 _LOT = 2000
 """Rows fetched at a time when all are listed: each time, what isn't found in order of arrival is looked for anew."""
 
@@ -159,7 +161,7 @@ def attempts_of(
     Raises as `latest_attempts`, and NotFound where there is no such task.
     """
     found = task(conn, task_id)
-    where, params = _task_condition(filter, limit, now)
+    where, params = _task_condition(conn, filter, limit, now)
     items = ATTEMPT_OBJECTS.read(
         conn,
         f"WHERE a.task = (SELECT t.id FROM tasks t WHERE t.id = ? AND {where}) AND a.attempt > ? ORDER BY a.attempt LIMIT ?",  # noqa: S608
@@ -175,13 +177,15 @@ def _cut(items: list[T], limit: int, cursor_of: Callable[[T], int]) -> Page[T]:
     return Page(items[:limit], str(cursor_of(items[limit - 1])))
 
 
-def _task_condition(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
+def _task_condition(
+    conn: sqlite3.Connection, filter: Filter, limit: int, now: float | None
+) -> tuple[str, list[object]]:
     """The condition on the tasks whose attempts are listed. Raises UsageError."""
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     if filter.needs_payload:
         raise UsageError("attempts can't be found by their payload", hint="List tasks with that filter instead.")
-    return to_sql(filter, "tasks", now=now)
+    return condition(conn, filter, "tasks", now=now)
 
 
 def latest_attempts(
@@ -197,7 +201,7 @@ def latest_attempts(
     Each has the task's route, event, repo, number, hook and guid. Raises UsageError for a bad limit or cursor, and for a filter
     on the payload.
     """
-    where, params = _task_condition(filter, limit, now)
+    where, params = _task_condition(conn, filter, limit, now)
     found = _rows(conn, _LATEST, where, params, _cursor(after), limit + 1 if limit else None)
     return _cut(list(found), limit, _LATEST.seq_of)
 
@@ -239,11 +243,23 @@ _WAITING = (
 )
 
 
+def condition(
+    conn: sqlite3.Connection, filter: Filter, table: Table, *, now: float | None = None
+) -> tuple[str, list[object]]:
+    """`covenq.filter.sql.to_sql` for this state: whether few rows match is looked up in it."""
+
+    def is_few(sql: str, params: Sequence[object]) -> bool:
+        (found,) = conn.execute(f"SELECT count(*) FROM ({sql} LIMIT {_FEW + 1})", params).fetchone()  # noqa: S608 - to_sql's
+        return int(found) <= _FEW
+
+    return to_sql(filter, table, now=now, is_few=is_few)
+
+
 def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float | None = None) -> int:
     """How many rows match. Raises UsageError for a filter on the payload: it would have to read every payload."""
     if filter.needs_payload:
         raise UsageError("payload filters can't be counted", hint="List what matches instead.")
-    where, params = to_sql(filter, table, now=now)
+    where, params = condition(conn, filter, table, now=now)
     select = "SELECT count(*) FROM "
     select += "webhook_deliveries d" if table == "webhook_deliveries" else "tasks t"
     return int(conn.execute(f"{select} WHERE {where}", params).fetchone()[0])
@@ -276,7 +292,7 @@ def _page(
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     now = time.time() if now is None else now
-    where, params = to_sql(filter, listing.table, now=now)
+    where, params = condition(conn, filter, listing.table, now=now)
     rest = payload_terms(filter)
     if rest is not None and payload_of is None:
         raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")

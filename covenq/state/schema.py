@@ -20,10 +20,11 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 22
+VERSION = 23
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -74,7 +75,7 @@ CREATE UNIQUE INDEX attempts_id ON task_attempts (task, attempt);
 """
 """What the fold finds rows by. Where state.db is built anew, it has `covenq.state.seen` instead."""
 
-_SECONDARY = """
+_SECONDARY = f"""
 CREATE INDEX deliveries_state ON webhook_deliveries (state);
 CREATE INDEX deliveries_event ON webhook_deliveries (event);
 CREATE INDEX deliveries_repo ON webhook_deliveries (repo COLLATE NOCASE);
@@ -91,7 +92,7 @@ CREATE INDEX tasks_number ON tasks (number);
 CREATE INDEX deliveries_sha ON webhook_deliveries (substr(head_sha, 1, 8)) WHERE head_sha IS NOT NULL;
 CREATE INDEX deliveries_twin ON webhook_deliveries (twin) WHERE twin IS NOT NULL;
 CREATE INDEX deliveries_repeated ON webhook_deliveries (duplicates) WHERE duplicates > 0;
-CREATE INDEX deliveries_large ON webhook_deliveries (payload_bytes) WHERE payload_bytes > 65535;
+CREATE INDEX deliveries_size ON webhook_deliveries ({size_class("payload_bytes")});
 CREATE INDEX tasks_retried ON tasks (attempts, delivery_seq) WHERE attempts > 1;
 """
 """What only readers need. A partial index is used where a statement has its condition word for word: `covenq.filter.sql`."""

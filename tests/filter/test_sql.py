@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 from msgspec.structs import asdict
@@ -79,9 +79,10 @@ def test_without_payload_terms_the_condition_is_the_whole_filter(entries: list[E
     state = State(entries)
     try:
         assert payload_terms(filter) is None
-        where, params = to_sql(filter, "webhook_deliveries", now=NOW)
-        rows = state.conn.execute(f"SELECT seq, ({where}) FROM webhook_deliveries d", params).fetchall()
-        assert {seq for seq, holds in rows if holds} == state.deliveries(filter)
+        for few in (True, False):
+            where, params = to_sql(filter, "webhook_deliveries", now=NOW, is_few=lambda *_, few=few: few)
+            rows = state.conn.execute(f"SELECT seq, ({where}) FROM webhook_deliveries d", params).fetchall()
+            assert {seq for seq, holds in rows if holds} == state.deliveries(filter)
         assert query.count(state.conn, "webhook_deliveries", filter, now=NOW) == len(state.deliveries(filter))
         assert query.count(state.conn, "tasks", filter, now=NOW) == len(state.tasks(filter))
     finally:
@@ -190,7 +191,7 @@ def test_a_commit_is_found_by_its_beginning_whatever_the_payload_called_it(sha: 
         ("twin:*", "deliveries_twin"),
         ("twin:g1", "deliveries_twin (twin=?)"),
         ("duplicates>0", "deliveries_repeated (duplicates>?)"),
-        ("size>1000000 event:push", "deliveries_large (payload_bytes>?)"),
+        ("size>1000 event:push", "deliveries_size (<expr>>?)"),
         ("attempts:2,5..9 state:failed", "tasks_retried"),
         ("-attempts>1 -sha:0a1b", "tasks_retried"),
         ("sender:mona,hubot", "deliveries_sender"),
@@ -230,6 +231,34 @@ def test_a_page_is_read_without_sorting_all_of_it(text: str) -> None:
     assert "TEMP B-TREE" not in _plan(
         "SELECT * FROM webhook_deliveries d", f"{where} ORDER BY d.seq DESC LIMIT 50", params
     )
+
+
+@pytest.mark.parametrize("text", ["size>1000", "-size>1000", "twin:*", "duplicates>0", "sha:a*", "attempts>1"])
+def test_where_many_match_a_page_is_read_from_the_newest_row_on(text: str) -> None:
+    where, params = to_sql(parse(text), "webhook_deliveries", now=NOW, is_few=lambda *_: False)
+    plan = _plan("SELECT * FROM webhook_deliveries d", f"{where} ORDER BY d.seq DESC LIMIT 50", params)
+    assert "SCAN d" in plan and "INDEX deliveries_" not in plan
+
+
+@given(
+    st.lists(st.integers(0, 1 << 26), min_size=1), st.integers(0, 1 << 26), st.sampled_from(["<", "<=", ">", ">=", ""])
+)
+@example([255, 256, 1000, 1001, 1023, 4095, 4096, 65535, 65536, 131072], 1000, ">")
+@example([4094, 4095, 4096, 4097, 8191, 8192], 4095, ">")
+@example([65534, 65535, 65536, 65537], 65535, ">")
+def test_sizes_are_found_by_their_class_and_then_exactly(sizes: list[int], bound: int, op: str) -> None:
+    conn = empty_state()
+    try:
+        fold(conn, as_records([received(f"g{number}") for number in range(len(sizes))]))
+        conn.executemany(
+            "UPDATE webhook_deliveries SET payload_bytes = ? WHERE guid = ?",
+            [(size, f"g{number}") for number, size in enumerate(sizes)],
+        )
+        filter = parse(f"size{op or ':'}{bound}")
+        found = {item.guid for item in query.deliveries(conn, filter, 0, now=NOW).items}
+        assert found == {f"g{number}" for number, size in enumerate(sizes) if filter.matches({"size": size}, now=NOW)}
+    finally:
+        conn.close()
 
 
 def _plan(select: str, where: str, params: list[Any]) -> str:

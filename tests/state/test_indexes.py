@@ -46,7 +46,7 @@ PAGES = (
     ["tasks", "twin:*"], ["tasks", "duplicates>0"], ["deliveries", "sha:0a1b*"],
 )  # fmt: skip
 WALKED = re.compile(
-    r"^deliveries$|installation:|owner:|label:|reason:|route:|category:|worker:|secret:|source:|kind:|hook:|-event:|size>1000$"
+    r"^deliveries$|installation:|owner:|label:|reason:|route:|category:|worker:|secret:|source:|kind:|hook:|-event:"
 )
 """Of these many rows are usual: a page is read from the newest row on, until it is full."""
 

@@ -154,6 +154,25 @@ def test_a_guid_of_several_hooks_has_to_be_told_apart(conn: sqlite3.Connection) 
     assert query.delivery(conn, "8", "g1").hook == "8"
 
 
+@pytest.mark.parametrize("text", ["size>1000", "duplicates>0"])
+def test_what_may_be_rare_is_read_from_an_index_only_where_it_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn = empty_state()
+    try:
+        entries = [received(f"g{number}", payload=b"x" * (100 if number % 5 else 2000)) for number in range(50)]
+        fold(conn, as_records([*entries, *(note("repeated", f"g{number}") for number in range(0, 50, 5))]))
+        asked: list[str] = []
+        for few in (10, 9):
+            monkeypatch.setattr(query, "_FEW", few)
+            asked.clear()
+            conn.set_trace_callback(asked.append)
+            assert len(query.deliveries(conn, parse(text)).items) == 10
+            conn.set_trace_callback(None)
+            assert ("INDEXED BY" in asked[-1]) == (few == 10)
+            assert all(f"LIMIT {few + 1}" in sql for sql in asked[:-1]), "the looking up is bounded"
+    finally:
+        conn.close()
+
+
 def test_counts_name_every_state(conn: sqlite3.Connection) -> None:
     counts = query.counts(conn)
     assert counts["deliveries"] == {

@@ -19,11 +19,11 @@ from msgspec import Raw, Struct
 
 from covenq.config.limits import Caps
 from covenq.filter.grammar import Filter
-from covenq.filter.sql import to_sql
 from covenq.model import State
 from covenq.operate.inspect import view
 from covenq.operate.origin import origin_of
 from covenq.state.objects import ATTEMPT_OBJECTS, DELIVERY_OBJECTS, TASK_OBJECTS
+from covenq.state.query import condition
 from covenq.state.tables import decoder_of
 from covenq.tasks.scheduling.waiting import Waiting
 from journal.records import Record
@@ -65,7 +65,7 @@ def lots_of(conn: sqlite3.Connection, records: view.ReadableJournal, filter: Fil
 def _matching(conn: sqlite3.Connection, records: view.ReadableJournal, filter: Filter) -> list[tuple[int, int]]:
     """(seq, bytes of payload) of each delivery that matches, oldest first."""
     if not filter.needs_payload:
-        where, params = to_sql(filter, "webhook_deliveries", now=time.time())
+        where, params = condition(conn, filter, "webhook_deliveries", now=time.time())
         sql = f"SELECT d.seq, coalesce(d.payload_bytes, 0) FROM webhook_deliveries d WHERE {where} ORDER BY d.seq"  # noqa: S608
         return [(row[0], row[1]) for row in conn.execute(sql, params)]
     found: list[tuple[int, int]] = []

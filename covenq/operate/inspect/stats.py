@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from covenq.errors import UsageError
 from covenq.filter.grammar import Filter
-from covenq.filter.sql import to_sql
 from covenq.model import at_text
 from covenq.model.answers import Interval, More, NameStats, RouteStats, Stats
+from covenq.state.query import condition
 
 ROWS_MAX = 20
 """Events, repositories and routes listed, each; of the others only the number is given."""
@@ -35,7 +35,7 @@ def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float,
         raise UsageError("payload filters can't be counted", hint="List what matches instead.")
     if not since < now:
         raise UsageError("there is no time between that and now", hint="Write --since 24h.")
-    where, params = to_sql(filter, "webhook_deliveries", now=now)
+    where, params = condition(conn, filter, "webhook_deliveries", now=now)
     span = [at_text(since), at_text(now)]
     some, of_tasks = _DELIVERIES.format(where=where), _TASKS.format(where=where)
     values = [*params, *span]
