@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
 from tests.support.own_covenq import settle, silent_address
 
@@ -25,6 +27,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background jobs, and what they start, ignore Ctrl-C; the commands that tests start are to feel it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what thousands of processes are to import: with PYTHONDONTWRITEBYTECODE set, each of them would do so by itself."""
+    if not hasattr(config, "workerinput"):  # once, before the workers start
+        for package in ("covenq", "journal", "tests/support"):
+            compileall.compile_dir(ROOT / package, quiet=2)
 
 
 @pytest.hookimpl(optionalhook=True)
