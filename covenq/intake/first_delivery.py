@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from covenq.errors import CovenqError
+from covenq.intake.signed_later import is_unsigned
 from covenq.model import DeliveryId, Kind, State
 from covenq.model.rows import Delivery
 from journal.interface import Reading
@@ -35,6 +36,8 @@ class FirstDelivery:
     payload_sha256: str | None
     state: str
     tasks: list[str]
+    unsigned: bool
+    """It is held without the signature that it came with."""
 
 
 def first_delivery(id: DeliveryId, last: int, journal: Reading, lookup: Lookup) -> FirstDelivery | None:
@@ -45,14 +48,15 @@ def first_delivery(id: DeliveryId, last: int, journal: Reading, lookup: Lookup) 
         log.error("%s came again, and its state can't be read: %s", id, type(error).__name__)
         row = None
     if row is not None:
-        return FirstDelivery(row.seq, row.payload_sha256, row.state, row.tasks)
+        return FirstDelivery(row.seq, row.payload_sha256, row.state, row.tasks, is_unsigned(row.secret, row.source))
     record = _received(id, last, journal)
     if record is None:
         return None
     decided = record.data.get("tasks")
     tasks = [one for one in decided if isinstance(one, str)] if isinstance(decided, list) else []
     state = State.RECEIVED if decided is None else State.QUEUED if tasks else State.IGNORED
-    return FirstDelivery(record.seq, record.payload_sha256, str(state), tasks)
+    unsigned = is_unsigned(record.data.get("secret"), record.data.get("source"))
+    return FirstDelivery(record.seq, record.payload_sha256, str(state), tasks, unsigned)
 
 
 def _received(id: DeliveryId, last: int, journal: Reading) -> Record | None:

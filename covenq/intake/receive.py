@@ -28,6 +28,7 @@ from covenq.github.signature import verifiers
 from covenq.intake.answer import Answer, refuse, unavailable
 from covenq.intake.first_delivery import Lookup, first_delivery
 from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
+from covenq.intake.signed_later import has_same_json, hash_of, signed_later
 from covenq.intake.twins import Reservation, Twins
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.model.rows import DeliveryState, Token
@@ -405,18 +406,29 @@ def _accepted(
 def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
     """The answer to a delivery whose id is durable already: the same body is a duplicate, another a conflict.
 
-    Either is recorded if possible; both answers depend only on the first delivery's record. Raises JournalError.
+    So are the bytes that were signed, for one that is held without its signature (`covenq.intake.signed_later`). Either is
+    recorded if possible; both answers depend only on the first delivery's record. Raises JournalError.
     """
     first = first_delivery(delivery.id, last, journal, lookup)
     if first is None:
         return refuse(503, "state_behind", "The delivery came before, but its state can't be read now.")
-    sha256 = hashlib.sha256(delivery.body).hexdigest()
-    if first.payload_sha256 == sha256:
-        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": first.seq}), delivery.deadline)
+    seen = hash_of(delivery.body)
+    same = first.payload_sha256 == seen["payload_sha256"]
+    if first.unsigned and (same or has_same_json(journal, first.seq, first.payload_sha256, *_body_of(delivery))):
+        note = signed_later(delivery.id, first.seq, delivery.body, delivery.data["secret"], "http")
+    elif same:
+        note = Entry(delivery.id.subject, str(Kind.REPEATED), {"received": first.seq})
+    else:
+        note = Entry(delivery.id.subject, str(Kind.CONFLICTED), {"received": first.seq, **seen})
+    _note(journal, note, delivery.deadline)
+    if note.kind == Kind.REPEATED:
         return _accepted(delivery, first.seq, first.state, first.tasks, journal.durability, duplicate=True)
-    seen = {"received": first.seq, "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
-    _note(journal, Entry(delivery.id.subject, str(Kind.CONFLICTED), seen), delivery.deadline)
     return refuse(409, "delivery_conflict", "This delivery came before with another body; the first one stands.")
+
+
+def _body_of(delivery: _Delivery) -> tuple[bytes, str | None]:
+    """Its body, and what it came as."""
+    return delivery.body, github_request.content_type_of(delivery.data["headers"])
 
 
 def _note(journal: Journal, entry: Entry, deadline: float) -> None:

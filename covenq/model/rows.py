@@ -156,13 +156,24 @@ class Origin(Struct, kw_only=True):
     reason: str | None = None
 
 
+class SignedLater(Struct):
+    """Of a delivery that is held without its signature: when the bytes that were signed came, and which secret signed them."""
+
+    seq: int
+    at: Time
+    secret: str
+    payload_sha256: str
+    payload_bytes: int
+
+
 class OneDelivery(Delivery, kw_only=True):
     """A delivery with the headers it came with, with what removed its content, if that is gone, and its origin, if imported."""
 
     headers: list[list[str]] | None
     dropped_by: Dropped | None
     origin: Origin | None = None
-    """An older daemon doesn't say."""
+    """An older daemon doesn't say; nor that signed bytes came later."""
+    signed_later: SignedLater | None = None
 
 
 # ---- tasks

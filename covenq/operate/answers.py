@@ -8,6 +8,8 @@ from covenq.model.rows import Count, Repository, Time
 
 ALREADY_HERE = "it is here already"
 """The reason why a delivery isn't imported that has been recorded before."""
+OTHER_BODY = "it is here already with another body, and the first one stands"
+"""The same, where what a secret signed is not what is held without a signature."""
 
 
 class Skipped(Struct, frozen=True):
@@ -42,6 +44,8 @@ class Imported(PlanAnswer, kw_only=True):
     """The JSON, for no way to write it has the signature that it came with: recorded without a secret."""
     secrets_unread: list[str] = []
     """Why secrets were not tried: what prevents reading each."""
+    signed_later: list[str] = []
+    """Of those skipped that were held without their signature: the bytes that were signed are known now, and that is noted."""
 
 
 class Mentions(Struct, frozen=True):

@@ -44,6 +44,11 @@ def delivered(number: int, guid: str, *, how: Style = ODD, **more: Any) -> tuple
     return detail(SEEN.write(payload_of(number)), signed, guid=guid, style=SEEN, **more), signed
 
 
+def imported(daemon: Daemon, text: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(daemon.cli("import", "-", "--yes", "--json", input=text).stdout)
+    return found
+
+
 def alone(tmp_path: Path, **fields: Any) -> Daemon:
     """A data directory without a daemon."""
     config = tmp_path / "alone.toml"
@@ -127,6 +132,49 @@ def test_a_delivery_that_comes_by_itself_later_is_the_same_one(make_daemon: Make
     assert daemon.cli("import", "-", "--yes", input=text).returncode == 0
     answer = daemon.post("issues", signed, GUID, "30")
     assert (answer.status, answer.json["duplicate"]) == (200, True)
+
+
+def test_signed_bytes_that_come_later_are_told_by_show_why_and_verify(make_daemon: Make) -> None:
+    daemon = make_daemon(CONFIG)
+    text, signed = delivered(7, GUID, how=SEEN)  # as GitHub writes nothing, so it can't be rebuilt
+    assert imported(daemon, text)["unverified"] == [f"30/{GUID}"]
+    assert daemon.cli_json("show", GUID)["signed_later"] is None
+    for _ in range(2):
+        answer = daemon.post("issues", signed, GUID, "30")
+        assert (answer.status, answer.json["duplicate"]) == (200, True)
+    assert imported(daemon, text)["signed_later"] == []
+    sha256 = hashlib.sha256(signed).hexdigest()
+    (first, _) = daemon.records("delivery.repeated")
+    later = daemon.cli_json("show", GUID)["signed_later"]
+    assert later == {
+        "seq": first["seq"], "at": first["at"], "secret": "env", "payload_sha256": sha256, "payload_bytes": len(signed),
+    }  # fmt: skip
+    shown = daemon.cli("show", GUID).stdout.decode()
+    assert "unverified" in shown and "signed later" in shown and f"by env: {len(signed)} B, sha256 {sha256}" in shown
+    why = daemon.cli("why", GUID).stdout.decode()
+    assert f"(record {first['seq']}), with its JSON: {len(signed)} bytes that the secret 'env' signed" in why
+    assert why.count("it came again with the bytes that were signed, by the secret 'env': no new task") == 2
+    assert "it came twice more" in why and "409" not in why
+    checked = daemon.cli_json("verify", "--signatures")["signatures"]
+    assert (checked["checked"], checked["unverified"], checked["signed_later"]) == (0, 1, 1)
+    told = daemon.cli("verify", "--signatures").stderr
+    assert b"1 held without a signature were signed: the bytes came later, and are not kept." in told
+    assert daemon.cli("show", GUID, "--payload").stdout == PLAIN.write(payload_of(7)).encode()
+
+
+def test_a_secret_that_is_known_later_shows_what_was_signed(tmp_path: Path) -> None:
+    here = alone(tmp_path)
+    assert here.config is not None
+    text, _ = delivered(7, GUID, secret="another secret of the hook")
+    assert imported(here, text)["unverified"] == [f"30/{GUID}"]
+    here.config.write_text(
+        CONFIG + '[github]\nwebhook_secrets = [{ name = "new", value = "another secret of the hook" }]\n'
+    )
+    again = here.cli("import", "-", "--yes", "--json", input=text)
+    assert json.loads(again.stdout)["signed_later"] == [f"30/{GUID}"]
+    assert b"1 held without a signature: the bytes that were signed are known now." in again.stderr
+    assert b"All of it is here already" in again.stderr
+    assert here.cli_json("show", GUID)["signed_later"]["secret"] == "new"
 
 
 def test_several_attempts_of_one_delivery_are_one_in_any_file(here: Daemon, tmp_path: Path) -> None:

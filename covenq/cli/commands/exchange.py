@@ -269,6 +269,7 @@ def import_(
                     all += [id for id in some if id not in eligible]
                 eligible.update(answer.eligible)
                 found.done += answer.done
+                found.signed_later += answer.signed_later
                 found.secrets_unread = answer.secrets_unread or found.secrets_unread
                 done += len(batch)
                 if update is not None:
@@ -294,6 +295,8 @@ def _say_signatures(found: Imported) -> None:
         )
         for problem in found.secrets_unread:
             say(f"not tried: {clean(problem)}")
+    if found.signed_later:
+        say(f"{len(found.signed_later):,} held without a signature: the bytes that were signed are known now.")
 
 
 @contextmanager

@@ -170,6 +170,7 @@ def _print_delivery(d: DeliveryHistory, directory: Path | None) -> None:
     _field("installation", clean(d.installation))
     _field("signed by", clean(d.secret))
     _field("came by", _way_here(d))
+    _field("signed later", _signed_later(d))
     _field("payload", f"{output.size(d.payload_bytes or 0)}, sha256 {clean(d.payload_sha256)}")
     _field("", _erasure_note(d))
     _field("duplicates", d.duplicates or "")
@@ -198,6 +199,17 @@ def _way_here(d: OneDelivery) -> str:
         *(["(a redelivery)"] if origin.redelivery else []),
     ]
     return f"{clean(d.source)}: {' '.join(told)}{f', {clean(origin.body)}' if origin.body else ''}"
+
+
+def _signed_later(d: OneDelivery) -> str:
+    """When the bytes that were signed came, of what is held without them."""
+    later = d.signed_later
+    if later is None:
+        return ""
+    return (
+        f"by {clean(later.secret)}: {output.size(later.payload_bytes)}, sha256 {clean(later.payload_sha256)}, "
+        f"came at {output.timestamp(later.at)}, record {later.seq}"
+    )
 
 
 def _erasure_note(d: OneDelivery) -> str:

@@ -207,6 +207,8 @@ def _say_signatures(signed: SignatureCounts) -> None:
         say(
             f"{signed.unverified:,} not checked: they came out of GitHub's delivery log, without the bytes that were signed."
         )
+    if signed.signed_later:
+        say(f"{signed.signed_later:,} held without a signature were signed: the bytes came later, and are not kept.")
     if signed.unread:
         say(f"{output.count(signed.unread, 'line')} not checked: damaged, so what they held can't be told.")
     if signed.unsigned:

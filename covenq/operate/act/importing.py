@@ -14,19 +14,22 @@ from dataclasses import dataclass, field, replace
 
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.errors import BadRequest
+from covenq.errors import BadRequest, NotFound
 from covenq.github import request
 from covenq.github.columns import columns
 from covenq.github.delivery_detail import recover
 from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
+from covenq.intake.signed_later import has_same_json, hash_of, is_unsigned, signed_later
 from covenq.model import DeliveryId, JsonObject, Kind, State
 from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import BATCH, CHANGED, Item, append_all, clean_text
-from covenq.operate.answers import ALREADY_HERE, Done, Imported, Skipped
+from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Done, Imported, Skipped
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
+from covenq.operate.signed_later import find_signed_later, has_conflict
 from covenq.routing.decide import route
 from covenq.routing.late import born_superseded
+from covenq.state import query
 from covenq.text import instant
 from journal.append import append_known
 from journal.interface import Journal
@@ -81,13 +84,17 @@ class _Importing:
     def take(self, one: ImportedDelivery, number: int) -> None:
         """Plan one delivery, and append it with others, or alone where its record has to come after another's."""
         try:
-            if one.rebuild and self.is_here(request.identity(request.fold_headers(one.headers)).delivery):
-                return  # before anything is rebuilt
+            if one.rebuild:
+                delivery = request.identity(request.fold_headers(one.headers)).delivery
+                if self.is_here(delivery):
+                    self.take_again(one, delivery)
+                    return  # before anything is rebuilt, unless it is held without its signature
             parsed = self.parsed(one)
         except BadRequest as error:
             self.answer.skipped.append(Skipped(_name(one, number), error.detail))
             return
         if self.is_here(parsed.delivery):
+            self.answer.skipped.append(Skipped(str(parsed.delivery), ALREADY_HERE))
             return
         id = str(parsed.delivery)
         self.proofs[id] = parsed.proof or ""
@@ -105,10 +112,44 @@ class _Importing:
     def is_here(self, delivery: DeliveryId) -> bool:
         """Whether it came before, or is among those that are being imported: then it is skipped."""
         # A redelivery has its first delivery's identity, and one append can't hold both.
-        here = str(delivery) in self.proofs or self.journal.last(delivery.subject) is not None
-        if here:
-            self.answer.skipped.append(Skipped(str(delivery), ALREADY_HERE))
-        return here
+        return str(delivery) in self.proofs or self.journal.last(delivery.subject) is not None
+
+    def take_again(self, one: ImportedDelivery, delivery: DeliveryId) -> None:
+        """Skip a delivery that is here. If these are the bytes that were signed, and it is held without, that is noted, once."""
+        id, reason = str(delivery), ALREADY_HERE
+        if self.proofs.get(id) == UNVERIFIED:
+            self.flush()
+        note = self.note(one, delivery)
+        if note is not None:
+            if note.kind == Kind.REPEATED:
+                self.answer.signed_later.append(id)
+            else:
+                reason = OTHER_BODY
+            if not self.wanted.dry_run:
+                append_known(self.journal, [note])
+        self.answer.skipped.append(Skipped(id, reason))
+
+    def note(self, one: ImportedDelivery, delivery: DeliveryId) -> Entry | None:
+        """What is to be noted of a delivery that is here; None if that is nothing, or is noted already."""
+        conn = self.rows()
+        try:
+            held = query.delivery(conn, delivery.hook, delivery.guid)
+            if not is_unsigned(held.secret, held.source) or find_signed_later(conn, self.journal, held) is not None:
+                return None
+            parsed = self.parsed(one)
+        except (NotFound, BadRequest):
+            return None
+        body, secret = parsed.received.payload, parsed.received.data["secret"]
+        if parsed.proof != VERIFIED or body is None:
+            return None
+        seen, content_type = hash_of(body), request.content_type_of(parsed.received.data["headers"])
+        if seen["payload_sha256"] == held.payload_sha256 or has_same_json(
+            self.journal, held.seq, held.payload_sha256, body, content_type
+        ):
+            return signed_later(delivery, held.seq, body, secret, "import")
+        if has_conflict(conn, self.journal, delivery, str(seen["payload_sha256"])):
+            return None
+        return Entry(delivery.subject, str(Kind.CONFLICTED), {"received": held.seq, **seen})
 
     def parsed(self, one: ImportedDelivery) -> _ParsedDelivery:
         """Raises BadRequest."""
@@ -178,7 +219,8 @@ def import_deliveries(
     `rows` gives the state, folded up to now: a task of a delivery that GitHub sent before another of its key is superseded.
 
     Skipped are items whose id is in the journal already, those that are no delivery, and those that a secret signed whose scope
-    they are not in. Raises JournalError, NotDurable.
+    they are not in. Of an id that is held without a signature it is noted where these are the bytes that were signed. Raises
+    JournalError, NotDurable.
     """
     answer = Imported(
         [], [], [], secrets_unread=list(secrets.unread) if any(one.rebuild for one in wanted.items) else []

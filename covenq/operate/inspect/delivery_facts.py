@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from covenq.model.answers import LastOutput
-from covenq.model.rows import Attempt, Delivery, Dropped, Origin, Task, Waits
+from covenq.model.rows import Attempt, Delivery, Dropped, Origin, SignedLater, Task, Waits
 from covenq.operate.inspect.forward_signature import Signing
 from covenq.routing.verdicts import Verdict
 from journal.records import Record
@@ -39,6 +39,8 @@ class DeliveryFacts:
     dropped_by: Dropped | None = None
     origin: Origin | None = None
     """Of one that was imported."""
+    signed_later: SignedLater | None = None
+    """Of one that is held without its signature."""
     signing: Signing = field(default_factory=Signing)
     """Of its forwards."""
 

@@ -17,6 +17,7 @@ from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import Step, Story, StoryEvent, StoryRules, StoryTask
 from covenq.operate.inspect.story_answers import answers
 from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause, route_list
+from covenq.operate.signed_later import parse_note
 from journal.records import Record
 
 
@@ -110,6 +111,9 @@ def _note_event(note: Record) -> StoryEvent:
     what = f"{task or 'it'} {_NOTE_WORDS.get(Kind(note.kind), word)}"
     if note.kind == Kind.SUPERSEDED and note.data.get("by_task"):
         what += f" by task {note.data['by_task']}"
+    signed = parse_note(note)
+    if signed is not None:
+        what = f"it came again with the bytes that were signed, by the secret {signed.secret!r}: no new task"
     return _event(note.at, note.seq, word, what + by_whom(note), task)
 
 

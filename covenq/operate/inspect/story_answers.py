@@ -6,7 +6,7 @@ Was it accepted, ignored, failed, retried, duplicated, and where is it now?
 from __future__ import annotations
 
 from covenq.model import Kind, State
-from covenq.model.rows import Delivery, Origin, Task
+from covenq.model.rows import Delivery, Origin, SignedLater, Task
 from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import AcceptedAnswer, NowAnswer, StoryAnswer, StoryAnswers
@@ -17,7 +17,7 @@ from journal.records import Record
 
 def answers(facts: DeliveryFacts) -> StoryAnswers:
     return StoryAnswers(
-        accepted=_accepted(facts.delivery, facts.origin),
+        accepted=_accepted(facts.delivery, facts.origin, facts.signed_later),
         ignored=_ignored(facts),
         failed=_failed(facts),
         retried=_retried(facts),
@@ -26,7 +26,7 @@ def answers(facts: DeliveryFacts) -> StoryAnswers:
     )
 
 
-def _accepted(delivery: Delivery, origin: Origin | None) -> AcceptedAnswer:
+def _accepted(delivery: Delivery, origin: Origin | None, signed_later: SignedLater | None) -> AcceptedAnswer:
     body = None if origin is None else origin.body
     if body == "verified" and delivery.secret:
         proof = (
@@ -44,6 +44,11 @@ def _accepted(delivery: Delivery, origin: Origin | None) -> AcceptedAnswer:
         proof = "it was imported, so no signature was checked"
     else:
         proof = "nothing says which secret verified it"
+    if signed_later is not None:
+        proof += (
+            f"; the bytes that were signed came later, at {when(signed_later.at)} (record {signed_later.seq}), with its JSON: "
+            f"{signed_later.payload_bytes} bytes that the secret {signed_later.secret!r} signed"
+        )
     size = delivery.payload_bytes
     return AcceptedAnswer(
         True,

@@ -21,6 +21,7 @@ from covenq.github import request
 from covenq.model import DeliveryId, State, parse_id
 from covenq.model.rows import Delivery, Dropped, OneDelivery, Page, Task
 from covenq.operate.origin import origin_of
+from covenq.operate.signed_later import find_signed_later
 from covenq.state import query
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -106,7 +107,9 @@ def set_waits(conn: sqlite3.Connection, tasks: Iterable[Task], caps: Caps, now: 
 def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> OneDelivery:
     """One delivery with the headers it came with. Raises NotFound, Ambiguous, UsageError."""
     found = query.delivery(conn, *parse_id(id))
-    return with_headers(records, found, records.get(found.seq))
+    whole = with_headers(records, found, records.get(found.seq))
+    whole.signed_later = find_signed_later(conn, records, found)
+    return whole
 
 
 def with_headers(records: ReadableJournal, found: Delivery, record: Record | None) -> OneDelivery:

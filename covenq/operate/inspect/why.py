@@ -27,6 +27,7 @@ from covenq.operate.inspect.history import Story, Target, Why
 from covenq.operate.inspect.last_output import ReadLog, last_output
 from covenq.operate.inspect.story import build_story
 from covenq.operate.origin import origin_of
+from covenq.operate.signed_later import find_signed_later
 from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
 from covenq.state import query, repositories
 from covenq.state.fold_history import notes
@@ -171,6 +172,7 @@ def _facts(
         dropped_by=None if by is None else view.dropped_by(records, by),
         signing=signing_of(conn, config, row),
         origin=origin_of(records.get(row.seq)) if row.source == "import" else None,
+        signed_later=find_signed_later(conn, records, row),
     )
 
 

@@ -15,6 +15,7 @@ from covenq.github.signature import verify as verify_signature
 from covenq.model import JsonObject, Kind
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.operate.origin import is_unverified
+from covenq.operate.signed_later import parse_note
 from covenq.paths import JOURNAL_NAME
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
@@ -42,6 +43,8 @@ class SignatureCounts:
     """Imported by `covenq import`, with no signature that a secret known here makes: an import checks none."""
     unverified: int = 0
     """Imported out of GitHub's delivery log, where no secret had signed what could be rebuilt of them."""
+    signed_later: int = 0
+    """Of those that are held without a signature: the bytes that were signed came later, and a note has their hash."""
     unread: int = 0
     """Lines that do not verify: their content is unknown."""
     secrets: dict[str, int] = field(default_factory=dict)
@@ -158,7 +161,7 @@ def check_signatures(
     A payload counts as signed if any configured secret signs it. It is a mismatch if the secret that it was accepted by,
     known by its name, is configured, and none of the configured ones signs it.
     """
-    found, damage = SignatureCounts(), list[Damage]()
+    found, damage, later = SignatureCounts(), list[Damage](), set[int]()
     names = {key.name for key in keys}
     directory = data / JOURNAL_NAME
     after, last = bounds(directory, since, segment)
@@ -172,8 +175,11 @@ def check_signatures(
             if mismatch is not None:
                 delivery = "/".join(record.subject.split(".")[1:])
                 damage.append(Damage("signature", where, offset, record.seq, delivery, mismatch))
+        elif parse_note(record) is not None and isinstance(record.data.get("received"), int):
+            later.add(record.data["received"])
         if progress is not None and record.seq % 256 == 0:
             progress(record.seq - after, 0 if end is None else end - after)
+    found.signed_later = sum(seq > after for seq in later)
     return found, damage
 
 
