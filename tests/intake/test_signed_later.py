@@ -26,6 +26,7 @@ from covenq.operate.act.importing import SigningSecrets, import_deliveries
 from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Imported
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.inspect import view
+from covenq.operate.inspect.why import why
 from covenq.operate.parameters import Import
 from journal.records import Entry
 from tests.support.delivery_details import PLAIN, Number, Style, detail
@@ -179,12 +180,22 @@ def test_an_import_of_what_was_signed_notes_it_once(house: House) -> None:
 
 def test_an_import_of_another_body_that_was_signed_is_told_and_noted_once(house: House) -> None:
     take(house)
-    other = PLAIN.write({**PAYLOAD, "n": 2})
-    items = listed(json.loads(other), PLAIN.write(json.loads(other)).encode())
+    other = {**PAYLOAD, "n": 2}
+    body = PLAIN.write(other).encode()
     for reason in (OTHER_BODY, ALREADY_HERE):
-        found = take(house, items)
+        found = take(house, listed(other, body))
         assert not found.signed_later and [one.reason for one in found.skipped] == [reason]
     assert house.kinds()[3:] == ["delivery.conflicted"]
+    expected = noted(body=body, source="import")
+    del expected["secret"]
+    assert house.records()[-1].data == expected
+    house.store.catch_up()
+    (story,) = why(
+        house.store.reader(), house.journal, house.config, "30/g-1", now=0.0,
+        waiting=lambda *_: None, refused=list, read_log=lambda *_: b"",
+    ).stories  # fmt: skip
+    (told,) = (one.words for one in story.events if one.word == "conflicted")
+    assert told == "it was imported again with another body, that was signed: refused"
 
 
 def test_of_one_import_the_second_may_bring_what_was_signed(house: House) -> None:

@@ -139,7 +139,7 @@ def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make,
     assert found["ok"] is True
     assert found["signatures"] == {
         "checked": 2, "mismatched": 0, "payload_dropped": 1, "secret_unknown": 0, "unsigned": 0, "imported": 0,
-        "unverified": 0, "unread": 0, "secrets": {},
+        "unverified": 0, "signed_later": 0, "unread": 0, "secrets": {},
     }  # fmt: skip
     assert daemon.post("issues", issue(10), secret=old).status == 202
     daemon.wait_all_done()

@@ -149,7 +149,7 @@ class _Importing:
             return signed_later(delivery, held.seq, body, secret, "import")
         if has_conflict(conn, self.journal, delivery, str(seen["payload_sha256"])):
             return None
-        return Entry(delivery.subject, str(Kind.CONFLICTED), {"received": held.seq, **seen})
+        return Entry(delivery.subject, str(Kind.CONFLICTED), {"received": held.seq, **seen, "source": "import"})
 
     def parsed(self, one: ImportedDelivery) -> _ParsedDelivery:
         """Raises BadRequest."""

@@ -111,6 +111,8 @@ def _note_event(note: Record) -> StoryEvent:
     what = f"{task or 'it'} {_NOTE_WORDS.get(Kind(note.kind), word)}"
     if note.kind == Kind.SUPERSEDED and note.data.get("by_task"):
         what += f" by task {note.data['by_task']}"
+    if note.kind == Kind.CONFLICTED and note.data.get("source") == "import":
+        what = "it was imported again with another body, that was signed: refused"
     signed = parse_note(note)
     if signed is not None:
         what = f"it came again with the bytes that were signed, by the secret {signed.secret!r}: no new task"

@@ -134,7 +134,7 @@ def _duplicated(facts: DeliveryFacts) -> StoryAnswer:
         newest = f", last at {when(last[-1].at)}" if last else ""
         parts.append(f"it came {times(delivery.duplicates)} more{newest}; none made another task")
     if delivery.conflicts:
-        parts.append(f"{times(delivery.conflicts)} it came with another body, which was refused with 409")
+        parts.append(f"{times(delivery.conflicts)} it came with another body, which was refused")
     if delivery.twin:
         parts.append(f"its body had come before as {delivery.twin}: it is a twin, under another id")
     return StoryAnswer(bool(parts), f"Yes: {'; '.join(parts)}." if parts else "No.")
