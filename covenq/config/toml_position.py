@@ -46,7 +46,7 @@ def _statements(text: str) -> Iterator[tuple[int, str, tuple[Step, ...], dict[st
     """
     base: tuple[Step, ...] = ()
     counts: dict[tuple[Step, ...], int] = {}
-    lines = text.split("\n")
+    lines = text.replace("\r\n", "\n").split("\n")  # as the parser itself does
     start = 0
     while start < len(lines):
         for end in range(start + 1, min(start + STATEMENT_MAX, len(lines)) + 1):

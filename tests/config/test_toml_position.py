@@ -100,6 +100,11 @@ def test_a_refusal_says_where(write_config: Callable[[str], Path], text: str, sa
     assert said in str(raised.value)
 
 
+def test_line_ends_of_windows_change_no_place() -> None:
+    for path in (("github", "webhook_secrets"), ("github", "webhook_secrets", 1, "hooks"), ("worker", "concurrency")):
+        assert locate(TEXT.replace("\n", "\r\n"), path) == locate(TEXT, path) is not None
+
+
 @given(
     st.text(alphabet="ab[]=\"'\n{},#. 1\\", max_size=60),
     st.lists(st.sampled_from(["a", "b", 0]), min_size=1, max_size=3),
