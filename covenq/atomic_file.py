@@ -24,13 +24,21 @@ from pathlib import Path
 PRIVATE = 0o600
 
 
-def replace(path: Path, content: bytes, *, suffix: str = ".tmp", mode: int = PRIVATE, durable: bool = True) -> None:
-    """Write the file, in place of one that is there. `mode` is subject to the umask.
+def replace(
+    path: Path,
+    content: bytes,
+    *,
+    suffix: str = ".tmp",
+    mode: int = PRIVATE,
+    durable: bool = True,
+    owners: tuple[int, int] | None = None,
+) -> None:
+    """Write the file, in place of one that is there. `mode` is subject to the umask, unless `owners` (uid, gid) are given.
 
     With `durable` the content and the name are on the medium on return; without, nothing is synced: for content that may be
     lost, or that the caller syncs. Raises OSError; if it was the sync of the directory, the new content is in place.
     """
-    temporary = _write(path, content, suffix, mode, durable)
+    temporary = _write(path, content, suffix, mode, durable, owners)
     try:
         temporary.rename(path)
     except BaseException:  # an interrupt may come when the file has its name already
@@ -40,12 +48,20 @@ def replace(path: Path, content: bytes, *, suffix: str = ".tmp", mode: int = PRI
         sync_directory(path.parent)
 
 
-def create(path: Path, content: bytes, *, suffix: str = ".tmp", mode: int = PRIVATE) -> bool:
+def create(
+    path: Path,
+    content: bytes,
+    *,
+    suffix: str = ".tmp",
+    mode: int = PRIVATE,
+    owners: tuple[int, int] | None = None,
+) -> bool:
     """Write the file durably if nothing has its name, not even a dangling link; False, and nothing is changed, otherwise.
 
-    Of several at a time one is True. Raises OSError; if it was the sync of the directory, the file is there.
+    `mode` and `owners` as of `replace`. Of several at a time one is True. Raises OSError; if it was the sync of the directory,
+    the file is there.
     """
-    temporary = _write(path, content, suffix, mode, True)
+    temporary = _write(path, content, suffix, mode, True, owners)
     try:
         path.hardlink_to(temporary)  # unlike a rename, it never replaces anything
     except FileExistsError:
@@ -65,12 +81,15 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _write(path: Path, content: bytes, suffix: str, mode: int, durable: bool) -> Path:
+def _write(path: Path, content: bytes, suffix: str, mode: int, durable: bool, owners: tuple[int, int] | None) -> Path:
     temporary = path.with_name(path.name + suffix)
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(fd, "wb", buffering=0) as file:
+            if owners is not None:  # before a byte is in it; and a change of owner may take bits of the mode away
+                os.fchown(fd, *owners)
+                os.fchmod(fd, mode)
             view = memoryview(content)
             while view:
                 view = view[file.write(view) :]

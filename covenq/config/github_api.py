@@ -43,9 +43,14 @@ class GithubApp:
         return f"app {self.issuer}"
 
     @property
+    def hook_path(self) -> str:
+        """Where its webhook is, below the API's address."""
+        return "/app/hook"
+
+    @property
     def log_path(self) -> str:
         """Where its delivery log is, below the API's address."""
-        return "/app/hook/deliveries"
+        return f"{self.hook_path}/deliveries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,15 @@ class GithubHook:
         return f"hook {self.id} of {self.repo or self.org}"
 
     @property
-    def log_path(self) -> str:
-        """Where its delivery log is, below the API's address. The names were checked: they hold nothing that a path obeys."""
+    def hook_path(self) -> str:
+        """Where it is, below the API's address. The names were checked: they hold nothing that a path obeys."""
         owner = f"/repos/{self.repo}" if self.repo is not None else f"/orgs/{self.org}"
-        return f"{owner}/hooks/{self.id}/deliveries"
+        return f"{owner}/hooks/{self.id}"
+
+    @property
+    def log_path(self) -> str:
+        """Where its delivery log is, below the API's address."""
+        return f"{self.hook_path}/deliveries"
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,9 @@ def known_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[t
     For verifying what was signed earlier: a variable that only the daemon's environment has must not prevent that.
     """
     sources = [*config.secrets]
-    if not is_absent(default_file(data)):
-        sources.append(SecretSource(DEFAULT_SECRET, file=default_file(data)))
+    own = default_file(data)
+    if not is_absent(own) and not any((one.name, one.file) == (DEFAULT_SECRET, own) for one in sources):
+        sources.append(SecretSource(DEFAULT_SECRET, file=own))
     return readable(sources, env)
 
 

@@ -13,7 +13,6 @@ from covenq.filter.tree import fold_case
 from covenq.model import TOKEN
 
 SOURCES = ("file", "env", "credential", "value")
-RESERVED_NAMES = ("env", "default")
 FROM_ENVIRONMENT = "env"
 """The name of the secret that COVENQ_WEBHOOK_SECRET holds."""
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
@@ -98,7 +97,7 @@ def parse_secrets(github: Table, base: Path, env: Mapping[str, str]) -> tuple[Se
     for table in github.tables("webhook_secrets"):
         table.require_known(("name", *SOURCES, *_SCOPE))
         name = table.token("name")
-        if name in RESERVED_NAMES:
+        if name == FROM_ENVIRONMENT:
             raise table.error("name", f"{name!r} is a name of covenq's own; choose another")
         if any(source.name == name for source in sources):
             raise table.error("name", f"two secrets are named {name!r}")

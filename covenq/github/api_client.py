@@ -4,8 +4,9 @@ GitHub has two limits. The primary one is counted in `x-ratelimit-*`; of what th
 at most, so that others who ask with the same credentials aren't stopped by it. The secondary one is about haste: it answers 403
 or 429, mostly with `retry-after`. Both are waited for where that is short, and told where it is long.
 
-A GET is made again after 5xx, a broken-off answer or a wait. Anything else, and a redirect above all, is an answer or an error:
-nothing that authorises goes to another host. How long is waited is passed in (`Pacing`).
+A GET is made again after 5xx, a broken-off answer or a wait. A PATCH is made once, since what became of it may not be known:
+who asked for it says so, and decides. Anything else, and a redirect above all, is an answer or an error: nothing that authorises
+goes to another host. How long is waited is passed in (`Pacing`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Protocol
 from covenq.errors import GithubLimited, GithubRefused, OutgoingFailed
 from covenq.model import at_text
 from covenq.net.outgoing import Answer, OutgoingClient
+from covenq.text import counted
 
 API_VERSION = "2022-11-28"
 """Sent to github.com and GHEC; an Enterprise Server may refuse one that it doesn't know."""
@@ -41,6 +43,7 @@ class Pacing:
 
     sleep: Callable[[float], None] = time.sleep
     wait_max_s: float = 120.0
+    tries: int = TRIES
     backoff_s: float = 1.0
     gap_s: float = 0.075
 
@@ -113,7 +116,7 @@ class GithubApi:
                 answer = self._ask("GET", path, query, max(body_max, ERROR_BODY_MAX))
             except OutgoingFailed as error:
                 failures += 1
-                if not error.retry or failures >= TRIES:
+                if not error.retry or failures >= self._pacing.tries:
                     raise
                 self._pacing.sleep(self._backoff(failures))
                 continue
@@ -124,16 +127,35 @@ class GithubApi:
             failures += 1
             wait = self._wait(answer, failures)
             if wait is None:
-                raise self._refusal(answer, path)
-            if wait > self._pacing.wait_max_s or failures >= TRIES:
+                raise self._refusal(answer, path, "read")
+            if wait > self._pacing.wait_max_s or failures >= self._pacing.tries:
                 raise self._gave_up(answer, wait)
             self._pacing.sleep(wait)
+
+    def patch(self, path: str, body: bytes, *, body_max: int) -> Answer:
+        """A 200, asked for once: `body` is JSON, and neither it nor what is answered is quoted by an error.
+
+        Raises GithubRefused and GithubLimited where nothing was changed, OutgoingFailed where that isn't known.
+        """
+        self._require_budget()
+        while True:
+            answer = self._ask("PATCH", path, None, max(body_max, ERROR_BODY_MAX), body)
+            if answer.status == 200:
+                return answer
+            if answer.status == 401 and self._authorization.rejected():
+                continue
+            if answer.status >= 500:
+                raise OutgoingFailed(f"{self._host} answered {answer.status}")
+            wait = self._wait(answer, 1)
+            raise self._refusal(answer, path, "changed") if wait is None else self._gave_up(answer, wait)
 
     def close(self) -> None:
         """Close its connections."""
         self._client.close()
 
-    def _ask(self, method: str, path: str, query: Mapping[str, str] | None, body_max: int) -> Answer:
+    def _ask(
+        self, method: str, path: str, query: Mapping[str, str] | None, body_max: int, body: bytes | None = None
+    ) -> Answer:
         self.usage.requests += 1
         left = self._last + self._pacing.gap_s - self._clock()
         if 0.0 < left < 1.0:  # more is a clock that was set back
@@ -142,7 +164,9 @@ class GithubApi:
         headers = {"Accept": "application/vnd.github+json", "Authorization": self._authorization.header()}
         if _is_github_com(self._host):
             headers["X-GitHub-Api-Version"] = API_VERSION
-        answer = self._client.ask(method, path, query=query, headers=headers, body_max=body_max)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        answer = self._client.ask(method, path, query=query, headers=headers, body=body, body_max=body_max)
         self.usage.note(answer.headers)
         self.drift_s = _drift(answer.headers.get("date"), self._clock())
         return answer
@@ -176,11 +200,12 @@ class GithubApi:
 
     def _gave_up(self, answer: Answer, wait: float) -> GithubLimited | OutgoingFailed:
         if answer.status >= 500:
-            return OutgoingFailed(f"{self._host} answered {answer.status}, {TRIES} times")
+            return OutgoingFailed(f"{self._host} answered {answer.status}, {counted(self._pacing.tries, 'time')}")
         until = at_text(self._clock() + wait)[:19]
         return GithubLimited(f"{self._host} takes no more requests until {until}Z ({answer.status})")
 
-    def _refusal(self, answer: Answer, path: str) -> GithubRefused:
+    def _refusal(self, answer: Answer, path: str, done: str) -> GithubRefused:
+        """`done` is what was asked for the path, "read" or "changed"."""
         status = answer.status
         if 300 <= status < 400:
             return GithubRefused(
@@ -199,7 +224,7 @@ class GithubApi:
             )
         if status in (403, 404):
             return GithubRefused(
-                f"{self._host} does not let {path} be read ({status})",
+                f"{self._host} does not let {path} be {done} ({status})",
                 hint="Does the App have a webhook, and is the hook's id right? May the token read webhooks (Webhooks: write)?",
             )
         return GithubRefused(f"{self._host} answered {path} with {status}")

@@ -8,12 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
-from covenq.config.secret_keys import API_SECRET, read_value
 from covenq.errors import GithubAnswerUnreadable
-from covenq.github.api_client import GithubApi, pacing_towards
-from covenq.github.app_auth import AppAuth, TokenAuth
+from covenq.github.api_client import GithubApi
+from covenq.github.connection import api_of
 from covenq.github.delivery_log import PAGE_BYTES_MAX, PER_PAGE, LogPage, parse_page
-from covenq.net.outgoing import OutgoingClient
 from covenq.reconcile.identity import Headers
 from covenq.reconcile.walk import CursorRefused
 
@@ -88,14 +86,8 @@ def open_logs(logs: GithubLogs, env: Mapping[str, str], clock: Callable[[], floa
 
 
 def _of_app(app: GithubApp, env: Mapping[str, str], clock: Callable[[], float]) -> DeliveryLog:
-    auth = AppAuth(app.issuer, [read_value(one, env, API_SECRET) for one in app.keys], clock)
-    client = OutgoingClient(app.api_url, env)
-    api = GithubApi(client, auth, pacing_towards(client), clock)
-    return DeliveryLog(app.name, app.log_path, api, None, app.id)
+    return DeliveryLog(app.name, app.log_path, api_of(app, env, clock), None, app.id)
 
 
 def _of_hook(hook: GithubHook, env: Mapping[str, str], clock: Callable[[], float]) -> DeliveryLog:
-    auth = TokenAuth(read_value(hook.token, env, API_SECRET))
-    client = OutgoingClient(hook.api_url, env)
-    api = GithubApi(client, auth, pacing_towards(client), clock)
-    return DeliveryLog(hook.name, hook.log_path, api, hook.id, None)
+    return DeliveryLog(hook.name, hook.log_path, api_of(hook, env, clock), hook.id, None)

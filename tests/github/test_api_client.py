@@ -75,6 +75,17 @@ def test_a_jwt_is_a_minute_back_and_nine_minutes_long_and_is_renewed_in_time() -
     assert claims["iat"] == 1_800_000_500 - 1000 - 60
 
 
+def test_a_change_is_asked_for_once_and_of_two_keys_by_the_one_that_github_takes(server: GithubLog) -> None:
+    api = api_of(server, auth=AppAuth(CLIENT_ID, [new_key()[0], server.private_key], time.time))
+    assert json.loads(api.patch("/app/hook/config", b'{"secret":"a new one"}', body_max=1 << 20).body)["url"]
+    assert server.settings.app.secrets == ["a new one"] and len(server.asked) == 2
+    assert server.seen_headers[-1]["content-type"] == "application/json"
+    server.faults.append(Fault(503))
+    with pytest.raises(OutgoingFailed):
+        api.patch("/app/hook/config", b'{"secret":"another"}', body_max=1 << 20)
+    assert server.settings.app.secrets == ["a new one"] and len(server.asked) == 3
+
+
 def test_of_two_keys_the_one_that_github_takes_is_found(server: GithubLog) -> None:
     api = api_of(server, auth=AppAuth(CLIENT_ID, [new_key()[0], server.private_key], time.time))
     assert get(api) == []

@@ -30,6 +30,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.support.github_settings import Settings
 from tests.support.requests import HOOK, encode, new_guid, signed
 
 APP_ID = 79929171
@@ -113,6 +114,8 @@ class Fault:
     truncated: bool = False
     on: str = ""
     """Only where the path has this in it."""
+    method: str = ""
+    """Only of this one."""
 
 
 class GithubLog(ThreadingHTTPServer):
@@ -128,6 +131,7 @@ class GithubLog(ThreadingHTTPServer):
         self.issuers: tuple[str, ...] = (CLIENT_ID, str(APP_ID))
         self.tokens: dict[str, str] = {}
         """Path of a log, such as /repos/o/r/hooks/7/deliveries, to the token that may read it."""
+        self.settings = Settings()
         self.clock: Callable[[], float] = time.time
         self.attempts: list[Attempt] = []
         self.faults: list[Fault] = []
@@ -209,21 +213,26 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_PATCH(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         server = self.server
         parts = urlsplit(self.path)
         with server.lock:
             server.asked.append(f"{self.command} {self.path}")
             server.seen_headers.append({name.lower(): value for name, value in self.headers.items()})
-            fault = next((one for one in server.faults if one.on in parts.path), None)
+            fault = next(
+                (one for one in server.faults if one.on in parts.path and one.method in ("", self.command)), None
+            )
             if fault is not None:
                 server.faults.remove(fault)
         if fault is not None and not fault.truncated:
             self._send(fault.status, fault.headers, fault.body)
             return
-        status, headers, body = self._answer(parts.path, dict(parse_qsl(parts.query)))
-        self._send(status, headers, body, cut=fault is not None)
+        status, headers, said = self._answer(parts.path, dict(parse_qsl(parts.query)), body)
+        self._send(status, headers, said, cut=fault is not None)
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, cut: bool = False) -> None:
         server = self.server
@@ -239,15 +248,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) // 2] if cut else body)
         self.close_connection = cut
 
-    def _answer(self, path: str, query: dict[str, str]) -> Said:
+    def _answer(self, path: str, query: dict[str, str], given: bytes = b"") -> Said:
         server = self.server
         if not path.startswith(server.base + "/"):
             return _said(404, "Not Found")
         path = path.removeprefix(server.base)
         log, _, rest = path.partition("/deliveries")
-        refused = self._unauthorised(log + "/deliveries")
+        refused = None if path == "/meta" else self._unauthorised(_log_beside(log))
         if refused is not None:
             return refused
+        settings = server.settings.answer(self.command, path, query, given)
+        if settings is not None:
+            return settings
         if not rest:
             return self._list(path, query)
         id, _, more = rest.removeprefix("/").partition("/")
@@ -340,6 +352,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def _log_beside(path: str) -> str:
+    """The log whose credentials are those for this path: of a hook, or of the App."""
+    if path == "/app" or path.startswith("/app/"):
+        return "/app/hook/deliveries"
+    return path.removesuffix("/config") + "/deliveries"
 
 
 def _said(status: int, message: str) -> Said:

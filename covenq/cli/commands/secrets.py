@@ -9,6 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.bulk import ask, operator_name
+from covenq.cli.commands.secrets_rotate import rotate
 from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Jsonl, Reason, TokenFileOption, UrlOption, Yes
 from covenq.cli.output import GREEN, RED, YELLOW, clean, say
@@ -42,8 +43,8 @@ def listing(
 ) -> None:
     """Show the webhook secrets: where each is, its scope, when it was last used, and which is safe to retire.
 
-    To rotate one: name the new secret beside the old one in [github] webhook_secrets (the daemon takes it up by itself),
-    give it to GitHub, and take the old one away when its verdict here is `retire`. Values are never shown.
+    To rotate one: `rotate`, or name the new secret beside the old one in [github] webhook_secrets (the daemon takes it up by
+    itself) and give it to GitHub. Take the old one away when its verdict here is `retire`. Values are never shown.
 
     A repository in a scope is bound to its number by its first delivery: it stays in scope under any name, and another that
     gets its name is refused. `unbind` has the next delivery bind it anew.
@@ -63,6 +64,9 @@ def listing(
         output.emit_page(found.items, next=found.next)
     else:
         _show(found.items, time.time())
+
+
+secrets.command()(rotate)
 
 
 @secrets.command()
