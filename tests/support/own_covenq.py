@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import compileall
 import functools
 import importlib
 import os
@@ -35,11 +36,23 @@ def settle() -> Path:
     note = home / "refused"
     os.environ |= {"HOME": str(home), NOTE: str(note), KEPT: kept, "COVENQ_BIND": silent_address()}
     if inherited is None:
+        _compile()
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH", "")]))
         sys.path.insert(0, str(GUARD))
         sys.modules.pop("sitecustomize", None)
         importlib.import_module("sitecustomize")
     return note
+
+
+def _compile() -> None:
+    """Compile what thousands of processes are to import, and have the tests' own bytecode kept.
+
+    With PYTHONDONTWRITEBYTECODE set, as containers have it, each of them would compile covenq anew.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    for package in ("covenq", "journal", "tests/support"):
+        compileall.compile_dir(ROOT / package, quiet=2)
 
 
 def users_places(env: Mapping[str, str]) -> Iterator[str]:
