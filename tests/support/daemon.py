@@ -105,7 +105,7 @@ class Daemon:
             if not wait:
                 return self
             try:
-                eventually(self.ready_or_gone, timeout, "the daemon is ready")
+                eventually(self.ready_or_gone, timeout, "the daemon is ready", longest_pause=0.02)
             except AssertionError:
                 self.kill()
                 raise AssertionError(f"the daemon did not become ready:\n{self.log_tail()}") from None

@@ -23,6 +23,8 @@ from tests.support.waiting import eventually
 
 CONNECTIONS = 32
 ERASE_EVERY_S = 0.1
+AGAIN_S = 0.1
+"""After a request that nobody answered: while the daemon starts, what all connections try takes its processors from it."""
 KILLED = ("daemon", "daemon", "daemon", "follower", "follower", "both")
 """Whom a kill hits, by how often."""
 TASK_EVERY = 8
@@ -110,7 +112,7 @@ class Load:
                 with self._promises.lock:
                     if guid not in self._promises.accepted:
                         self._promises.unclear[guid] = body
-                self._stopping.wait(0.02)
+                self._stopping.wait(AGAIN_S)
                 continue
             self._promises.note(guid, body, answer.status, answer.body)
         connection.close()

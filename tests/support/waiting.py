@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def eventually(fn: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """Call `fn` until it returns something true, and return that.
+def eventually(fn: Callable[[], T], timeout: float = 30.0, what: str = "", longest_pause: float = 0.1) -> T:
+    """Call `fn` until it returns something true, and return that. Pauses grow to `longest_pause` seconds.
 
     An AssertionError or OSError from `fn` counts as "not yet". Past `timeout` seconds the last of them is raised
     again, or AssertionError.
@@ -32,7 +32,7 @@ def eventually(fn: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or fn} (last: {value!r})") from failure
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
+        pause = min(pause * 1.5, longest_pause)
 
 
 def written_json(path: Path, timeout: float = 30.0) -> Any:
