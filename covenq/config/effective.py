@@ -55,6 +55,7 @@ class UsedPath(TypedDict):
 _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "server.bind": (lambda c: c.bind, "COVENQ_BIND"),
     "server.path": (lambda c: c.webhook_path, None),
+    "server.public_url": (lambda c: c.public_url, None),
     "server.body_limit": (lambda c: c.body_limit, None),
     "server.header_timeout": (lambda c: c.header_timeout_s, None),
     "server.body_timeout": (lambda c: c.body_timeout_s, None),

@@ -19,8 +19,8 @@ PRIVATE_KEYS_MAX = 2
 """An App's private keys: the one in use, and while keys rotate the next one."""
 
 _INTEGER_MAX = 2**63 - 1
-_CLIENT_ID = re.compile(r"[0-9A-Za-z._-]{1,64}\Z")
-_OWNER = re.compile(r"[0-9A-Za-z_-]{1,100}\Z")
+CLIENT_ID = re.compile(r"[0-9A-Za-z._-]{1,64}\Z")
+OWNER = re.compile(r"[0-9A-Za-z_-]{1,100}\Z")
 _NAME = re.compile(r"(?!\.{1,2}\Z)[0-9A-Za-z._-]{1,100}\Z")
 
 
@@ -113,7 +113,7 @@ def _app(github: Table, base: Path) -> GithubApp:
         raise table.error("", "needs id or client_id", hint="Both are on the App's page of settings, under About.")
     id = table.integer("id", 1, 1, _INTEGER_MAX) if "id" in table.raw else None
     client_id = table.text("client_id") if "client_id" in table.raw else None
-    if client_id is not None and not _CLIENT_ID.match(client_id):
+    if client_id is not None and not CLIENT_ID.match(client_id):
         raise table.error("client_id", f"{client_id[:80]!r} is no client id, such as Iv23liAbCdEfGhIjKlMn")
     keys = [*_keys(table, "file", base), *_keys(table, "credential", base)]
     if not keys:
@@ -142,9 +142,9 @@ def _hook(table: Table, base: Path, api_url: str) -> GithubHook:
     org = table.text("org") if "org" in table.raw else None
     if repo is not None:
         owner, _, name = repo.partition("/")
-        if not (_OWNER.match(owner) and _NAME.match(name)):
+        if not (OWNER.match(owner) and _NAME.match(name)):
             raise table.error("repo", f"{repo[:80]!r} is not owner/name")
-    if org is not None and not _OWNER.match(org):
+    if org is not None and not OWNER.match(org):
         raise table.error("org", f"{org[:80]!r} is no organisation's name")
     token = table.table("token", SOURCES)
     given = [kind for kind in SOURCES if kind in token.raw]
@@ -156,15 +156,23 @@ def _hook(table: Table, base: Path, api_url: str) -> GithubHook:
 
 def _api_url(table: Table, default: str) -> str:
     """The address of GitHub's API: https, or plain http to this machine alone, since what is sent there authorises."""
-    text = table.text("api_url", default).rstrip("/")
     try:
-        parts = parse_url(text)
+        return checked_api_url(table.text("api_url", default))
+    except UsageError as error:
+        raise table.error("api_url", str(error), hint=error.hint) from None
+
+
+def checked_api_url(text: str) -> str:
+    """The address without a slash at its end. Raises UsageError."""
+    url = text.rstrip("/")
+    try:
+        parts = parse_url(url)
     except UsageError as error:
         hint = f"Write {GITHUB_API}, or https://HOST/api/v3 of an Enterprise Server."
-        raise table.error("api_url", str(error), hint=hint) from None
+        raise UsageError(str(error), hint=hint) from None
     if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-        raise table.error("api_url", "must be https: what is sent there authorises", hint="Write https://…")
-    return text
+        raise UsageError("must be https: what is sent there authorises", hint="Write https://…")
+    return url
 
 
 def require_logs(logs: GithubLogs) -> None:

@@ -19,6 +19,7 @@ from covenq import given_file
 from covenq.config.executor import scrub_of
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
+from covenq.config.public_url import parse_public_url
 from covenq.config.route import Route, digest, parse_route
 from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
@@ -66,6 +67,8 @@ class Config:
     bind: str = DEFAULT_BIND
     webhook_path: str = DEFAULT_PATH
     """Where deliveries are posted to, without a slash at its end."""
+    public_url: str | None = None
+    """Where GitHub reaches this covenq, without the webhook's path; None: the configuration doesn't say."""
     data: Path | None = None
     body_limit: int = BODY_LIMIT
     header_timeout_s: float = HEADER_TIMEOUT_S
@@ -147,7 +150,8 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     """
     top = Table(str(path) if path else "configuration", "", raw, text=text)
     server = top.table(
-        "server", ("bind", "path", "data", "body_limit", "header_timeout", "body_timeout", "threads", "metrics")
+        "server",
+        ("bind", "path", "public_url", "data", "body_limit", "header_timeout", "body_timeout", "threads", "metrics"),
     )
     metrics = top.table("metrics", ("bind",))
     api = top.table("api", ("bind", "tokens"))
@@ -167,6 +171,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     secrets = parse_secrets(github, base, env)
     for table, one in zip(tables, routes, strict=True):
         _require_secret(table, one.sign, secret_names(secrets))
+    webhook_path = parse_path(server)
     bind = env.get("COVENQ_BIND") or _address(server, DEFAULT_BIND)
     parse_bind(bind)
     api_bind = _address(api, DEFAULT_API_BIND) if "api" in top.raw else None
@@ -184,7 +189,8 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     return Config(
         path=path,
         bind=bind,
-        webhook_path=parse_path(server),
+        webhook_path=webhook_path,
+        public_url=parse_public_url(server, webhook_path),
         data=(base / Path(data).expanduser()) if data else None,
         body_limit=server.integer("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),

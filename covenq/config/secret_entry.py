@@ -39,7 +39,7 @@ def entry_of(source: SecretSource) -> dict[str, object]:
 
 def inline(source: SecretSource) -> str:
     """The entry as it is written in a list: `{ name = "app", file = "/etc/covenq/app" }`."""
-    return "{ " + ", ".join(f"{key} = {_value(value)}" for key, value in entry_of(source).items()) + " }"
+    return "{ " + ", ".join(f"{key} = {toml_value(value)}" for key, value in entry_of(source).items()) + " }"
 
 
 def with_secrets(text: str, sources: Sequence[SecretSource]) -> str | None:
@@ -76,7 +76,7 @@ def _in_list(text: str, sources: Sequence[SecretSource]) -> str | None:
 def _as_tables(text: str, sources: Sequence[SecretSource]) -> str:
     """As tables at the end of the file."""
     tables = [
-        f"[[github.{_KEY}]]\n" + "".join(f"{key} = {_value(value)}\n" for key, value in entry_of(one).items())
+        f"[[github.{_KEY}]]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in entry_of(one).items())
         for one in sources
     ]
     return text.rstrip("\r\n") + "\n\n" + "\n".join(tables)
@@ -102,8 +102,8 @@ def _is_that(written: str, before: dict[str, object], added: list[dict[str, obje
     )
 
 
-def _value(value: object) -> str:
+def toml_value(value: object) -> str:
     """A text, a whole number or a list of them in TOML, whose escapes are JSON's."""
     if isinstance(value, list):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
+        return "[" + ", ".join(toml_value(one) for one in value) + "]"
     return json.dumps(value, ensure_ascii=False)

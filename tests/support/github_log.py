@@ -30,6 +30,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.support.github_apps import GithubApps
 from tests.support.github_settings import Settings
 from tests.support.requests import HOOK, encode, new_guid, signed
 
@@ -129,6 +130,8 @@ class GithubLog(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.private_key, self.public_key = app_key()
         self.issuers: tuple[str, ...] = (CLIENT_ID, str(APP_ID))
+        web = f"http://127.0.0.1:{self.server_address[1]}"
+        self.apps = GithubApps(web, APP_ID, CLIENT_ID, self.private_key)
         self.tokens: dict[str, str] = {}
         """Path of a log, such as /repos/o/r/hooks/7/deliveries, to the token that may read it."""
         self.settings = Settings()
@@ -250,9 +253,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, path: str, query: dict[str, str], given: bytes = b"") -> Said:
         server = self.server
+        if self.command == "POST":
+            made = server.apps.page(path, urlsplit(self.path).query, given)
+            if made is not None:
+                return made
         if not path.startswith(server.base + "/"):
             return _said(404, "Not Found")
         path = path.removeprefix(server.base)
+        if self.command == "POST" and path.startswith("/app-manifests/"):
+            return server.apps.convert(path.removeprefix("/app-manifests/").removesuffix("/conversions"))
         log, _, rest = path.partition("/deliveries")
         refused = None if path == "/meta" else self._unauthorised(_log_beside(log))
         if refused is not None:

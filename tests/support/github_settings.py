@@ -111,6 +111,7 @@ class Settings:
     def _app(self) -> dict[str, Any]:
         return {
             "id": 79929171,
+            "client_id": "Iv23liAbCdEfGhIjKlMn",
             "slug": "covenq-test",
             "node_id": "A_kw",
             "owner": {"login": "octo", "id": 1},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,12 +18,16 @@ from covenq.cli.output import clean, say
 from covenq.errors import CovenqError, Refused, UsageError
 from journal.presence import exists, is_file
 
+if TYPE_CHECKING:
+    from covenq.cli.app_setup import Wanted
+
 TEMPLATE = """\
 # covenq.toml: what covenq receives, and what it runs. `covenq serve` reads it at its start, and again when it changes.
 # Every setting shows its default; a line that begins with # does nothing.
 
 [server]
 # bind = "127.0.0.1:8787"       # --bind and COVENQ_BIND override it
+# public_url = "https://covenq.example.org"   # where GitHub reaches it, for `covenq init --github-app`
 # body_limit = 26214400         # bytes; GitHub sends no more
 # header_timeout = "10s"        # for a request's headers to arrive
 # body_timeout = "30s"          # for its body; GitHub itself gives up after ten seconds
@@ -76,6 +81,26 @@ run = ["cat"]
 
 _CREDENTIAL = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,99}\Z")
 
+GithubAppFlag = Annotated[
+    bool, typer.Option("--github-app", help="Make a GitHub App, in the browser, and put it into the configuration.")
+]
+OrgOption = Annotated[
+    str | None, typer.Option("--org", metavar="ORG", help="The App's owner is this organisation, and not you.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The App's name: covenq on HOST.")]
+AppUrlOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Where GitHub reaches covenq. Else [server] public_url, else asked."),
+]
+ApiUrlOption = Annotated[
+    str | None, typer.Option("--api-url", metavar="URL", help="The API of an Enterprise Server: https://HOST/api/v3.")
+]
+NoBrowserFlag = Annotated[
+    bool,
+    typer.Option("--no-browser", help="The browser is elsewhere: write a page to open there. So it is over SSH."),
+]
+ExistingFlag = Annotated[bool, typer.Option("--existing", help="Ask for the id and key of an App that is there.")]
+
 
 def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a configuration that is there.")] = False,
@@ -92,13 +117,32 @@ def init(
     user: Annotated[
         str | None, typer.Option("--user", metavar="NAME", help="Whom the service runs as: covenq.")
     ] = None,
+    github_app: GithubAppFlag = False,
+    org: OrgOption = None,
+    name: NameOption = None,
+    url: AppUrlOption = None,
+    api_url: ApiUrlOption = None,
+    no_browser: NoBrowserFlag = False,
+    existing: ExistingFlag = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write a configuration to start from, or units for systemd.
+    """Write a configuration to start from, or units for systemd; or make a GitHub App.
 
     Commented, with example routes; into the data directory, or to --config. --systemd prints what is left to do, as commands.
+    --github-app extends the configuration, or writes one, when GitHub has made the App and given its key.
     """
+    of_app: dict[str, object] = {"--org": org, "--name": name, "--url": url, "--api-url": api_url}
+    of_app |= {"--no-browser": no_browser or None, "--existing": existing or None}
+    if github_app:
+        others = {"--force": force or None, "--credential": credential, "--systemd": systemd or None}
+        _require_together(of_app, {**others, "--to": to, "--user": user}, existing=existing)
+        from covenq.cli.app_setup import Wanted
+
+        _app(data, config, Wanted(org, name, url, api_url, not no_browser), existing=existing)
+        return
+    if stray := [option for option, used in of_app.items() if used is not None]:
+        raise UsageError(f"{stray[0]} is about a GitHub App", hint="Add --github-app.")
     if not systemd:
         for option, given, what in (("--to", to, "where the units go"), ("--user", user, "whom the service runs as")):
             if given is not None:
@@ -124,12 +168,48 @@ def init(
     write(path, text, force=force)
     with output.report_of_act():
         output.line(str(path))
+    _say_taken_up(path, data, config, "Edit its routes: a running daemon takes them up, else start `covenq serve`.")
+
+
+def _require_together(given: Mapping[str, object], others: Mapping[str, object], *, existing: bool) -> None:
+    """Raises UsageError for options that --github-app, or --existing with it, has no use for."""
+    for option in (option for option, value in others.items() if value is not None):
+        raise UsageError(f"{option} and --github-app can't be combined", hint="Nothing is overwritten: leave it out.")
+    for option in ("--org", "--name", "--no-browser") if existing else ():
+        if given[option] is not None:
+            raise UsageError(f"{option} is for an App that is to be made", hint="Leave it out, or --existing.")
+
+
+def _app(data: str | None, config: str | None, wanted: Wanted, *, existing: bool) -> None:
+    """Make a GitHub App, or take one that is there, and put it into the configuration. Raises CovenqError, OSError."""
+    from covenq.cli import app_configuration, app_existing, app_setup
+
+    path = config_path(data, config)
+    target = app_configuration.target(path, data, TEMPLATE)
+    if existing:
+        app_existing.use_existing(target, wanted.url, wanted.api_url, os.environ)
+    else:
+        created = app_setup.make_app(target, wanted, os.environ)
+        say(f"GitHub has made the App {clean(created.name)}: {clean(created.page)}")
+        say(f"Its private key is in {clean(target.key_file)}")
+        if created.webhook_secret is None:
+            say("It has no webhook secret yet. Give it the one that covenq has: `covenq secrets` says where.")
+        else:
+            say(f"Its webhook secret is in {clean(target.secret_file)}")
+        say(f"Install it where its events shall come from: {clean(created.page)}/installations/new")
+    with output.report_of_act():
+        output.line(str(path))
+    _say_taken_up(path, data, config, "The running daemon takes it up, else start `covenq serve`.")
+
+
+def _say_taken_up(path: Path, data: str | None, config: str | None, next: str) -> None:
+    """Say what is next, or that the running daemon uses another configuration than what was written."""
     directory = known_data_dir(data, config)
     used = None if directory is None else daemon_config(directory)
     if used is not None and used.resolve() != path.resolve():
         say(f"Written. The running daemon uses another: {clean(used)}")
     else:
-        say("Written. Edit its routes: a running daemon takes them up, else start `covenq serve`.")
+        say(f"Written. {next}")
 
 
 def _units(to: Path | None, data: str | None, config: str | None, user: str | None, *, force: bool) -> None:
