@@ -83,6 +83,10 @@ def target(path: Path, data: str | None, template: str) -> Target:
         )
     if there and os.geteuid() not in (0, path.stat().st_uid):
         raise Refused(f"{path} belongs to another user", hint="Run it as the user whose it is.")
+    if there and not os.access(path.resolve().parent, os.W_OK | os.X_OK):
+        raise Refused(
+            f"{path} can't be replaced: its directory can't be written", hint="Run it as the user whose it is."
+        )
     return found
 
 

@@ -196,6 +196,35 @@ def test_a_configuration_that_is_there_is_kept_and_says_what_is_asked_for(
     assert after == tomllib.loads(before)
 
 
+def test_the_configuration_is_that_of_the_running_daemon(
+    start: Callable[..., Init], data: Path, tmp_path: Path, hub: GithubLog
+) -> None:
+    config = tmp_path / "elsewhere.toml"
+    config.write_text('[github]\nhooks = ["7"]\n')
+    daemon = Daemon(data=data, config=config, secret=None).start()
+    try:
+        init = start()
+        init.browser.get(init.made())
+        said = init.end()
+        assert f"is the running daemon's: {config}" in said
+        assert "[github] hooks lists who may deliver" in said
+        assert not init.config.exists() and init.out == f"{config}\n"
+        assert load(config, {}).github_logs.app is not None
+        assert (tmp_path / "github-app.pem").read_bytes() == hub.private_key
+        secret = str(hub.apps.webhook_secret)
+        body, headers = signed("issues", {"action": "opened"}, hook="7", secret=secret)
+        eventually(
+            lambda: daemon.request("POST", "/webhook", body, headers).status in (200, 202),
+            30,
+            "it takes it up by itself",
+        )
+        old = (data / "secret").read_text().strip()
+        body, headers = signed("issues", {"action": "closed"}, hook="7", secret=old)
+        assert daemon.request("POST", "/webhook", body, headers).status == 202, "and the secret before counts as it did"
+    finally:
+        daemon.stop()
+
+
 def test_a_redirect_of_another_state_ends_nothing(start: Callable[..., Init], hub: GithubLog) -> None:
     init = start()
     redirect = init.made()

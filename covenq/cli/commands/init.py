@@ -184,7 +184,7 @@ def _app(data: str | None, config: str | None, wanted: Wanted, *, existing: bool
     """Make a GitHub App, or take one that is there, and put it into the configuration. Raises CovenqError, OSError."""
     from covenq.cli import app_configuration, app_existing, app_setup
 
-    path = config_path(data, config)
+    path = _config_in_use(data, config)
     target = app_configuration.target(path, data, TEMPLATE)
     if existing:
         app_existing.use_existing(target, wanted.url, wanted.api_url, os.environ)
@@ -196,10 +196,25 @@ def _app(data: str | None, config: str | None, wanted: Wanted, *, existing: bool
             say("It has no webhook secret yet. Give it the one that covenq has: `covenq secrets` says where.")
         else:
             say(f"Its webhook secret is in {clean(target.secret_file)}")
+        if target.loaded.hooks:
+            say(
+                "[github] hooks lists who may deliver: add the App's. `covenq refused` has its id once it sent something."
+            )
         say(f"Install it where its events shall come from: {clean(created.page)}/installations/new")
     with output.report_of_act():
         output.line(str(path))
     _say_taken_up(path, data, config, "The running daemon takes it up, else start `covenq serve`.")
+
+
+def _config_in_use(data: str | None, config: str | None) -> Path:
+    """The configuration that is named, else the running daemon's, else where it is, or would be."""
+    path = config_path(data, config)
+    directory = None if config or os.environ.get("COVENQ_CONFIG") else known_data_dir(data, config)
+    used = None if directory is None else daemon_config(directory)
+    if used is None or used.resolve() == path.resolve():
+        return path
+    say(f"The configuration is the running daemon's: {clean(used)}")
+    return used
 
 
 def _say_taken_up(path: Path, data: str | None, config: str | None, next: str) -> None:
