@@ -29,11 +29,13 @@ class Building:
         self._seen = SeenKeys(conn, records) if seen.is_built(conn) else None
         self.unfinished = self._seen is not None or bool(schema.missing_indexes(conn))
         """Whether something is still missing that `finish_one` makes."""
+        self.changed: set[int] = set()
+        """The blocks that `fold` has returned since somebody took them out: of each the rollup is missing, if it is full."""
         if self.unfinished:
             conn.execute(f"PRAGMA cache_size = -{BUILDING_CACHE_KIB}")
 
     def fold(self, records: Sequence[Record]) -> None:
-        fold(self._conn, records, self._seen)
+        self.changed |= fold(self._conn, records, self._seen)
 
     def finish_one(self) -> None:
         """Make one of the things that are missing. All that is to be folded is folded."""

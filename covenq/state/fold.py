@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from covenq.model import DELIVERY_PRECEDENCE, Kind, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
-from covenq.state import fold_history, fold_pauses, fold_scopes
+from covenq.state import fold_history, fold_pauses, fold_scopes, rollups
 from covenq.state.fold_tasks import fold_task
 from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store, wanted_by
 from covenq.state.rows_seen import load as load_seen
@@ -33,11 +33,13 @@ def apply(conn: sqlite3.Connection, record: Record) -> None:
     fold(conn, (record,))
 
 
-def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | None = None) -> None:
+def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | None = None) -> set[int]:
     """Fold records, in order of seq, inside the caller's transaction. The result is that of folding them one by one.
 
-    `seen` finds the rows of a state.db that is built anew.
+    `seen` finds the rows of a state.db that is built anew, which has no rollups yet. Returned are the blocks of deliveries whose
+    rollups had to go, if there were any (`covenq.state.rollups`).
     """
+    changed: set[int] = set()
     wanted = wanted_by(records)
     if wanted.records:
         rows = load(conn, wanted) if seen is None else load_seen(conn, wanted, seen)
@@ -49,13 +51,19 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
         _update_delivery_states(rows)
         if seen is not None:
             note_seen(conn, rows, seen)
+        else:
+            changed = rollups.changed_blocks(rows)
         store(conn, rows)
     if wanted.of_operators:
         fold_pauses.fold(conn, wanted.of_operators)
         fold_scopes.fold(conn, wanted.of_operators)
     fold_history.fold(conn, records)
     # Last, wherever the erasure is in the batch: the columns it clears are written when a row is made, and never again.
-    erase(conn, records)
+    erased = erase(conn, records)
+    if seen is None:
+        changed |= rollups.blocks_between(erased)
+        rollups.remove(conn, changed)
+    return changed
 
 
 # ---- deliveries

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from covenq.state.progress import FoldReport
+from covenq.state.rollup_upkeep import RollupUpkeep
 from covenq.state.store import StateStore
 from journal.errors import JournalDamaged, JournalError
 from journal.private_database import is_full
@@ -42,6 +43,7 @@ class FoldLoop:
         self._report = report
         self._retry_s = retry_s
         self._monotonic = monotonic
+        self._rollups = RollupUpkeep(store, monotonic)
         self._stopping = threading.Event()
         self._ends_at: float | None = None
         """When it stops folding, though not all is folded; None until `stop`."""
@@ -63,11 +65,18 @@ class FoldLoop:
                 self._stopping.wait(0.01)
             elif not self._catch_up():
                 self._stopping.wait(self._retry_s)
+                continue
+            if not self._wait(self._store.folded, 0):
+                self._attempt(self._rollups.make_some)
         self._catch_up()
 
     def _catch_up(self) -> bool:
+        return self._attempt(lambda: self._store.catch_up(self._advanced, self._is_over))
+
+    def _attempt(self, work: Callable[[], object]) -> bool:
+        """Whether that could be written; otherwise what was in the way is reported."""
         try:
-            self._store.catch_up(self._advanced, self._is_over)
+            work()
         except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
             name, full = self._store.path.name, is_full(error, self._store.path)
             self._report.failed(f"{name} can't be written: {error}", full=full)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from covenq.errors import CovenqError
@@ -52,6 +53,19 @@ def is_odd(path: Path) -> bool:
 def is_damage(error: BaseException) -> bool:
     """Whether SQLite says by it that the file is damaged. What may pass is an OperationalError, the rest are mistakes."""
     return type(error) is sqlite3.DatabaseError
+
+
+@contextmanager
+def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
+    """A read transaction, so that all queries see the same state of the tables."""
+    if conn.in_transaction:
+        yield
+        return
+    conn.execute("BEGIN")
+    try:
+        yield
+    finally:
+        conn.execute("ROLLBACK")
 
 
 class Readers:

@@ -27,7 +27,7 @@ from covenq.filter.tree import comparable
 from covenq.model import Kind, now_text
 from covenq.model.rows import AttemptRow, DeliveryRow, Row, TaskRow
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, Table, decoded, values_of_columns
-from journal.erasure import erasure_of
+from journal.erasure import SeqRange, erasure_of
 from journal.records import Record
 
 R = TypeVar("R", bound=Row)
@@ -333,11 +333,12 @@ def _redactions() -> tuple[str, str]:
     )
 
 
-def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
+def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> list[SeqRange]:
     """Clear in the rows what these records allow the log to drop: `drops` and `about`, as `journal.erasure` reads them.
 
-    A range of seqs names the rows that the records with these seqs made.
+    A range of seqs names the rows that the records with these seqs made. Returned are those of the rows that lost their `about`.
     """
+    cleared: list[SeqRange] = []
     for record in [one for one in records if "drops" in one.data]:
         erasure = erasure_of(record.seq, record.data)
         if erasure is None:
@@ -352,3 +353,5 @@ def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
             conn.execute(_NAMELESS_PAUSES)
             conn.executemany(_REDACTED_SCOPES, pairs)
             conn.executemany(_REDACTED_NAMES, pairs)
+            cleared += pairs
+    return cleared

@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 23
+VERSION = 24
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -49,6 +49,11 @@ CREATE TABLE scope_bindings (
 CREATE TABLE notes (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL);
 
 CREATE INDEX notes_subject ON notes (subject);
+
+CREATE TABLE rollups (
+    level INTEGER NOT NULL, block INTEGER NOT NULL, deliveries INTEGER NOT NULL, failed INTEGER NOT NULL,
+    oldest TEXT, newest TEXT, counts TEXT NOT NULL, PRIMARY KEY (level, block)
+);
 
 CREATE INDEX tasks_delivery ON tasks (delivery_seq);
 CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from covenq.errors import CovenqError, StateTaken
-from covenq.state import lock, opening, schema
+from covenq.state import lock, opening, rollups, schema
 from covenq.state.building import Building
 from covenq.state.readers import Readers, connect, is_damage
 from journal.interface import Reading
@@ -149,6 +149,26 @@ class StateStore(Readers):
                 self._building.finish_one()
             if each is not None:
                 each(self.folded)
+
+    # ---- rollups (`covenq.state.rollups`): apart from the fold, and only of a file that is not being built anew
+
+    def missing_rollups(self) -> set[int]:
+        """The full blocks that have no rollup: none of a file that is being built anew."""
+        with self._writing:
+            return set() if self._building.unfinished else rollups.missing(self._conn, self._left.witness.seq)
+
+    def take_changed_blocks(self) -> set[int]:
+        """The blocks whose rollup was removed, if there was one, since this was asked last."""
+        with self._writing:
+            changed, self._building.changed = self._building.changed, set()
+            return changed
+
+    def make_rollup(self, block: int) -> None:
+        """Make the rollup of a full block. Raises as `catch_up`."""
+        with self._writing:
+            self._check_not_taken()
+            with self._transaction():
+                rollups.make(self._conn, block)
 
     def mark_for_rebuild(self) -> None:
         """Mark the file, which turned out to be damaged, so that the next opening makes it anew. May be repeated.

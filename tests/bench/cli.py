@@ -1,8 +1,9 @@
 """How long the commands take on a large directory, start-up included: python tests/bench/cli.py [DELIVERIES] [DIRECTORY].
 
 Makes the directory if it isn't there or is empty (a million deliveries take some minutes and 2 GiB), then runs each command so
-many times and prints the median, beside what an empty Typer program takes on the same machine. Of a directory with fewer
-deliveries, and of a command that fails, nothing is measured: it ends with 1.
+many times and prints the median, beside what an empty Typer program takes on the same machine. Its deliveries came within
+moments, or with --days=7 evenly over so many days until now. Its rollups are made, as a daemon does it within minutes. Of a
+directory with fewer deliveries, and of a command that fails, nothing is measured: it ends with 1.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from covenq.client.open import open_source  # noqa: E402
 from covenq.config.load import Config  # noqa: E402
 from covenq.state.store import StateStore  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
+from journal.file.settings import WriteSettings  # noqa: E402
 from journal.records import Entry  # noqa: E402
 from tests.support.records import moved, note, of, queued, received  # noqa: E402
 
@@ -66,33 +68,54 @@ def entries(number: int) -> list[Entry]:
     return [*found, moved(kind, task, attempt=1, **more)]
 
 
-def build(data: Path, count: int) -> None:
-    """Make the directory, all of it or (interrupted) none that the next run would take for it."""
+def build(data: Path, count: int, days: float = 0.0) -> None:
+    """Make the directory, all of it or (interrupted) none that the next run would take for it.
+
+    With all of its rollups, which a daemon makes by the same method (`StateStore.make_rollup`) within minutes.
+    """
     making = data.with_name(data.name + ".making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(mode=0o700, parents=True)
     began = time.monotonic()
-    with open_journal(making / "journal") as journal, StateStore(making / "state.db", journal) as store:
-        for start in range(0, count, BATCH):
-            journal.append([entry for n in range(start, min(start + BATCH, count)) for entry in entries(n)])
+    done, now = 0, time.time()
+    settings = WriteSettings(clock=lambda: now - days * 86_400 * (1 - done / count)) if days else WriteSettings()
+    batch = BATCH // 10 if days else BATCH  # whatever is appended together came at the same time
+    with (
+        open_journal(making / "journal", settings=settings) as journal,
+        StateStore(making / "state.db", journal) as store,
+    ):
+        for start in range(0, count, batch):
+            done = min(start + batch, count)
+            journal.append([entry for n in range(start, done) for entry in entries(n)])
             if start % 100_000 == 0:
                 print(f"  {start:,} after {time.monotonic() - began:.0f} s", file=sys.stderr)
         store.catch_up()
+        make_rollups(store)
     making.rename(data)
     print(f"  {count:,} deliveries made in {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
-def prepare(data: Path, count: int) -> int:
+def make_rollups(store: StateStore) -> None:
+    """Those that are missing."""
+    for block in sorted(store.missing_rollups()):
+        store.make_rollup(block)
+
+
+def prepare(data: Path, count: int, days: float = 0.0) -> int:
     """Make the directory unless it is there with something in it; how many deliveries it has.
 
-    Raises SystemExit where they are fewer than `count`: the figures would be those of another directory than was asked for.
+    A state.db that lacks rollups gets them. Raises SystemExit where the deliveries are fewer than `count`: the figures would be
+    those of another directory than was asked for.
     """
     if not data.exists() or (data.is_dir() and not any(data.iterdir())):
-        build(data, count)
+        build(data, count, days)
     with open_source(data, Config()) as source:
         found = sum(source.status().deliveries.values())
     if found < count:
         raise SystemExit(f"{data} has {found:,} deliveries and not {count:,}: remove it, or name another")
+    with open_journal(data / "journal") as journal, StateStore(data / "state.db", journal) as store:
+        store.catch_up()
+        make_rollups(store)
     return found
 
 
@@ -141,10 +164,12 @@ def timed(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[float, flo
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    words = [word for word in sys.argv[1:] if not word.startswith("--days=")]
+    days = max((float(word.removeprefix("--days=")) for word in sys.argv[1:] if word not in words), default=0.0)
+    count = int(words[0]) if words else 1_000_000
     with tempfile.TemporaryDirectory(prefix="covenq-bench-") as scratch:
-        data = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(scratch) / "data"
-        found = prepare(data, count)
+        data = Path(words[1]) if len(words) > 1 else Path(scratch) / "data"
+        found = prepare(data, count, days)
         print(f"{found:,} deliveries in {data}, {RUNS} runs of each")
         empty = timed([sys.executable, "-c", EMPTY])
         print("  passed   worked  of the empty one's")

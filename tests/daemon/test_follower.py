@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from covenq.state import rollups
+from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
+from tests.support.records import received
 from tests.support.requests import SECRET, issue
 from tests.support.same_state import assert_state_is_a_fresh_fold
 from tests.support.waiting import eventually
@@ -380,3 +383,23 @@ def test_one_that_is_stopped_costs_the_intake_nothing_and_starts_no_task_twice(
         eventually(lambda: "s29" in wrote(), 60, "and goes on")
     ran = runs.read_text().split()
     assert len(ran) == len(set(ran)) == 31
+
+
+def test_it_makes_the_rollups_that_statistics_are_by(make_daemon: Callable[..., Daemon], data: Path) -> None:
+    data.mkdir(mode=0o700, exist_ok=True)
+    with open_journal(data / "journal") as journal:
+        journal.append([received(f"g{n}") for n in range(3 << rollups.BITS)])
+    daemon = make_daemon(ROUTE)
+
+    def kept() -> int:
+        with closing(sqlite3.connect(daemon.data / "state.db")) as conn:
+            return int(conn.execute("SELECT count(*) FROM rollups").fetchone()[0])
+
+    eventually(lambda: kept() == 3, 60, daemon.log_tail())
+    by_rollups = daemon.api("/api/v1/stats").json
+    assert by_rollups["deliveries"] == 3 << rollups.BITS
+    by_rows = daemon.api("/api/v1/stats?filter=seq>0").json
+    for name in ("deliveries", "bytes", "states", "events", "repos", "routes", "more"):
+        assert by_rollups[name] == by_rows[name], name
+    assert daemon.stop() == 0
+    assert_state_is_a_fresh_fold(daemon.data)

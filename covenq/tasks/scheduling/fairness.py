@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import at_text
+from covenq.state.readers import snapshot
 from covenq.tasks.scheduling.candidates import Candidate, CandidateScan, TaskSelection, TurnState, has_work
 from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
 from covenq.tasks.scheduling.outcome import Task, queued_tasks
@@ -192,16 +192,3 @@ def _recently_used(kept: dict[_K, _V], key: _K, make: Callable[[], _V], most: in
     if len(kept) > most:
         del kept[next(iter(kept))]
     return found
-
-
-@contextmanager
-def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
-    """A read transaction, so that all queries see the same state of the tables."""
-    if conn.in_transaction:
-        yield
-        return
-    conn.execute("BEGIN")
-    try:
-        yield
-    finally:
-        conn.execute("ROLLBACK")
