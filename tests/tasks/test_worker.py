@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote_plus
@@ -20,6 +20,7 @@ import pytest
 from covenq.errors import UsageError
 from covenq.net.http_client import error_of
 from covenq.tasks.execution.workdir import AttemptDirectory
+from covenq.tasks.remote import worker as worker_module
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.output_end import read_outputs
 from covenq.tasks.remote.worker import Worker, WorkerOptions
@@ -39,11 +40,13 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """start(daemon, *words, env=…) → a `covenq worker` process; ended with the test."""
+    """start(daemon, *words, env=…, program=…) → a `covenq worker` process; ended with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(daemon: Daemon, *words: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-m", "covenq", "worker", "--work", str(tmp_path / "work"), *words]
+    def run(
+        daemon: Daemon, *words: str, env: dict[str, str] | None = None, program: Sequence[str] = ("-m", "covenq")
+    ) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, *program, "worker", "--work", str(tmp_path / "work"), *words]
         log = (tmp_path / f"worker{len(started)}.log").open("wb")
         process = subprocess.Popen(argv, env={**daemon.environment(), **(env or {})}, stderr=log, stdout=log, cwd=ROOT)
         log.close()
@@ -76,21 +79,41 @@ def ended(daemon: Daemon, task: str) -> dict[str, Any]:
 
 
 def test_a_worker_for_a_route_that_is_none_says_so_and_takes_it_when_a_reload_adds_it(
-    make_daemon: Any, start: Start, tmp_path: Path
+    make_daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(
+        worker_module, "POLL_S", 1.0
+    )  # what it hears of routes comes with the answer to its next request
     other = RUN + 'run = ["true"]\n'
     daemon: Daemon = make_daemon(config=PULL + other)
-    log = tmp_path / "worker0.log"
-    start(daemon, "--name", "w1", "--route", "p", "--route", "r", "--route", "nosuch", "--", "true")
-    eventually(lambda: b"no pull route named r, nosuch: no new task" in log.read_bytes(), 30, "it says so")
-    assert daemon.config is not None
-    both = PULL.replace('"p"', '"nosuch"') + PULL.replace('"p"', '"r"') + PULL
-    daemon.config.write_text(both)
-    daemon.process and daemon.process.send_signal(signal.SIGHUP)
-    eventually(lambda: b"has the routes by now" in log.read_bytes(), 60, "it says that, too")
-    task = daemon.post("issues", issue(1)).json["tasks"][0]
-    eventually(lambda: kinds(daemon, task)[-1] == "completed", 30, "it takes its tasks")
-    assert log.read_bytes().count(b"no pull route") == 1
+    (tmp_path / "work").mkdir()
+    options = WorkerOptions("w1", ("true",), ("p", "r", "nosuch"), environ={"PATH": os.environ["PATH"]})
+    clients: list[ClaimsClient] = []
+
+    def connect() -> ClaimsClient:
+        clients.append(ClaimsClient(daemon.socket))
+        return clients[-1]
+
+    worker = Worker(connect, options, tmp_path / "work")
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        eventually(lambda: "no pull route named r, nosuch: no new task" in caplog.text, 30, "it says so")
+        assert daemon.config is not None
+        both = PULL.replace('"p"', '"nosuch"') + PULL.replace('"p"', '"r"') + PULL
+        daemon.config.write_text(both)
+        daemon.process and daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "has the routes by now" in caplog.text, 60, "it says that, too")
+        task = daemon.post("issues", issue(1)).json["tasks"][0]
+        eventually(lambda: kinds(daemon, task)[-1] == "completed", 30, "it takes its tasks")
+    finally:
+        worker.stop()
+        thread.join(60)
+        for slot in [one for one in threading.enumerate() if one.name.startswith("slot-")]:
+            slot.join(60)  # it still waits for an answer
+        for client in clients:
+            client.close()
+    assert caplog.text.count("no pull route") == 1
 
 
 @pytest.mark.parametrize("words", [[], ["--route", "p"]])
@@ -221,12 +244,21 @@ def test_a_directory_that_it_cant_have_is_named_with_the_option(make_daemon: Any
     assert b"can't be a worker's directory" in done.stderr and b"--work" in done.stderr
 
 
+SOON = """if True:
+    from covenq.cli.main import main
+    from covenq.tasks.remote import worker
+    worker.REPORT_AFTER_STOP_S = 0.5
+    main()
+"""
+"""`covenq`, whose worker soon gives up to report to a daemon that is gone."""
+
+
 def test_a_worker_whose_daemon_is_gone_says_that_it_gave_nothing_back(
     make_daemon: Any, start: Start, tmp_path: Path
 ) -> None:
     daemon: Daemon = make_daemon(config=PULL)
     task = daemon.post("issues", issue(7)).json["tasks"][0]
-    worker = start(daemon, "--", "sleep", "600")
+    worker = start(daemon, "--", "sleep", "600", program=("-c", SOON))
     eventually(lambda: kinds(daemon, task).count("phase") >= 2, what="it runs")
     daemon.kill()
     worker.send_signal(signal.SIGTERM)
