@@ -356,13 +356,25 @@ def statuses(daemon: Daemon, count: int, prefix: str) -> list[Any]:
     return [daemon.post("issues", issue(n), f"{prefix}{n}") for n in range(count)]
 
 
+REFUSES_SOON = """if True:
+    import sys
+    from covenq.cli.main import main
+    from covenq.state import folded
+    folded.FOLD_S = 2.0
+    sys.argv[:] = ["covenq", *sys.argv[sys.argv.index("covenq") + 1 :]]
+    main()
+"""
+"""A wrapper before the daemon's command line: reads wait two seconds for the fold, not ten."""
+
+
 @LINUX
 def test_one_that_is_stopped_costs_the_intake_nothing_and_starts_no_task_twice(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
     runs.touch()
-    daemon = make_daemon(ROUTE.replace("exit 0", f"echo $COVENQ_TASK >> {runs}"))
+    route = ROUTE.replace("exit 0", f"echo $COVENQ_TASK >> {runs}")
+    daemon = make_daemon(route, wrapper=[sys.executable, "-c", REFUSES_SOON])
     daemon.post("issues", issue(0), "before")
     daemon.wait_all_done()
     with ExitStack() as over:
