@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import clean_env
+from tests.support.checkout import ROOT, clean_env
 from tests.support.guard.sitecustomize import PORT
 from tests.support.own_covenq import KEPT, NOTE, silent_address, users_places
 
@@ -74,3 +75,10 @@ def test_a_server_finds_the_address_of_nobody_free_and_a_client_finds_nobody() -
         server.bind((host, int(port)))
     with pytest.raises(ConnectionRefusedError), socket.create_connection((host, int(port)), 5):
         pass
+
+
+@pytest.mark.skipif(not os.access(ROOT / "covenq", os.W_OK), reason="nothing can be written into the checkout")
+def test_covenq_is_compiled_once_and_not_by_each_process_that_is_started() -> None:
+    modules = [*(ROOT / "covenq").rglob("*.py"), *(ROOT / "journal").rglob("*.py")]
+    assert modules and all(Path(importlib.util.cache_from_source(one)).exists() for one in map(str, modules))
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ and not sys.dont_write_bytecode
