@@ -43,6 +43,11 @@ class GithubApp:
         return f"app {self.issuer}"
 
     @property
+    def settings(self) -> str:
+        """Where its webhook's settings are on GitHub, for a person."""
+        return "the App's settings, Webhook"
+
+    @property
     def hook_path(self) -> str:
         """Where its webhook is, below the API's address."""
         return "/app/hook"
@@ -66,6 +71,11 @@ class GithubHook:
     @property
     def name(self) -> str:
         return f"hook {self.id} of {self.repo or self.org}"
+
+    @property
+    def settings(self) -> str:
+        """Where its settings are on GitHub, for a person."""
+        return f"Settings, Webhooks of {self.repo or self.org}"
 
     @property
     def hook_path(self) -> str:

@@ -60,8 +60,8 @@ def pacing_towards(client: OutgoingClient) -> Pacing:
 class Authorization(Protocol):
     """What authorises requests."""
 
-    def header(self) -> str:
-        """The Authorization header's value, now."""
+    def header(self) -> str | None:
+        """The Authorization header's value, now; None where there is none."""
 
     def rejected(self) -> bool:
         """GitHub did not take it: whether there is another to try."""
@@ -161,7 +161,10 @@ class GithubApi:
         if 0.0 < left < 1.0:  # more is a clock that was set back
             self._pacing.sleep(left)
         self._last = self._clock()
-        headers = {"Accept": "application/vnd.github+json", "Authorization": self._authorization.header()}
+        headers = {"Accept": "application/vnd.github+json"}
+        authorization = self._authorization.header()
+        if authorization is not None:
+            headers["Authorization"] = authorization
         if _is_github_com(self._host):
             headers["X-GitHub-Api-Version"] = API_VERSION
         if body is not None:

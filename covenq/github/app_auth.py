@@ -65,6 +65,16 @@ class TokenAuth:
         return False
 
 
+class NoAuth:
+    """Of what GitHub tells everybody."""
+
+    def header(self) -> str | None:
+        return None
+
+    def rejected(self) -> bool:
+        return False
+
+
 def load_key(pem: bytes) -> RSAPrivateKey:
     """An App's private key. Raises ConfigError, which never quotes it, and ExtraMissing."""
     try:

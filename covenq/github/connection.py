@@ -26,5 +26,19 @@ def api_of(
         authorization = AppAuth(owner.issuer, [read_value(one, env, API_SECRET) for one in owner.keys], clock)
     else:
         authorization = TokenAuth(read_value(owner.token, env, API_SECRET))
-    client = OutgoingClient(owner.api_url, env, silence_s=silence_s, whole_s=whole_s)
+    return api_at(owner.api_url, authorization, env, clock, pacing=pacing, silence_s=silence_s, whole_s=whole_s)
+
+
+def api_at(
+    url: str,
+    authorization: Authorization,
+    env: Mapping[str, str],
+    clock: Callable[[], float],
+    *,
+    pacing: Pacing | None = None,
+    silence_s: float = SILENCE_S,
+    whole_s: float = WHOLE_S,
+) -> GithubApi:
+    """As `api_of`, of that address."""
+    client = OutgoingClient(url, env, silence_s=silence_s, whole_s=whole_s)
     return GithubApi(client, authorization, pacing or pacing_towards(client), clock)

@@ -300,16 +300,31 @@ def test_a_kill_while_github_is_told_leaves_what_the_next_run_goes_on_with(
     assert post(daemon, server.settings.app.secrets[-1]) == 202
 
 
-def test_a_daemon_that_does_not_take_the_new_secret_keeps_github_from_being_told(
-    daemon: Daemon, server: GithubLog, tmp_path: Path
+def test_a_daemon_that_refuses_the_configuration_keeps_github_from_being_told(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
 ) -> None:
-    """Here for a reason that has nothing to do with it: the configuration was broken meanwhile."""
+    """Here for a reason that has nothing to do with the new secret: the file of another one is gone."""
+    secrets = f'''webhook_secrets = [
+  {{ name = "app", file = "{file_of(tmp_path)}" }},
+  {{ name = "other", file = "{file_of(tmp_path, "other", "that of another App")}" }},
+]'''
+    daemon = make_daemon(config_of(server, tmp_path, secrets=secrets), secret=None)
+    (tmp_path / "other").unlink()
+    said = daemon.cli("secrets", "rotate", "--yes", "--secret", "app", exit_code=1)
+    assert b"so GitHub was not told of app-r2" in said.stderr and b"'other'" in said.stderr
+    assert not server.asked
+    file_of(tmp_path, "other", "that of another App")
+    daemon.cli("secrets", "rotate", "--yes", "--secret", "app")
+    assert server.settings.app.secrets == [(tmp_path / "app-secret-r2").read_text().strip()]
+
+
+def test_of_a_daemon_that_does_not_answer_nothing_is_changed(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
-        said = daemon.cli("secrets", "rotate", "--yes", exit_code=None)
+        daemon.cli("secrets", "rotate", "--yes", exit_code=6)
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
-    assert said.returncode == 6 and not server.asked and not [*tmp_path.glob("app-secret-*")]
+    assert not server.asked and not [*tmp_path.glob("app-secret-*")]
 
 
 def test_two_at_once_are_one(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from covenq.model.answers import Secret
     from covenq.model.status import Status
     from covenq.operate.maintain.finding import Finding
+    from covenq.operate.maintain.github_look import GithubSeen
     from covenq.operate.maintain.renamed_routes import Renamed
 
+LATELY = "30d"
+"""An event that came since then has a webhook that sends it."""
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
 
@@ -46,8 +49,9 @@ def doctor(
 ) -> None:
     """Look for what may be wrong.
 
-    Configuration, secrets, permissions, the daemon, the journal, pauses, disk and clock, the port, what was refused. Each
-    finding has one next step. Nothing is changed. Exits with 1 if there is a problem; warnings alone are none.
+    Configuration, secrets, permissions, the daemon, the journal, pauses, disk and clock, the port, what was refused, and what
+    GitHub says of the webhooks, where [github.app] or a [[github.hook]] is configured. Each finding has one next step. Nothing
+    is changed. Exits with 1 if there is a problem; warnings alone are none.
     """
     from covenq.config.load import build
     from covenq.operate.maintain.doctor import examine
@@ -62,7 +66,8 @@ def doctor(
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
         where = Location(build({}, None, {}), directory)
-    seen = _look(data, config, where.config)
+    asked = _ask_github(where.config)
+    seen = _look(data, config, where.config, asked)
     context = DoctorContext(
         where.config,
         where.data,
@@ -75,6 +80,8 @@ def doctor(
         seen.secrets,
         seen.renamed,
         seen.next,
+        asked,
+        frozenset(seen.arrived),
     )
     findings += examine(context, command=shutil.which, configured=not findings)
     if crash_test:
@@ -112,14 +119,27 @@ class _Seen:
     secrets: list[Secret] = field(default_factory=list)
     """Only if the scope of any has repositories."""
     renamed: list[Renamed] = field(default_factory=list)
+    arrived: list[str] = field(default_factory=list)
+    """Events that came lately, of those that no webhook of the configuration is subscribed to."""
     trouble: str | None = None
     next: str | None = None
     damage: str | None = None
 
 
-def _look(data: str | None, config: str | None, examined: Config) -> _Seen:
+def _ask_github(examined: Config) -> GithubSeen | None:
+    """What GitHub says, where the configuration names anything of it to ask about."""
+    logs = examined.github_logs
+    if logs.app is None and not logs.hooks:
+        return None
+    from covenq.operate.maintain.github_look import look
+
+    return look(logs, os.environ)
+
+
+def _look(data: str | None, config: str | None, examined: Config, asked: GithubSeen | None) -> _Seen:
     import sqlite3
 
+    from covenq.operate.maintain.doctor_github import not_subscribed
     from covenq.operate.maintain.renamed_routes import renamed
 
     seen = _Seen()
@@ -131,6 +151,9 @@ def _look(data: str | None, config: str | None, examined: Config) -> _Seen:
             if any(one.scope.repositories for one in examined.secrets):
                 seen.secrets = opened.secrets().items
             seen.renamed = list(renamed(examined.routes, partial(newest_of, opened)))
+            for event in not_subscribed(asked, examined.routes):
+                if newest_of(opened, f"event:{event} since:{LATELY}") is not None:
+                    seen.arrived.append(event)
     except (JournalDamaged, Damaged) as error:
         seen.damage = str(error)
     except OSError as error:

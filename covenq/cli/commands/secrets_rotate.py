@@ -86,13 +86,13 @@ def rotate(
         rotation = secret_rotation.plan(
             where.config, where.data, usage, _hook_id(owner), secret, secret_rotation.may_have
         )
-        steps = secret_rotation.by_hand(rotation, where.config, _settings(owner))
-        if steps is not None:
-            for number, step in enumerate(steps, 1):
+        left = secret_rotation.by_hand(rotation, where.config, owner.settings)
+        if left is not None:
+            for number, step in enumerate(left.steps, 1):
                 say(f"{number}. {clean(step)}")
             raise Refused(
-                f"what comes after {rotation.old.name} is to be done by hand: nothing was changed",
-                hint="Do the steps above, in that order: nothing is refused meanwhile.",
+                f"{left.reason}: nothing was changed",
+                hint="Do the steps above, in their order: nothing is refused meanwhile.",
             )
         if not dry_run:
             if not yes:
@@ -160,15 +160,6 @@ def _hook_id(owner: GithubApp | GithubHook) -> str | None:
     from covenq.config.github_api import GithubHook
 
     return owner.id if isinstance(owner, GithubHook) else None
-
-
-def _settings(owner: GithubApp | GithubHook) -> str:
-    """Where its settings are on GitHub, for a person."""
-    from covenq.config.github_api import GithubHook
-
-    if isinstance(owner, GithubHook):
-        return f"Settings, Webhooks of {owner.repo or owner.org}, Secret"
-    return "the App's settings, Webhook, Secret"
 
 
 # ---- the daemon

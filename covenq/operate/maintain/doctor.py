@@ -23,6 +23,7 @@ from covenq.filter.tree import fold_case
 from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_or
+from covenq.operate.maintain.doctor_github import github_findings
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.operate.maintain.journal_lock import process_of
@@ -74,6 +75,7 @@ def examine(
         ("clock", _clock(context)),
         ("port", _port(context)),
         ("requests", _refusals(context)),
+        ("github", github_findings(context)),
         ("processes", _processes(context)),
     ):
         if configured or check not in NEED_CONFIGURATION:

@@ -10,6 +10,7 @@ from covenq.config.load import Config
 from covenq.model import JsonObject
 from covenq.model.answers import Secret
 from covenq.model.status import Status
+from covenq.operate.maintain.github_look import GithubSeen
 from covenq.operate.maintain.renamed_routes import Renamed
 
 GOOD, WARN, BAD = "ok", "warning", "problem"
@@ -49,3 +50,7 @@ class DoctorContext:
     """Names in routes that their repositories no longer have."""
     trouble_next: str | None = None
     """What to do about the trouble."""
+    github: GithubSeen | None = None
+    """What GitHub says of the webhooks of the configuration, where it was asked."""
+    arrived: frozenset[str] = frozenset()
+    """Events that came lately, of those that `doctor_github.not_subscribed` named."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from covenq import atomic_file, given_file
 from covenq.config import load as configuration
@@ -141,45 +142,40 @@ def may_have(path: Path) -> bool:
 # ---- what is to be done by hand
 
 
-def by_hand(rotation: Rotation, config: Config, settings: str) -> list[str] | None:
-    """The steps that are left to the operator, where covenq can't do them; None where it can.
+class ByHand(NamedTuple):
+    """Why covenq doesn't do it, and the steps that are left to the operator."""
+
+    reason: str
+    steps: list[str]
+
+
+def by_hand(rotation: Rotation, config: Config, settings: str) -> ByHand | None:
+    """What is left to the operator, where covenq can't do it; None where it can.
 
     `settings` is where the hook's settings are on GitHub.
     """
-    old, new = rotation.old, rotation.new
-    where = "covenq.toml" if config.path is None else str(config.path)
-    entries = ", ".join(map(inline, rotation.added))
-    last = f"When `covenq secrets` says `retire` of {old.name}, take it away."
+    new = rotation.new
+    where = "the configuration" if config.path is None else str(config.path)
+    add = f"Add to [github] webhook_secrets in {where}: {', '.join(map(inline, rotation.added))}"
     if new.file is None:
-        place, at = (
-            (
-                f"variable {new.env} of the daemon's environment",
-                "Restart the daemon, which reads variables at its start.",
-            )
-            if new.env is not None
-            else (
-                f"credential {new.credential}, passed by the unit's LoadCredential",
-                "Restart the unit: systemd passes credentials at a start.",
-            )
-        )
-        steps = [] if rotation.configured else [
-            f"Make a secret, `{_OPENSSL}`, as {place}.",
-            f"Add it to [github] webhook_secrets in {where}: {entries}",
-            at,
-        ]  # fmt: skip
-        return [*steps, f"When `covenq secrets` shows {new.name}, give the same value to GitHub: {settings}.", last]
-    if rotation.configured:
+        if new.env is not None:
+            kind, place = "a variable", f"the variable {new.env} of the daemon's environment"
+            restart = "Restart the daemon: it reads variables at its start."
+        else:
+            kind, place = "a credential of systemd's", f"the credential {new.credential} (LoadCredential= in the unit)"
+            restart = "Restart the unit: systemd passes credentials at a start."
+        made = [] if rotation.configured else [f"Make a secret, `{_OPENSSL}`, as {place}.", add, restart]
+        last = [
+            f"When `covenq secrets` shows {new.name}, give the same value to GitHub: {settings}, Secret.",
+            f"When `covenq secrets` says `retire` of {rotation.old.name}, take that away.",
+        ]
+        return ByHand(f"{new.name} is for {kind}, which covenq can't write", [*made, *last])
+    reason = None if rotation.configured else _unwritable(rotation, config)
+    if reason is None:
         return None
-    refused = _unwritable(rotation, config)
-    if refused is None:
-        return None
-    made = [] if exists(new.file) else [f"Make it: (umask 077; {_OPENSSL} > {new.file}), readable by the daemon."]
-    return [
-        f"covenq can't do it as this user: {refused}. Run it as one who may, or:",
-        *made,
-        f"Add it to [github] webhook_secrets in {where}: {entries}",
-        "Then run `covenq secrets rotate` again: it gives GitHub the secret once the daemon has it.",
-    ]
+    file = [] if exists(new.file) else [f"Make it: (umask 077; {_OPENSSL} > {new.file}), readable by the daemon."]
+    again = "Run `covenq secrets rotate` again: it gives GitHub the secret, once the daemon has it."
+    return ByHand(reason, [*file, add, again])
 
 
 def _unwritable(rotation: Rotation, config: Config) -> str | None:
