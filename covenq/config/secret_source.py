@@ -13,8 +13,9 @@ from covenq.filter.tree import fold_case
 from covenq.model import TOKEN
 
 SOURCES = ("file", "env", "credential", "value")
+SECRET_VARIABLE = "COVENQ_WEBHOOK_SECRET"  # noqa: S105 - a name
 FROM_ENVIRONMENT = "env"
-"""The name of the secret that COVENQ_WEBHOOK_SECRET holds."""
+"""The name of the secret that SECRET_VARIABLE holds."""
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """The variable with the directory of a systemd service's credentials."""
 
@@ -102,8 +103,8 @@ def parse_secrets(github: Table, base: Path, env: Mapping[str, str]) -> tuple[Se
         if any(source.name == name for source in sources):
             raise table.error("name", f"two secrets are named {name!r}")
         sources.append(_source(table, name, base))
-    if "COVENQ_WEBHOOK_SECRET" in env:
-        sources.append(SecretSource(FROM_ENVIRONMENT, env="COVENQ_WEBHOOK_SECRET"))
+    if SECRET_VARIABLE in env:
+        sources.append(SecretSource(FROM_ENVIRONMENT, env=SECRET_VARIABLE))
     return tuple(sources)
 
 

@@ -74,6 +74,19 @@ def test_of_several_the_one_that_may_not_be_retired_is_meant() -> None:
     assert planned(config_of(APP, other), chosen="app").old.name == "app"
 
 
+def test_the_environment_that_counts_is_the_daemon_s(tmp_path: Path) -> None:
+    """A command may have a variable that its daemon has not, or lack one that its daemon has."""
+    of_daemon = Secret("in_use", False, "", [], "env", "env", "COVENQ_WEBHOOK_SECRET", None, True, None)
+    ours = build({}, Path("/etc/covenq/covenq.toml"), {"COVENQ_WEBHOOK_SECRET": "x"})
+    with pytest.raises(UsageError, match="no webhook secret"):
+        planned(ours)
+    for config in (ours, build({}, Path("/etc/covenq/covenq.toml"), {})):
+        assert planned(config, of_daemon).old.env == "COVENQ_WEBHOOK_SECRET"
+    (tmp_path / "secret").write_text("x")
+    found = plan(ours, tmp_path, [of_daemon, used("default")], None, "default", lambda path: True)
+    assert [one.name for one in found.added] == ["default", "default-r2"]
+
+
 def test_a_hook_s_secret_is_one_that_is_valid_for_it() -> None:
     seven, eight = '{ name = "s", file = "s", hooks = ["7"] }', '{ name = "e", file = "e", hooks = ["8"] }'
     assert planned(config_of(seven, eight), hook="8").old.name == "e"

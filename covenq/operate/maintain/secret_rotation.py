@@ -25,7 +25,7 @@ from covenq.config import load as configuration
 from covenq.config import regular_file, secret_keys
 from covenq.config.load import Config
 from covenq.config.secret_entry import inline, with_secrets
-from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource
+from covenq.config.secret_source import FROM_ENVIRONMENT, SECRET_VARIABLE, SecretSource
 from covenq.errors import CovenqError, Refused, UsageError
 from covenq.model.answers import Secret
 from journal.presence import exists, is_file
@@ -66,7 +66,7 @@ def plan(
     `usage` is what `covenq secrets` shows, `hook` the id of the hook that is given the secret, if it is known, `chosen` the name
     of the old one, if one was said; `is_free` tells whether a new secret may have that file. Raises UsageError.
     """
-    sources = secret_keys.sources_of(config, data)
+    sources = _in_effect(config, data, usage)
     delivered = {one.name for one in usage if one.last_used_at is not None}
     retired = {one.name for one in usage if one.retire}
     families: dict[str, list[SecretSource]] = {}
@@ -80,8 +80,16 @@ def plan(
         return Rotation(members[-2], newest, True, ())
     new = _next(newest, family, {one.name for one in sources} | {one.name for one in usage}, data, is_free)
     named = any(one.name != FROM_ENVIRONMENT for one in config.secrets)
-    kept = () if named else tuple(one for one in sources if one not in config.secrets)
+    kept = () if named else tuple(one for one in sources if one.name != FROM_ENVIRONMENT)
     return Rotation(newest, new, False, (*kept, new))
+
+
+def _in_effect(config: Config, data: Path, usage: Sequence[Secret]) -> list[SecretSource]:
+    """The secrets that deliveries may be signed with. Whether one is the environment's, `usage` says: that is the daemon's."""
+    named = [one for one in secret_keys.sources_of(config, data) if one.name != FROM_ENVIRONMENT]
+    if any(one.name == FROM_ENVIRONMENT and one.source == "env" for one in usage):
+        named.append(SecretSource(FROM_ENVIRONMENT, env=SECRET_VARIABLE))
+    return named
 
 
 def _chosen(families: Mapping[str, Sequence[SecretSource]], retired: set[str], chosen: str | None) -> str:
