@@ -9,7 +9,7 @@ import pytest
 
 from covenq.config.load import DEFAULT_BIND, Config, build, config_path, data_dir, load, parse_bind
 from covenq.config.route import Retry
-from covenq.config.secret_keys import Key, default_file, read_secrets
+from covenq.config.secret_keys import Key, default_file, known_secrets, read_secrets
 from covenq.errors import ConfigError
 
 Write = Callable[[str], Path]
@@ -290,6 +290,17 @@ def test_the_data_directorys_own_secret_joins_only_alone(tmp_path: Path) -> None
         Key("env", b"s"),
         Key("default", b"made at first start"),
     )
+
+
+def test_the_data_directorys_own_secret_may_be_named_in_the_configuration(tmp_path: Path) -> None:
+    """So that it stays what it was beside others: known once, and under its name."""
+    default_file(tmp_path).write_text("made at first start\n")
+    table = {"name": "default", "file": str(default_file(tmp_path))}
+    config = build({"github": {"webhook_secrets": [{"name": "a", "value": "s"}, table]}}, None, {})
+    keys = (Key("a", b"s"), Key("default", b"made at first start"))
+    assert read_secrets(config, {}, tmp_path) == keys == known_secrets(config, {}, tmp_path)[0]
+    with pytest.raises(ConfigError, match="covenq's own"):
+        build({"github": {"webhook_secrets": [{"name": "env", "value": "s"}]}}, None, {})
 
 
 def test_a_secret_that_is_none_is_refused_without_being_told(tmp_path: Path) -> None:

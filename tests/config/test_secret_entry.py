@@ -71,6 +71,12 @@ def test_what_can_not_be_extended_is_left_alone(text: str) -> None:
     assert with_secrets(text, [NEW]) is None
 
 
+def test_a_text_that_looks_like_the_list_is_not_taken_for_it() -> None:
+    """Both are on the line of one statement, so that the list's own place isn't known."""
+    text = "github = { hooks = ['webhook_secrets = ['], webhook_secrets = [{ name = 'app', file = 'app' }] }\n"
+    assert with_secrets(text, [SecretSource("app-r2", file=Path("/a"))]) is None
+
+
 @pytest.mark.parametrize("name", ["a\x7fb", "\ud800"])
 def test_a_path_that_toml_can_not_write_is_not_written(name: str) -> None:
     assert with_secrets("[github]\n", [SecretSource("app", file=Path(name))]) is None

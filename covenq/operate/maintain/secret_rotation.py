@@ -218,9 +218,7 @@ def alone(data: Path) -> Iterator[None]:
     except OSError as error:
         raise Refused(f"{data} can't be opened: {error.strerror}", hint="Run it as the daemon's user.") from None
     try:
-        fcntl.flock(
-            fd, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # of the directory itself: no file is left that only root may open
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the directory: no file is left that only root may open
         yield
     except BlockingIOError:
         raise Refused("another process rotates a secret now", hint="Run it again when that has ended.") from None
