@@ -190,6 +190,28 @@ def test_a_hook_that_is_not_active_is_a_warning(server: GithubLog, doctor: Docto
     ]
 
 
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("https://hooks.example.org/webhook", True),
+        ("https://HOOKS.example.org:443/webhook/?from=github", True),
+        ("https://hooks.example.org/", False),
+        ("https://other.example.org/webhook", False),
+        ("https://hooks.example.org:8443/webhook", False),
+        ("https://hooks.example.org:99999/webhook", False),
+    ],
+)
+def test_another_address_than_the_public_one_is_a_warning(
+    server: GithubLog, doctor: Doctor, url: str, fits: bool
+) -> None:
+    server.settings.app.url = url
+    found = warned(doctor(more='[server]\npublic_url = "https://hooks.example.org"'))
+    ours = "https://hooks.example.org/webhook"
+    assert found == (
+        [] if fits else [f"app {APP_ID} delivers to {url}, and [server] public_url with the webhook's path is {ours}"]
+    )
+
+
 # ---- installations
 
 

@@ -7,21 +7,21 @@ can't be said for sure isn't said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
+from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.github.api_client import DRIFT_S
 from covenq.github.hook_config import HookConfig, Installation
 from covenq.github.request import EVENT_NAME
+from covenq.github.subscriptions import UNASKED
 from covenq.model import at_text
 from covenq.operate.maintain.finding import GOOD, WARN, DoctorContext, Finding
 from covenq.operate.maintain.github_look import GithubSeen, WebhookSeen
 from covenq.routing.wanted_events import may_match, named_events
 from covenq.text import counted, one_line
 
-UNASKED = frozenset(
-    "check_run check_suite github_app_authorization installation installation_repositories installation_target "
-    "marketplace_purchase meta ping security_advisory sponsorship".split()
-)
+_UNASKED = UNASKED | {"check_run", "check_suite", "marketplace_purchase", "meta", "security_advisory", "sponsorship"}
 """Events that come without a subscription, at least to some: nothing follows from there being none."""
 SHOWN = 5
 """Installations that get a finding each, and events that are named."""
@@ -38,7 +38,7 @@ def github_findings(context: DoctorContext) -> Iterator[Finding]:
     troubles = [*_troubles(seen), *_clock(seen)]
     yield from troubles
     for one in seen.webhooks:
-        found = [*_address(one), *_installations(one), *_refused(one)]
+        found = [*_address(one, context.config), *_installations(one), *_refused(one)]
         yield from found
         if not found and one.error is None and one.config is not None:
             words = f"{one.owner.name}: {counted(len(one.events or ()), 'event')}, delivered to {_word(one.config.url)}"
@@ -58,7 +58,7 @@ def not_subscribed(seen: GithubSeen | None, routes: Sequence[Route]) -> list[str
     subscribed = {event for one in seen.webhooks for event in one.events or ()}
     if "*" in subscribed:
         return []
-    wanted = named_events([route.filter for route in routes]) - subscribed - UNASKED
+    wanted = named_events([route.filter for route in routes]) - subscribed - _UNASKED
     return sorted(event for event in wanted if EVENT_NAME.match(event))[:_EVENTS_MAX]
 
 
@@ -93,12 +93,13 @@ def _clock(seen: GithubSeen) -> Iterator[Finding]:
         yield Finding("clock", WARN, words, "Set this machine's clock, and keep it with NTP.")
 
 
-def _address(one: WebhookSeen) -> Iterator[Finding]:
+def _address(one: WebhookSeen, ours: Config) -> Iterator[Finding]:
     name, settings = one.owner.name, _settings(one)
     if one.active is False:
         yield Finding("github", WARN, f"{name} is not active: GitHub delivers nothing", f"Tick Active: {settings}.")
     if one.config is not None:
         yield from _of_config(name, one.config, settings)
+        yield from _elsewhere(name, one.config.url, settings, ours)
 
 
 def _of_config(name: str, config: HookConfig, settings: str) -> Iterator[Finding]:
@@ -110,6 +111,26 @@ def _of_config(name: str, config: HookConfig, settings: str) -> Iterator[Finding
     elif not config.verifies_certificates:
         words = f"{name} delivers to {_word(config.url)} without a look at its certificate"
         yield Finding("github", WARN, words, f"Enable SSL verification: {settings}.")
+
+
+def _elsewhere(name: str, url: str | None, settings: str, ours: Config) -> Iterator[Finding]:
+    """Whether it delivers to another address than the one under which this covenq is said to be reached."""
+    if not url or ours.public_url is None:
+        return
+    wanted = f"{ours.public_url}{ours.webhook_path}"
+    if _comparable(url) != _comparable(wanted):
+        words = f"{name} delivers to {_word(url)}, and [server] public_url with the webhook's path is {wanted}"
+        yield Finding("github", WARN, words, f"Correct the one that is wrong: {settings}, or public_url.")
+
+
+def _comparable(url: str) -> tuple[str, str, int | None, str]:
+    """What makes two addresses one to the door: neither the case of a host, nor a slash at the end, nor what is behind `?`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return url, "", None, ""
+    return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
 
 
 def _installations(one: WebhookSeen) -> Iterator[Finding]:
