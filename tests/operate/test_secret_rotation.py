@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from covenq.errors import ConfigError, Refused, UsageError
 from covenq.model.answers import Secret
 from covenq.operate.maintain import secret_rotation
 from covenq.operate.maintain.secret_rotation import Rotation, by_hand, install, may_have, plan
+from tests.support.other_user import as_nobody
 
 DATA = Path("/var/lib/covenq")
 
@@ -108,6 +110,47 @@ def test_what_covenq_can_not_write_is_left_to_the_operator(kind: str) -> None:
     found = planned(config_of(f'{{ name = "app", {kind} = "SECRET" }}'))
     assert getattr(found.new, kind) == {"env": "SECRET_R2", "credential": "SECRET-r2"}[kind]
     assert by_hand(found, config_of(), "Settings") is not None
+
+
+AS_NOBODY = """
+path = Path(sys.argv[1])
+config = load(path, {})
+rotation = plan(config, path.parent, (), None, None, may_have)
+left = by_hand(rotation, config, "Settings")
+print(json.dumps(None if left is None else left))
+"""
+IMPORTS = """
+from covenq.config.load import load
+from covenq.operate.maintain.secret_rotation import by_hand, may_have, plan
+import covenq.given_file, covenq.config.toml_position, grp, pwd
+"""
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may enter."""
+    with tempfile.TemporaryDirectory(prefix="cq-", dir="/tmp") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's files are needed")
+def test_who_may_not_write_the_configuration_is_told_the_steps(open_directory: Path) -> None:
+    path = open_directory / "covenq.toml"
+    path.write_text('[github]\nwebhook_secrets = [{ name = "app", file = "app" }]\n')
+    (open_directory / "app").write_text("old")
+    reason, steps = as_nobody(AS_NOBODY, path, imports=IMPORTS)
+    assert reason == f"{open_directory} can't be written"
+    new = open_directory / "app-r2"
+    assert steps == [
+        f"Make it: (umask 077; openssl rand -hex 32 > {new}), readable by the daemon.",
+        f'Add to [github] webhook_secrets in {path}: {{ name = "app-r2", file = "{new}" }}',
+        "Run `covenq secrets rotate` again: it gives GitHub the secret, once the daemon has it.",
+    ]
+    open_directory.chmod(0o777)  # whose files they are can't be kept then
+    path.chmod(0o666)
+    assert as_nobody(AS_NOBODY, path, imports=IMPORTS)[0] == f"{path} belongs to another user"
 
 
 # ---- on disk
