@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ import pytest
 
 from covenq.config.load import load
 from tests.support.checkout import clean_env
+from tests.support.commands import run_command
 from tests.support.daemon import Daemon
 from tests.support.github_apps import Browser
 from tests.support.github_log import APP_ID, CLIENT_ID, Fault, GithubLog, app_key, github, new_key
@@ -27,7 +29,7 @@ ROUTES = '[[route]]\nname = "a"\nmatch = "event:push,workflow_*,installation,met
 
 
 class Init:
-    """`covenq init --github-app`, running; its `browser` opens what it opens."""
+    """`covenq init --github-app`; its `browser` opens what it opens. It runs from the first look at it, or at its `end`."""
 
     def __init__(self, path: Path, hub: GithubLog, *words: str, ssh: bool = False, url: str | None = URL) -> None:
         self.dir, self.hub, self.browser = path, hub, Browser()
@@ -35,21 +37,24 @@ class Init:
         script = path.with_name("browser")
         script.write_text(f'#!/bin/sh\nprintf %s "$*" > {self.opened}.new\nmv {self.opened}.new {self.opened}\n')
         script.chmod(0o700)
-        env = clean_env(BROWSER=str(script), DISPLAY=":0", COVENQ_DATA=str(path))
-        env.pop("SSH_CONNECTION", None)
-        env.pop("SSH_TTY", None)
+        self.env = clean_env(BROWSER=str(script), DISPLAY=":0", COVENQ_DATA=str(path))
+        for name in ("SSH_CONNECTION", "SSH_TTY"):
+            self.env.pop(name, None)
         if ssh:
-            env["SSH_CONNECTION"] = "192.0.2.1 50000 192.0.2.2 22"
+            self.env["SSH_CONNECTION"] = "192.0.2.1 50000 192.0.2.2 22"
         given = [] if url is None else ["--url", url]
-        self.argv = [sys.executable, "-m", "covenq", "init", "--github-app", "--api-url", hub.url, *given, *words]
-        self.process = subprocess.Popen(
-            self.argv,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        self.args = ["init", "--github-app", "--api-url", hub.url, *given, *words]
         self.out = self.err = ""
+
+    @cached_property
+    def process(self) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        argv = [sys.executable, "-m", "covenq", *self.args]
+        return subprocess.Popen(argv, env=self.env, stdin=pipe, stdout=pipe, stderr=pipe)
+
+    @property
+    def begun(self) -> bool:
+        return "process" in vars(self)
 
     @property
     def config(self) -> Path:
@@ -86,9 +91,14 @@ class Init:
         return eventually(told, 30, "the page is written")[0]
 
     def end(self, code: int = 0, stdin: str = "") -> str:
-        out, err = self.process.communicate(stdin.encode(), timeout=60)
+        if self.begun:
+            out, err = self.process.communicate(stdin.encode(), timeout=60)
+            ended = self.process.returncode
+        else:
+            done = run_command(self.args, self.env, stdin.encode())
+            out, err, ended = done.stdout, done.stderr, done.returncode
         self.out, self.err = out.decode(), err.decode()
-        assert self.process.returncode == code, self.err
+        assert ended == code, self.err
         assert "Traceback" not in self.err
         return self.err
 
@@ -114,13 +124,14 @@ def start(data: Path, hub: GithubLog) -> Iterator[Callable[..., Init]]:
 
     yield begin
     for one in begun:
-        one.process.kill()
-        one.process.communicate()
+        if one.begun:
+            one.process.kill()
+            one.process.communicate()
 
 
 def told_nowhere(init: Init, *secret: str) -> None:
     """Nothing that is secret is in what was said, or in an argument of a process."""
-    words = [init.out, init.err, *init.argv, init.opened.read_text() if init.opened.exists() else ""]
+    words = [init.out, init.err, *init.args, init.opened.read_text() if init.opened.exists() else ""]
     for one in (*secret, init.hub.private_key.decode(), str(init.hub.apps.webhook_secret), "BEGIN"):
         assert not any(one in text for text in words)
 
