@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from covenq.cli import output
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.model import at_text
-from covenq.reconcile.compare import Absent, Comparison
+from covenq.reconcile.compare import Comparison
+from covenq.reconcile.result import LogSummary, Row
 
 WORDS = {
     "missing": "missing: `covenq reconcile` fetches them",
@@ -19,6 +18,7 @@ WORDS = {
     "on_its_way": "of the last minutes, and perhaps on their way",
     "erased": "of what was erased here, and never fetched",
     "fetched": "fetched, and routed as if they had come",
+    "waiting": "fetched and held back: `covenq reroute state:received reason:held` routes them",
     "held": "held already",
     "unrecoverable": "can't be recovered",
     "refused": "refused",
@@ -26,49 +26,6 @@ WORDS = {
 }
 """Each state of a row, in words, in the order in which they are counted."""
 REASONS_MAX = 20
-
-
-class Row(Struct):
-    """A delivery that GitHub lists and the journal doesn't hold, or didn't. `state` is one of WORDS.
-
-    `verified`, of one that was fetched: whether the bytes that were signed were rebuilt, and a webhook secret signed them.
-    """
-
-    log: str
-    hook: str | None
-    guid: str
-    event: str
-    action: str | None
-    installation: int | None
-    repo_id: int | None
-    first_at: str
-    attempts: int
-    attempt: str
-    status_code: int
-    state: str
-    reason: str | None = None
-    tasks: list[str] = []
-    verified: bool | None = None
-
-
-class LogSummary(Struct):
-    """What was seen of a log. `error` is why it was not seen to the end."""
-
-    log: str
-    hook: str | None = None
-    listed: int = 0
-    held: int = 0
-    unreadable: int = 0
-    requests: int = 0
-    error: str | None = None
-
-
-def row_of(log: str, one: Absent, state: str) -> Row:
-    """The row of a delivery of that log."""
-    return Row(
-        log, one.hook, one.guid, one.event, one.action, one.installation, one.repo_id, at_text(one.first_at),
-        one.attempts, one.attempt, one.status_code, state,
-    )  # fmt: skip
 
 
 def say_compared(summary: LogSummary, comparison: Comparison, since: float) -> None:

@@ -50,7 +50,8 @@ class LocalSource(Closing):
 
     def status(self) -> Status:
         from covenq.model.status import StateStatus
-        from covenq.operate.inspect.status import journal_status, status
+        from covenq.operate.inspect.reconciling import reconcile_status
+        from covenq.operate.inspect.status import DaemonProcess, journal_status, status
 
         with self._files.reading() as (conn, reader):
             position = state_witness(self._data)
@@ -69,6 +70,7 @@ class LocalSource(Closing):
                     {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)},
                 ),
                 state=StateStatus(position.seq if position else 0, 0, None),
+                process=DaemonProcess(reconcile=reconcile_status(reader, self._config, time.time())),
             )
 
     def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Delivery]:

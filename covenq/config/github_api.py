@@ -53,6 +53,11 @@ class GithubApp:
         return "/app/hook"
 
     @property
+    def identity(self) -> str:
+        """What it is known by from one pass to the next; no name that would have to be erased."""
+        return f"{self.api_url} app {self.issuer}"
+
+    @property
     def log_path(self) -> str:
         """Where its delivery log is, below the API's address."""
         return f"{self.hook_path}/deliveries"
@@ -78,6 +83,11 @@ class GithubHook:
         return f"Settings, Webhooks of {self.repo or self.org}"
 
     @property
+    def identity(self) -> str:
+        """What it is known by from one pass to the next: a repository may be renamed, and its name may have to be erased."""
+        return f"{self.api_url} hook {self.id}"
+
+    @property
     def hook_path(self) -> str:
         """Where it is, below the API's address. The names were checked: they hold nothing that a path obeys."""
         owner = f"/repos/{self.repo}" if self.repo is not None else f"/orgs/{self.org}"
@@ -95,6 +105,11 @@ class GithubLogs:
 
     app: GithubApp | None = None
     hooks: tuple[GithubHook, ...] = ()
+
+    @property
+    def all(self) -> tuple[GithubApp | GithubHook, ...]:
+        """Each of them, the App's first."""
+        return (*((self.app,) if self.app is not None else ()), *self.hooks)
 
     @property
     def sources(self) -> tuple[SecretSource, ...]:

@@ -20,6 +20,7 @@ from covenq.config.executor import scrub_of
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.public_url import parse_public_url
+from covenq.config.reconcile import NO_RECONCILE, Reconcile, parse_reconcile
 from covenq.config.route import Route, digest, parse_route
 from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
@@ -88,7 +89,9 @@ class Config:
     asks_for_twins: bool = False
     """Whether the intake has to look for twins: to refuse them, or because a route filters by them."""
     github_logs: GithubLogs = NO_LOGS
-    """Whose delivery logs `covenq reconcile` reads."""
+    """Whose delivery logs are read, by the daemon and by `covenq reconcile`."""
+    reconcile: Reconcile = NO_RECONCILE
+    """How the daemon's own passes over them are made."""
     concurrency: int = CONCURRENCY
     scrub: tuple[str, ...] = ()
     """Regular expressions of what is masked in the output of commands."""
@@ -162,7 +165,10 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     tables = top.tables("route")
     routes = tuple(parse_route(table) for table in tables)
     caps = parse_caps(top, [(route.name, route.scheduling) for route in routes])
-    top.require_known(("server", "api", "metrics", "github", "worker", "limits", "retention", "log", "route"))
+    reconcile = parse_reconcile(top)
+    top.require_known(
+        ("server", "api", "metrics", "github", "reconcile", "worker", "limits", "retention", "log", "route")
+    )
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -205,6 +211,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         twins=twins,
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
         github_logs=parse_logs(github, base),
+        reconcile=reconcile,
         concurrency=worker.integer("concurrency", CONCURRENCY, 1, 1024),
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),

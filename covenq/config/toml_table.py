@@ -13,7 +13,7 @@ from covenq.model import TOKEN, parse_duration
 _Kind = TypeVar("_Kind")
 _Default = TypeVar("_Default")
 
-_LATER_SECTIONS = {"journal", "reconcile"}
+_LATER_SECTIONS = {"journal"}
 """Sections of later versions: the error says so."""
 
 

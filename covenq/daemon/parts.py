@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
+from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.takeover import TakeoverServer
 from covenq.http.api.status import DaemonInfo
 from covenq.http.counters import AcceptedCounts
@@ -16,6 +17,7 @@ from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.intake.twins import Twins
+from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.tasks.execution.pool import Pool
@@ -44,6 +46,21 @@ class Workers:
 
     pool: Pool
     claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What works by itself, beside deliveries and tasks: retention and erasure, and the passes over GitHub's logs.
+
+    `operations` is what it does to stored deliveries with, and what the API does.
+    """
+
+    operations: DaemonContext
+    reconciler: Reconciler
+
+    @property
+    def upkeep(self) -> Upkeep:
+        return self.operations.upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +100,7 @@ class Daemon:
     storage: Storage
     intake: Intake
     workers: Workers
-    upkeep: Upkeep
+    background: Background
     listeners: Listeners
     takeover: TakeoverServer
     stopping: threading.Event

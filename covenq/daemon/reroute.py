@@ -1,5 +1,7 @@
 """Rerouting: routes the deliveries that a failed rule, or a crash between a delivery and its tasks, left in `received`.
 
+Those that are held back stay so: an operator routes them (`covenq.routing.held`).
+
 It runs on a thread of its own, once after the start and again after each reload that changed the configuration.
 """
 
@@ -14,6 +16,7 @@ from covenq.daemon.datadir import Storage
 from covenq.filter.grammar import parse
 from covenq.intake import resume
 from covenq.model.rows import Delivery
+from covenq.routing.held import HELD
 from covenq.state import query
 from journal.errors import EntryRefused, JournalError
 from journal.records import Record
@@ -52,7 +55,9 @@ class Rerouter:
                     return
             after: str | None = None
             while True:
-                page = query.deliveries(self._storage.readers.reader(), parse("state:received"), PAGE, after)
+                page = query.deliveries(
+                    self._storage.readers.reader(), parse(f"state:received -reason:{HELD}"), PAGE, after
+                )
                 for row in page.items:
                     with self._operations_lock:
                         record = journal.get(row.seq)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 
 from covenq import log_writer
 from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
-from covenq.daemon.parts import Intake, StatsByName, Workers
+from covenq.daemon.parts import Background, Intake, StatsByName, Workers
 from covenq.http import metrics
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo, StatusSources
 from covenq.http.app import ApiRoutes, HealthRoutes, MetricsRoutes, PhaseRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
-from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect.alarms import Alarms
-from covenq.operate.maintain.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +34,12 @@ def make_routes(
     storage: Storage,
     intake: Intake,
     workers: Workers,
-    upkeep: Upkeep,
+    background: Background,
     stats: StatsByName,
     stopping: threading.Event,
 ) -> Routes:
     """`stats` is read at each scrape: listeners may be added to it later, since they are made of these routes."""
-    alarms = _make_alarms(storage, workers, upkeep)
+    alarms = _make_alarms(storage, workers, background)
     return Routes(
         WebhookRoutes(
             WebhookIntake(storage.journal, intake.admission, intake.bindings, live, storage.state.lookup),
@@ -64,19 +61,21 @@ def make_routes(
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
                 metrics.StateMetrics(storage.readers, storage.fold, storage.fold.status),
-                metrics.WorkMetrics(workers.pool, upkeep, alarms),
+                metrics.WorkMetrics(workers.pool, background.upkeep, alarms),
+                metrics.ReconcileMetrics(lambda: background.reconciler.passes, lambda: background.reconciler.fetched),
                 metrics.DiskMetrics(intake.admission),
                 metrics.LogMetrics(lambda: log_writer.stderr.dropped),
                 metrics.ListenerMetrics(stats),
             ],
         ),
-        _make_api(info, live, storage, intake, workers, upkeep, alarms, stopping),
+        _make_api(info, live, storage, intake, workers, background, alarms, stopping),
         PhaseRoutes(workers.claims),
     )
 
 
-def _make_alarms(storage: Storage, workers: Workers, upkeep: Upkeep) -> Alarms:
-    loops = [workers.pool.loop, workers.claims.loop, storage.fold.loop, upkeep.loop]
+def _make_alarms(storage: Storage, workers: Workers, background: Background) -> Alarms:
+    upkeep, reconciler = background.upkeep, background.reconciler
+    loops = [workers.pool.loop, workers.claims.loop, storage.fold.loop, upkeep.loop, reconciler.loop]
     return Alarms(storage.journal, storage.readers, workers.pool, upkeep, loops, lag=lambda: storage.fold.lag)
 
 
@@ -86,7 +85,7 @@ def _make_api(
     storage: Storage,
     intake: Intake,
     workers: Workers,
-    upkeep: Upkeep,
+    background: Background,
     alarms: Alarms,
     stopping: threading.Event,
 ) -> ApiRoutes:
@@ -98,9 +97,7 @@ def _make_api(
         config=config,
         refusals=intake.refusals,
         claims=workers.claims,
-        operations=DaemonContext(
-            live, storage.journal, storage.state.reader, upkeep, intake.admission, intake.bindings, time.time
-        ),
+        operations=background.operations,
         status=StatusSources(
             info,
             storage.data,
@@ -112,8 +109,9 @@ def _make_api(
             intake.admission,
             intake.refusals,
             workers.pool,
-            upkeep,
+            background.upkeep,
             alarms,
+            background.reconciler.status,
         ),
         stopping=stopping,
     )

@@ -28,7 +28,8 @@ from covenq.daemon import activation, greeting, logs, preflight, systemd, takeov
 from covenq.daemon.datadir import TO_END, Storage, make_directory, make_secret, open_storage, release_ballast
 from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
 from covenq.daemon.log_masking import LogMask
-from covenq.daemon.parts import Daemon, Intake, StatsByName, Workers
+from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
+from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.reroute import Rerouter
 from covenq.daemon.routes import make_routes
 from covenq.daemon.stop import UPKEEP_S
@@ -43,6 +44,7 @@ from covenq.intake.scope_bindings import ScopeBindings
 from covenq.intake.twins import Twins
 from covenq.model import at_text
 from covenq.operate.act import pauses
+from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import REFUSALS_NAME, TAKEOVER_NAME
@@ -124,10 +126,11 @@ def start(
     )
     stats: StatsByName = {}
     stopping = threading.Event()
-    routes = make_routes(info, live, storage, intake, workers, upkeep, stats, stopping)
+    background = make_background(live, storage, intake, upkeep, env, cleanup)
+    routes = make_routes(info, live, storage, intake, workers, background, stats, stopping)
     listeners = make_listeners(live.now.config, storage, opened.parts, routes, intake.refusals, stats, cleanup)
     cleanup.callback(successors.close)
-    daemon = Daemon(info, live, storage, intake, workers, upkeep, listeners, successors, stopping)
+    daemon = Daemon(info, live, storage, intake, workers, background, listeners, successors, stopping)
     start_in_order(daemon)
     first = opened.first or storage.created
     _announce(info, config, data, env, first=first, secret_made=opened.secret_made)
@@ -265,6 +268,18 @@ def make_upkeep(live: Live, storage: Storage, cleanup: ExitStack) -> Upkeep:
     return upkeep
 
 
+def make_background(
+    live: Live, storage: Storage, intake: Intake, upkeep: Upkeep, env: Mapping[str, str], cleanup: ExitStack
+) -> Background:
+    """What works by itself. The passes over GitHub's logs take deliveries in as the API's import does."""
+    operations = DaemonContext(
+        live, storage.journal, storage.state.reader, upkeep, intake.admission, intake.bindings, time.time
+    )
+    reconciler = Reconciler(operations, env)
+    cleanup.callback(reconciler.ask_stop)
+    return Background(operations, reconciler)
+
+
 def make_workers(
     live: Live, storage: Storage, room: Callable[[], bool], on_full: Callable[[], bool], cleanup: ExitStack
 ) -> Workers:
@@ -313,18 +328,20 @@ def start_in_order(daemon: Daemon) -> None:
     tasks, whose recovery needs the fold. The other listeners last, the webhook's the very last, so that a delivery is accepted
     only when everything that works on it runs.
     Another process may take over even sooner: then this one stops once it has started.
-    Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes.
+    Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes. So may
+    the passes over GitHub's logs: what is sent from now on comes by itself.
     Reloads act on parts only once all of them run.
     """
     daemon.storage.fold.start()
     daemon.listeners.phases.start()
     daemon.workers.pool.start()
     daemon.workers.claims.start()
-    daemon.upkeep.start()
+    daemon.background.upkeep.start()
     daemon.takeover.start()
     daemon.listeners.start()
-    rerouter = Rerouter(daemon.live, daemon.storage, daemon.upkeep.operations_lock, daemon.stopping)
+    rerouter = Rerouter(daemon.live, daemon.storage, daemon.background.upkeep.operations_lock, daemon.stopping)
     rerouter.start()
+    daemon.background.reconciler.start()
     daemon.live.subscribe(rerouter.start_if_changed)
     daemon.live.subscribe(lambda before, now: daemon.workers.pool.wake())
 

@@ -24,6 +24,8 @@ API_DRAIN_S = 5.0
 """The same for the API's."""
 GRACE_S = 5.0
 """Seconds for running commands."""
+RECONCILE_S = 2.0
+"""Seconds for what was fetched and is being recorded; GitHub is not waited for."""
 UPKEEP_S = 60.0
 """Seconds for the segment that is being rewritten, which takes one or two."""
 FOLD_S = 4.0
@@ -48,6 +50,7 @@ def stop(
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
     daemon.intake.admission.stopping = True
+    daemon.background.reconciler.ask_stop()
     if daemon.takeover.successor is None:
         daemon.takeover.close()  # from now on there is nothing to be handed over
     listeners, successor = daemon.listeners, daemon.takeover.successor
@@ -64,8 +67,9 @@ def stop(
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     daemon.stopping.set()
     daemon.workers.claims.stop()
+    daemon.background.reconciler.stop(RECONCILE_S)
     keep_alive()
-    daemon.upkeep.stop(UPKEEP_S)
+    daemon.background.upkeep.stop(UPKEEP_S)
     keep_alive()
     if successor is not None:
         drained = listeners.webhook.drain(max(0.0, deadline - time.monotonic()), pass_on=pass_on)

@@ -53,8 +53,8 @@ def no_pacing(waited: Callable[[float], None] = lambda seconds: None) -> Pacing:
     return Pacing(sleep=waited, gap_s=0.0)
 
 
-def pacing_towards(client: OutgoingClient) -> Pacing:
-    return no_pacing() if client.loopback else Pacing()
+def pacing_towards(client: OutgoingClient, sleep: Callable[[float], None] = time.sleep) -> Pacing:
+    return no_pacing() if client.loopback else Pacing(sleep)
 
 
 class Authorization(Protocol):
@@ -89,9 +89,15 @@ class GithubApi:
     """Requests to one GitHub with one authorisation. Not for several threads at once."""
 
     def __init__(
-        self, client: OutgoingClient, authorization: Authorization, pacing: Pacing, clock: Callable[[], float]
+        self,
+        client: OutgoingClient,
+        authorization: Authorization,
+        pacing: Pacing,
+        clock: Callable[[], float],
+        usage: Usage | None = None,
     ) -> None:
-        self.usage = Usage()
+        """`usage` is that of clients before this one, with the same authorisation."""
+        self.usage = Usage() if usage is None else usage
         self.drift_s = 0.0
         """Seconds that GitHub's clock was ahead of this one at the last answer."""
         self._client = client

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.secret_keys import API_SECRET, read_value
-from covenq.github.api_client import Authorization, GithubApi, Pacing, pacing_towards
+from covenq.github.api_client import Authorization, GithubApi, Pacing, Usage, pacing_towards
 from covenq.github.app_auth import AppAuth, TokenAuth
 from covenq.net.outgoing import SILENCE_S, WHOLE_S, OutgoingClient
 
@@ -17,16 +18,31 @@ def api_of(
     clock: Callable[[], float],
     *,
     pacing: Pacing | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    usage: Usage | None = None,
     silence_s: float = SILENCE_S,
     whole_s: float = WHOLE_S,
 ) -> GithubApi:
-    """Nothing is asked yet. `pacing` None is what the address calls for. Raises ConfigError, ExtraMissing, UsageError."""
+    """Nothing is asked yet. `pacing` None is what the address calls for, by `sleep`; `usage` is as `GithubApi` takes it.
+
+    Raises ConfigError, ExtraMissing, UsageError.
+    """
     authorization: Authorization
     if isinstance(owner, GithubApp):
         authorization = AppAuth(owner.issuer, [read_value(one, env, API_SECRET) for one in owner.keys], clock)
     else:
         authorization = TokenAuth(read_value(owner.token, env, API_SECRET))
-    return api_at(owner.api_url, authorization, env, clock, pacing=pacing, silence_s=silence_s, whole_s=whole_s)
+    return api_at(
+        owner.api_url,
+        authorization,
+        env,
+        clock,
+        pacing=pacing,
+        silence_s=silence_s,
+        whole_s=whole_s,
+        sleep=sleep,
+        usage=usage,
+    )
 
 
 def api_at(
@@ -38,7 +54,9 @@ def api_at(
     pacing: Pacing | None = None,
     silence_s: float = SILENCE_S,
     whole_s: float = WHOLE_S,
+    sleep: Callable[[float], None] = time.sleep,
+    usage: Usage | None = None,
 ) -> GithubApi:
     """As `api_of`, of that address."""
     client = OutgoingClient(url, env, silence_s=silence_s, whole_s=whole_s)
-    return GithubApi(client, authorization, pacing or pacing_towards(client), clock)
+    return GithubApi(client, authorization, pacing or pacing_towards(client, sleep), clock, usage)

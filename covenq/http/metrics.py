@@ -34,7 +34,7 @@ from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, seconds_or
-from covenq.model.status import FollowerStatus
+from covenq.model.status import FollowerStatus, ReconcilePass
 from covenq.operate.inspect import view
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
@@ -101,6 +101,10 @@ METRICS: Mapping[str, Spec] = {
     "covenq_disk_reserve_bytes": Spec("gauge", "With less than this free, the intake closes."),
     "covenq_ballast_bytes": Spec("gauge", "The ballast file, which is given up when the disk is full; 0 if it is."),
     "covenq_upkeep_failing": Spec("gauge", "1 if retention, or an erasure, failed and waits."),
+    "covenq_reconcile_pass_age_seconds": Spec("gauge", "Since a pass over GitHub's delivery logs ended: of several, the oldest."),
+    "covenq_reconcile_missing": Spec("gauge", "Deliveries that the newest passes found missing, and could not fetch yet."),
+    "covenq_reconcile_fetched": Spec("counter", "Deliveries that the daemon's passes fetched."),
+    "covenq_reconcile_failing": Spec("gauge", "Delivery logs whose newest pass did not reach its end."),
     "covenq_log_dropped_lines": Spec("counter", "Lines of the log that could not be written, or not as fast as they came."),
     "covenq_http_connections": Spec("gauge", "Open connections.", ("listener",)),
     "covenq_http_threads": Spec("gauge", "Threads that answer.", ("listener",)),
@@ -285,6 +289,24 @@ class DiskMetrics:
             yield _gauge("covenq_disk_free_bytes", room.free)
             yield _gauge("covenq_disk_reserve_bytes", kept)
             yield _gauge("covenq_ballast_bytes", room.set_aside)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileMetrics:
+    """The daemon's passes over GitHub's delivery logs; there is no age before the first one has ended."""
+
+    passes: Callable[[], Mapping[str, ReconcilePass]]
+    fetched: Callable[[], int]
+    clock: Callable[[], float] = time.time
+
+    def collect(self) -> Iterator[Metric]:
+        passes, now = list(self.passes().values()), self.clock()
+        ages = [max(0.0, now - seconds_or(one.ended_at, now)) for one in passes]
+        name = "covenq_reconcile_pass_age_seconds"
+        yield _gauge(name, max(ages)) if ages else GaugeMetricFamily(name, METRICS[name].about)
+        yield _gauge("covenq_reconcile_missing", sum(one.states.get("open", 0) for one in passes))
+        yield _counter("covenq_reconcile_fetched", self.fetched())
+        yield _gauge("covenq_reconcile_failing", sum(one.error is not None for one in passes))
 
 
 @dataclass(frozen=True, slots=True)

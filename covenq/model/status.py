@@ -228,6 +228,49 @@ class SecretProblem(Struct):
     problem: str
 
 
+class ReconcilePass(Struct):
+    """The newest pass over a delivery log of GitHub's. `states` counts what it found that was not held, by how it stands.
+
+    `error` is why it didn't reach its end, if it didn't, and `hint` what helps.
+    """
+
+    ended_at: Time
+    listed: Count
+    held: Count
+    unreadable: Count
+    requests: Count
+    states: dict[str, Count]
+    error: str | None = None
+    hint: str | None = None
+
+
+class ReconcileLog(Struct):
+    """A delivery log of GitHub's, and how far it is compared with what is held."""
+
+    log: str
+    hook: str | None
+    """The id of the hook whose log it is; null until it is learnt."""
+    baseline: Time | None
+    """The first pass: what GitHub sent before is taken by `covenq reconcile --since` alone."""
+    mark: Time | None
+    """All that GitHub had first sent by then is settled."""
+    held_before: Time | None
+    """What GitHub had sent by then is held back when it is fetched: the journal was restored then."""
+    last: ReconcilePass | None = None
+    """Null before the first pass of this process."""
+
+
+class ReconcileStatus(Struct):
+    """The daemon's own passes over GitHub's delivery logs, every so many seconds; null: it makes none."""
+
+    every_s: float | None
+    logs: list[ReconcileLog]
+    waits: str | None = None
+    """Why no pass is made now."""
+    fetched: Count = 0
+    """Deliveries that its passes fetched since its start."""
+
+
 class Status(Struct, kw_only=True):
     """A daemon's status. Without one, what only a running process knows is None or empty, and `ready` is false."""
 
@@ -270,3 +313,5 @@ class Status(Struct, kw_only=True):
     stuck: list[Stuck] = field(default_factory=list)
     overdue: list[Overdue] = field(default_factory=list)
     secrets: list[SecretProblem] = field(default_factory=list)
+    reconcile: ReconcileStatus | None = None
+    """Null where the configuration names no delivery log."""

@@ -31,6 +31,12 @@ class ImportedDelivery(Struct, frozen=True, forbid_unknown_fields=True):
             "rebuilt from it where the signature among the headers shows them; else it is recorded without a secret."
         ),
     ] = False
+    hold: Annotated[
+        str | None,
+        Meta(
+            description="Why it is recorded and not routed, until `reroute` does it: restored, or late. Null: it is routed."
+        ),
+    ] = None
 
 
 class NotImported(NamedTuple):
@@ -42,7 +48,7 @@ class NotImported(NamedTuple):
 
 def parse_item(one: object) -> ImportedDelivery:
     """The delivery that a request describes, as its schema says. Raises UsageError."""
-    if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin", "rebuild"}:
+    if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin", "rebuild", "hold"}:
         raise UsageError("an item is no delivery", hint=_ADVICE)
     headers, body, origin, rebuild = one.get("headers"), one.get("body64"), one.get("origin"), one.get("rebuild")
     origin = {} if origin is None else origin
@@ -50,6 +56,8 @@ def parse_item(one: object) -> ImportedDelivery:
         raise UsageError("an item is no delivery", hint=_ADVICE)
     if not (rebuild is None or isinstance(rebuild, bool)):
         raise UsageError("rebuild must be true or false", hint=_ADVICE)
+    if one.get("hold") not in (None, "restored", "late"):
+        raise UsageError("hold must be restored or late", hint=_ADVICE)
     if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in headers):
         raise UsageError("a header is no pair of texts")
     try:
@@ -57,7 +65,9 @@ def parse_item(one: object) -> ImportedDelivery:
     except ValueError:
         raise UsageError("body64 is no base64") from None
     told = {name: origin[name] for name in ORIGIN_KEYS if name in origin and _is_word(origin[name])}
-    return ImportedDelivery(tuple((name, value) for name, value in headers), content, told, rebuild is True)
+    return ImportedDelivery(
+        tuple((name, value) for name, value in headers), content, told, rebuild is True, one.get("hold")
+    )
 
 
 def _is_word(value: object) -> bool:

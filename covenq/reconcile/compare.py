@@ -62,9 +62,13 @@ class Policy:
 class Comparison:
     """One log, compared while it is walked through."""
 
-    def __init__(self, hook: str | None, held: Held, since: float, filter: Filter, now: float) -> None:
+    def __init__(
+        self, hook: str | None, held: Held, since: float, filter: Filter, now: float, grace_s: float = GRACE_S
+    ) -> None:
         """Attempts before `since`, or that `filter` doesn't match, are passed over. Raises FilterError: see `require_listed`."""
         require_listed(filter)
+        self.newest: Attempt | None = None
+        """The newest attempt that isn't of the last `grace_s` seconds."""
         self.hook = hook
         self.listed = 0
         """Attempts that were compared."""
@@ -75,11 +79,13 @@ class Comparison:
         self._since = since
         self._filter = filter
         self._now = now
+        self._until = now - grace_s
         self._absent: dict[str, Absent] = {}
 
     def restart(self) -> None:
         """Drop what was compared: the walk begins again."""
         self.listed = self.held = self.unreadable = 0
+        self.newest = None
         self._absent.clear()
 
     def add(self, page: LogPage) -> None:
@@ -91,6 +97,8 @@ class Comparison:
         # Without the hook's id nothing is known to be held.
         found = set(self._held(guids)) if guids and self.hook is not None else set[DeliveryId]()
         for one in wanted:
+            if one.at <= self._until and (self.newest is None or one.order > self.newest.order):
+                self.newest = one
             if self.hook is not None and DeliveryId(self.hook, one.guid) in found:
                 self.held += 1
             else:

@@ -1,4 +1,4 @@
-"""One pass: a delivery log walked through once, and compared with what is held."""
+"""The comparison of one log: it is walked through once, and compared with what is held."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 from covenq.filter.tree import Filter
 from covenq.github.delivery_log import LogPage
 from covenq.model import DeliveryId
-from covenq.reconcile.compare import Comparison
+from covenq.reconcile.compare import GRACE_S, Comparison
 from covenq.reconcile.identity import Headers, hook_of_details, hook_of_held
 from covenq.reconcile.logs import DeliveryLog
-from covenq.reconcile.walk import pages_since
+from covenq.reconcile.walk import OVERLAP_S, pages_since
 
 
 class Holdings(Protocol):
@@ -27,26 +27,35 @@ class Holdings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a pass looks at: attempts since a time, in seconds since 1970, that a filter matches. `now` is when it is made."""
+    """What is looked at: attempts since a time, in seconds since 1970, that a filter matches. `now` is when that is done.
+
+    The walk goes back by `overlap_s` more, and what is younger than `grace_s` may still be on its way.
+    """
 
     since: float
     filter: Filter
     now: float
+    overlap_s: float = OVERLAP_S
+    grace_s: float = GRACE_S
 
 
-def compare_log(log: DeliveryLog, holdings: Holdings, scope: Scope, restarted: Callable[[], None]) -> Comparison:
+def compare_log(
+    log: DeliveryLog, hook: str | None, holdings: Holdings, scope: Scope, restarted: Callable[[], None]
+) -> Comparison:
     """Walk through the log back to `scope.since`, and compare. `restarted` is told when the walk has to begin again.
+
+    `hook` is the id of the log's hook, None if it has still to be learnt.
 
     Raises what `pages_since` and the log's methods do: a walk that didn't reach its end says nothing of what is missing.
     """
-    comparison = Comparison(log.hook, holdings.held, scope.since, scope.filter, scope.now)
+    comparison = Comparison(hook, holdings.held, scope.since, scope.filter, scope.now, scope.grace_s)
 
     def restart() -> None:
         comparison.restart()
         restarted()
 
     asked = False
-    for page in pages_since(log.page, scope.since, restart):
+    for page in pages_since(log.page, scope.since - scope.overlap_s, restart):
         if comparison.hook is None and not asked and any(one.at >= scope.since for one in page.attempts):
             # Once: a hook that is learnt later would leave what was compared before as not held.
             comparison.hook, asked = _learn_hook(log, page, holdings), True

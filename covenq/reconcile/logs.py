@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import Struct
 
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.errors import GithubAnswerUnreadable
-from covenq.github.api_client import GithubApi
+from covenq.github.api_client import GithubApi, Usage
 from covenq.github.connection import api_of
 from covenq.github.delivery_log import PAGE_BYTES_MAX, PER_PAGE, LogPage, parse_page
 from covenq.reconcile.identity import Headers
@@ -21,12 +23,35 @@ _CURSOR_REFUSED = frozenset({400, 404, 422})
 _GONE = frozenset({404, 410})
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How logs are asked: `before` is called before each request, and may raise to end it all; so may `sleep`.
+
+    `usages` keeps what was asked of each log, so that half of what GitHub leaves is half of it over all passes.
+    """
+
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    before: Callable[[], None] = lambda: None
+    usages: dict[str, Usage] = field(default_factory=dict)
+
+
 class DeliveryLog:
     """One delivery log of GitHub's. Methods raise OutgoingFailed, GithubRefused, GithubLimited and GithubAnswerUnreadable."""
 
-    def __init__(self, name: str, path: str, api: GithubApi, hook: str | None, app_id: int | None) -> None:
-        """`hook` is the hook's id and `app_id` the App's number, where they are configured."""
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        api: GithubApi,
+        hook: str | None,
+        app_id: int | None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`hook` is the hook's id and `app_id` the App's number, where they are configured. `before` as in `Asking`."""
         self.name = name
+        self._before = before
+        self._asked_before = api.usage.requests
         self.hook = hook
         self.app_id = app_id
         self._path = path
@@ -35,7 +60,7 @@ class DeliveryLog:
     @property
     def requests(self) -> int:
         """What was asked so far."""
-        return self._api.usage.requests
+        return self._api.usage.requests - self._asked_before
 
     def close(self) -> None:
         """Close its connections."""
@@ -43,6 +68,7 @@ class DeliveryLog:
 
     def page(self, cursor: str | None) -> LogPage:
         """A page of the list, None for the newest. Raises CursorRefused too."""
+        self._before()
         query = {"per_page": str(PER_PAGE)}
         if cursor is None:
             answer = self._api.get(self._path, query, body_max=PAGE_BYTES_MAX)
@@ -55,6 +81,7 @@ class DeliveryLog:
 
     def detail(self, attempt: str) -> bytes | None:
         """GitHub's JSON of an attempt, by its id as the list had it; None where GitHub has it no more."""
+        self._before()
         answer = self._api.get(f"{self._path}/{int(attempt)}", body_max=DETAIL_BYTES_MAX, allowed=_GONE)
         return answer.body if answer.status == 200 else None
 
@@ -79,15 +106,18 @@ class _Detail(Struct):
     request: _Request | None = None
 
 
-def open_logs(logs: GithubLogs, env: Mapping[str, str], clock: Callable[[], float]) -> list[DeliveryLog]:
-    """The App's log, if there is one, and those of hooks. Nothing is asked yet. Raises ConfigError, ExtraMissing, UsageError."""
-    app = [] if logs.app is None else [_of_app(logs.app, env, clock)]
-    return [*app, *(_of_hook(one, env, clock) for one in logs.hooks)]
+def open_logs(logs: GithubLogs, env: Mapping[str, str], asking: Asking) -> list[DeliveryLog]:
+    """The App's log, if there is one, and those of hooks. Nothing is asked yet.
+
+    Raises ConfigError, ExtraMissing, UsageError, where one has no key or token that can be read.
+    """
+    return [open_log(one, env, asking) for one in logs.all]
 
 
-def _of_app(app: GithubApp, env: Mapping[str, str], clock: Callable[[], float]) -> DeliveryLog:
-    return DeliveryLog(app.name, app.log_path, api_of(app, env, clock), None, app.id)
-
-
-def _of_hook(hook: GithubHook, env: Mapping[str, str], clock: Callable[[], float]) -> DeliveryLog:
-    return DeliveryLog(hook.name, hook.log_path, api_of(hook, env, clock), hook.id, None)
+def open_log(one: GithubApp | GithubHook, env: Mapping[str, str], asking: Asking) -> DeliveryLog:
+    """One of them. Raises as `open_logs`."""
+    usage = asking.usages.setdefault(one.name, Usage())
+    api = api_of(one, env, asking.clock, sleep=asking.sleep, usage=usage)
+    if isinstance(one, GithubApp):
+        return DeliveryLog(one.name, one.log_path, api, None, one.id, asking.before)
+    return DeliveryLog(one.name, one.log_path, api, one.id, None, asking.before)

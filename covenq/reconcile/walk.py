@@ -2,6 +2,9 @@
 
 The walk ends only where it has reached that time, however many attempts there are: a bound on pages would lose what came under
 load. New attempts come in at the front and move nothing behind a cursor.
+
+Pages are in order of time, but for attempts that are listed late. So the walk goes on until the last attempt of a page is older
+than a time that lies before what is asked for by more than those are late: `OVERLAP_S`, unless it is configured.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from collections.abc import Callable, Iterator
 from covenq.errors import GithubAnswerUnreadable
 from covenq.github.delivery_log import LogPage
 
+OVERLAP_S = 900.0
+"""Seconds by which attempts may be listed late; GitHub says minutes."""
 RESTARTS_MAX = 3
 """Times that a walk starts over because a cursor is refused."""
 
@@ -22,7 +27,7 @@ class CursorRefused(Exception):
 def pages_since(
     read: Callable[[str | None], LogPage], since: float, restarted: Callable[[], None]
 ) -> Iterator[LogPage]:
-    """The pages of the log, newest first, until all attempts of one are older than `since` (seconds since 1970).
+    """The pages of the log, newest first, until the last attempt of one is older than `since` (seconds since 1970).
 
     `read` gives the page at a cursor, None for the newest, and raises CursorRefused. The walk then begins again with the newest
     page, after `restarted` was called: what was made of the pages so far has to be dropped. Raises what `read` does, and
@@ -47,7 +52,7 @@ def _pages(read: Callable[[str | None], LogPage], since: float) -> Iterator[LogP
     while True:
         page = read(cursor)
         yield page
-        if page.next is None or (page.attempts and all(one.at < since for one in page.attempts)):
+        if page.next is None or (page.attempts and page.attempts[-1].at < since):
             return
         if page.next == marker:
             raise GithubAnswerUnreadable("the pages of GitHub's delivery log go in a circle")

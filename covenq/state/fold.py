@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from covenq.model import DELIVERY_PRECEDENCE, Kind, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
+from covenq.routing.held import HELD, held_of
 from covenq.state import fold_history, fold_pauses, fold_scopes, rollups
 from covenq.state.fold_tasks import fold_task
 from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store, wanted_by
@@ -104,6 +105,7 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryR
     body = record.payload_sha256
     labels = about.get("labels")
     first = rows.first_of_body.setdefault(body, guid) if body is not None else guid
+    held = held_of(data)
     return DeliveryRow(
         seq=record.seq,
         hook=hook,
@@ -124,8 +126,8 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryR
         ref=as_text(about.get("ref")),
         target=as_text(data.get("target")),
         state=_RECEIVED,
-        reason="rule_failed" if data.get("problem") else None,
-        detail=as_text(data.get("problem")),
+        reason=HELD if held is not None else "rule_failed" if data.get("problem") else None,
+        detail=held or as_text(data.get("problem")),
         payload_sha256=body,
         payload_bytes=record.payload_bytes,
         secret=as_text(data.get("secret")),

@@ -49,6 +49,8 @@ client_id = "{CLIENT_ID}"
 private_key_file = "{file}"
 api_url = "{server.url}"
 {more}
+[reconcile]
+every = "0s"
 [[route]]
 name = "fix"
 match = "event:issues"
@@ -242,6 +244,7 @@ def test_hooks_of_repositories_are_read_by_their_tokens(make_daemon: Make, plain
     plain.tokens[path] = "github_pat_x"
     daemon = make_daemon(
         f'[[github.hook]]\nid = {HOOK}\nrepo = "o/r"\ntoken = {{ file = "{token}" }}\napi_url = "{plain.url}"\n'
+        '[reconcile]\nevery = "0s"\n'
     )
     one = plain.add(at=time.time() - HOUR)
     assert rows(daemon, "--since", "1d")[one.guid]["state"] == "fetched"

@@ -6,6 +6,7 @@ import errno
 import http.client
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.daemon.datadir import Storage
-from covenq.daemon.parts import Intake, StatsByName, Workers
+from covenq.daemon.parts import Background, Intake, StatsByName, Workers
+from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.routes import Routes, make_routes
 from covenq.daemon.start import make_twins
 from covenq.http.api.status import DaemonInfo
@@ -32,6 +34,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
+from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.folded import FoldedState
@@ -168,13 +171,16 @@ def serving(
         claims = Claims(journal, store, fold_thread, ReportFiles(data), dispatcher=dispatcher)
         stats: StatsByName = {}
         stopping = threading.Event()
+        live = Live(config, keys)
+        upkeep = Upkeep(journal, store, fold_thread, data, lambda: config.retention, truncate_wal=store.truncate_wal)
+        operations = DaemonContext(live, journal, state.reader, upkeep, admission, intake.bindings, time.time)
         made = make_routes(
             DaemonInfo("0", "2026-11-23T00:00:00.000000Z", f"http://127.0.0.1:{port}/webhook"),
-            Live(config, keys),
+            live,
             storage,
             intake,
             Workers(Pool(journal, store, fold_thread, data, dispatcher=dispatcher), claims),
-            Upkeep(journal, store, fold_thread, data, lambda: config.retention, truncate_wal=store.truncate_wal),
+            Background(operations, Reconciler(operations, {})),
             stats,
             stopping,
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -29,34 +28,22 @@ from covenq.cli.options import (
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.cli.remote import selected_remote
-from covenq.errors import (
-    CovenqError,
-    Failure,
-    GithubAnswerUnreadable,
-    GithubLimited,
-    GithubRefused,
-    OutgoingFailed,
-    Refused,
-    UsageError,
-)
-from covenq.model import parse_duration
+from covenq.errors import CovenqError, Failure, Refused, UsageError
+from covenq.model import parse_duration, seconds_of
 
 if TYPE_CHECKING:
-    from covenq.cli.reconcile_report import LogSummary, Row
-    from covenq.client.held import SourceHoldings
     from covenq.client.interface import Source
+    from covenq.config.reconcile import Reconcile
     from covenq.filter.tree import Filter
-    from covenq.operate.imported import ImportedDelivery
+    from covenq.model.status import ReconcileLog
+    from covenq.reconcile.fetch import Hold
+    from covenq.reconcile.holdings import StoredHoldings
     from covenq.reconcile.logs import DeliveryLog
+    from covenq.reconcile.result import LogSummary, Row
 
 FETCH = Wording("fetch", "fetched", "delivery", "deliveries")
 SINCE_S = 3 * 86_400.0
 """How long GitHub keeps its log; an Enterprise Server 7 days."""
-BATCH = 64
-BATCH_BYTES = 2 << 20
-"""Deliveries that are imported at once, and bytes of them."""
-TROUBLE = (GithubLimited, GithubRefused, GithubAnswerUnreadable, OutgoingFailed)
-"""What may keep a log from being read, and is no reason to leave the next one unread."""
 
 Since = Annotated[
     str | None,
@@ -71,6 +58,9 @@ class _Span:
     since: float
     asked: bool
     now: float
+    settings: Reconcile
+    first_at: float | None
+    """When the journal's first record was made."""
 
 
 def reconcile(
@@ -88,36 +78,40 @@ def reconcile(
     """Fetch what GitHub sent and covenq never got.
 
     GitHub sends nothing twice by itself, but keeps a log for 3 days. It is compared with the journal, and what is missing
-    is fetched and routed as if it had come. Without --since that is what was sent since covenq's first record. It needs
-    [github.app] or a [[github.hook]] in the configuration.
+    is fetched and routed as if it had come. Without --since that is what was sent since the daemon's first pass, or, where it
+    makes none, since covenq's first record. It needs [github.app] or a [[github.hook]] in the configuration.
 
     \b
       covenq reconcile --dry-run
       covenq reconcile --since 6h event:push,pull_request
     """
     from covenq.cli.reconcile_report import report
-    from covenq.client.held import SourceHoldings
     from covenq.config.github_api import require_logs
     from covenq.filter.grammar import parse
     from covenq.reconcile.compare import require_listed
-    from covenq.reconcile.logs import open_logs
+    from covenq.reconcile.holdings import StoredHoldings
+    from covenq.reconcile.log_state import why_held
+    from covenq.reconcile.logs import Asking, open_logs
 
     filter = parse(words or [])
     require_listed(filter)
-    now = time.time()
-    span = _Span(now - (SINCE_S if since is None else _since_s(since)), since is not None, now)
+    since_s = SINCE_S if since is None else _since_s(since)
     where = locate(data, config) if selected_remote() is not None else locate_in_use(data, config)
     require_logs(where.config.github_logs)
-    logs = open_logs(where.config.github_logs, os.environ, time.time)
+    logs = open_logs(where.config.github_logs, os.environ, Asking())
     troubles: list[CovenqError] = []
     with source(data, config) as opened, ExitStack() as closing:
         for log in logs:
             closing.callback(log.close)
-        holdings = SourceHoldings(opened)
+        now = time.time()
+        settings = where.config.reconcile
+        span = _Span(now - since_s, since is not None, now, settings, _first_record_at(opened))
+        known = _known(opened)
+        holdings = StoredHoldings(opened)
         rows: list[Row] = []
         summaries: list[LogSummary] = []
         for log in logs:
-            found, summary = _compared(log, holdings, span, filter, troubles)
+            found, summary = _compared(log, known.get(log.name), holdings, span, filter, troubles)
             rows += found
             summaries.append(summary)
         rows.sort(key=lambda row: row.first_at)
@@ -126,7 +120,13 @@ def reconcile(
             _require_open_intake(opened)
             if len(missing) > 1 and not yes:
                 confirm(FETCH, len(missing), [])
-            _fetch(opened, {log.name: log for log in logs}, missing, where.config.hooks, troubles)
+            max_age_s = None if span.asked else settings.max_age_s
+
+            def hold(row: Row) -> Hold | None:
+                before = known[row.log].held_before if row.log in known else None
+                return why_held(row.first_at, None if before is None else seconds_of(before), max_age_s, now)
+
+            _fetch(opened, {log.name: log for log in logs}, missing, hold, where.config.hooks, troubles)
     with output.report_of_act(not dry_run):
         report(rows, summaries, json)
     if troubles:
@@ -149,27 +149,55 @@ def _since_s(text: str) -> float:
     return seconds
 
 
+def _first_record_at(opened: Source) -> float | None:
+    """The time of the journal's first record, in seconds since 1970; None where there is none."""
+    items = opened.tail("", after=0).items
+    return seconds_of(items[0].at) if items else None
+
+
+def _known(opened: Source) -> dict[str, ReconcileLog]:
+    """What is known of each log from the daemon's passes, by its name."""
+    found = opened.status().reconcile
+    return {} if found is None else {one.log: one for one in found.logs}
+
+
 def _compared(
-    log: DeliveryLog, holdings: SourceHoldings, span: _Span, filter: Filter, troubles: list[CovenqError]
+    log: DeliveryLog,
+    known: ReconcileLog | None,
+    holdings: StoredHoldings,
+    span: _Span,
+    filter: Filter,
+    troubles: list[CovenqError],
 ) -> tuple[list[Row], LogSummary]:
     """The rows of a log. What kept it from being read to its end is added to `troubles`, and then there are none."""
-    from covenq.cli.reconcile_report import LogSummary, row_of, say_compared
+    from covenq.cli.reconcile_report import say_compared
     from covenq.reconcile.compare import Policy
     from covenq.reconcile.compare_pass import Scope, compare_log
+    from covenq.reconcile.fetch import TROUBLE
+    from covenq.reconcile.result import LogSummary, row_of
 
     def restarted() -> None:
         say(f"{clean(log.name)}: GitHub no longer takes the cursor of a page: the walk through its log starts over.")
 
     try:
-        found = compare_log(log, holdings, Scope(span.since, filter, span.now), restarted)
+        hook = log.hook or (None if known is None else known.hook)
+        scope = Scope(span.since, filter, span.now, span.settings.overlap_s, span.settings.grace_s)
+        found = compare_log(log, hook, holdings, scope, restarted)
     except TROUBLE as error:
         troubles.append(error)
         return [], LogSummary(log.name, requests=log.requests, error=str(error))
     summary = LogSummary(log.name, found.hook, found.listed, found.held, found.unreadable, log.requests)
     say_compared(summary, found, span.since)
-    first = holdings.first_record_at()
-    baseline = None if span.asked else span.now if first is None else first
-    policy = Policy(span.now, baseline, lambda one: holdings.is_erased(one.repo_id, one.installation, one.first_at))
+    first_at = span.now if span.first_at is None else span.first_at
+    if known is not None and known.baseline is not None:
+        first_at = seconds_of(known.baseline)
+    baseline = None if span.asked else first_at
+    policy = Policy(
+        span.now,
+        baseline,
+        lambda one: holdings.is_erased(one.repo_id, one.installation, one.first_at),
+        span.settings.grace_s,
+    )
     return [row_of(log.name, one, state) for one, state in found.sorted_out(policy)], summary
 
 
@@ -180,94 +208,25 @@ def _fetch(
     opened: Source,
     logs: dict[str, DeliveryLog],
     missing: Sequence[Row],
+    hold: Callable[[Row], Hold | None],
     hooks: Sequence[str],
     troubles: list[CovenqError],
 ) -> None:
     """Fetch each, and import it in its order; its row says what became of it. `hooks` may deliver; none: every one."""
-    for row in missing:
-        row.state = "open"
-    batch: list[tuple[Row, ImportedDelivery]] = []
-    unread: set[str] = set()
-    size = 0
-    with bar(FETCH.past) as update, _told_of_interruption(missing):
-        for number, row in enumerate(missing, 1):
-            try:
-                one = _detail(logs[row.log], row, hooks)
-            except TROUBLE as error:
-                troubles.append(error)
-                break
-            if one is not None:
-                if any(other.guid == row.guid for other, _ in batch):  # the same event, by another hook
-                    _import(opened, batch, unread)
-                    batch, size = [], 0
-                batch.append((row, one))
-                size += len(one.body or b"")
-            if len(batch) == BATCH or size >= BATCH_BYTES:
-                _import(opened, batch, unread)
-                batch, size = [], 0
-            if update is not None:
-                update(number, len(missing))
-        _import(opened, batch, unread)
-    for problem in sorted(unread):
-        say(f"not tried for signatures: {clean(problem)}")
-
-
-def _detail(log: DeliveryLog, row: Row, hooks: Sequence[str]) -> ImportedDelivery | None:
-    """The delivery as GitHub's log has it; None, and the row says why, where it can't be had."""
-    from msgspec.structs import replace
-
-    from covenq.operate.act.archive import read
-    from covenq.operate.imported import NotImported
-
-    text = log.detail(row.attempt)
-    row.state = "unrecoverable"
-    if text is None:
-        row.reason = "GitHub has it no more"
-        return None
-    try:
-        one = next(read(io.BytesIO(text), "GitHub's answer"))
-    except (UsageError, StopIteration):
-        row.reason = "GitHub's answer can't be read as a delivery"
-        return None
-    if isinstance(one, NotImported):
-        row.reason = one.reason
-        return None
-    headers = {name.lower(): value for name, value in one.headers}
-    if headers.get("x-github-delivery") != row.guid:
-        row.reason = "what GitHub has under its id is another delivery"
-        return None
-    hook = headers.get("x-github-hook-id") or headers.get("x-github-hook-installation-target-id") or "-"
-    if hooks and hook not in hooks:
-        row.state, row.reason = "refused", "its hook is not in [github] hooks, the hooks that may deliver"
-        return None
-    row.state = "open"
-    # When it was first sent, whichever attempt this is: by that it is told what came after it.
-    return replace(one, origin={**one.origin, "delivered_at": row.first_at})
-
-
-def _import(opened: Source, batch: Sequence[tuple[Row, ImportedDelivery]], unread: set[str]) -> None:
-    """Record and route them, and write into each row what became of it. Why secrets were not tried is added to `unread`."""
     from covenq.operate import operations
-    from covenq.operate.answers import ALREADY_HERE
-    from covenq.operate.parameters import Import
+    from covenq.operate.act.fetched import ImportRecorder
+    from covenq.reconcile.fetch import fetch
 
-    if not batch:
-        return
-    wanted = Import(items=[one for _, one in batch], routed=True, reason="reconcile", by=operator_name())
-    answer = opened.act(operations.IMPORT, wanted)
-    rows = {row.guid: row for row, _ in batch}
-    verified = set(answer.verified)
-    for done in answer.done:
-        hook, _, guid = done.id.rpartition("/")
-        row = rows[guid]
-        row.state, row.hook, row.tasks, row.verified = "fetched", hook, done.tasks, done.id in verified
-    for skipped in answer.skipped:
-        found = rows.get(skipped.id.rpartition("/")[2])
-        if found is not None and found.state == "open":
-            found.state = "held" if skipped.reason == ALREADY_HERE else "refused"
-            found.reason = None if found.state == "held" else skipped.reason
-    if not all(row.verified for row in rows.values() if row.state == "fetched"):
-        unread.update(answer.secrets_unread)
+    recorder = ImportRecorder(lambda wanted: opened.act(operations.IMPORT, wanted), hooks, operator_name())
+    with bar(FETCH.past) as update, _told_of_interruption(missing):
+
+        def progress(done: int) -> None:
+            if update is not None:
+                update(done, len(missing))
+
+        troubles += fetch(missing, {name: log.detail for name, log in logs.items()}, recorder, hold, progress)
+    for problem in sorted(recorder.unread):
+        say(f"not tried for signatures: {clean(problem)}")
 
 
 @contextmanager
@@ -276,7 +235,7 @@ def _told_of_interruption(missing: Sequence[Row]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, *Failure) as error:
-        done = sum(row.state == "fetched" for row in missing)
+        done = sum(row.state in ("fetched", "waiting") for row in missing)
         word = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Ended"
         say(f"{word}: {done:,} of {output.count(len(missing), FETCH.one, FETCH.many)} fetched, perhaps a few more.")
         say("hint: Run it again for the rest; what is here by then is not asked for again.")

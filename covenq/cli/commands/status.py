@@ -16,7 +16,7 @@ from covenq.model import NOT_RUNNING
 from covenq.text import duration
 
 if TYPE_CHECKING:
-    from covenq.model.status import JournalStatus, Status, SyncTimes
+    from covenq.model.status import JournalStatus, ReconcileLog, Status, SyncTimes
 
 
 def status(
@@ -101,9 +101,37 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "upkeep", f"{upkeep.doing.what}: {upkeep.doing.done} of {upkeep.doing.total} segments"
     if upkeep is not None and upkeep.error:
         yield "upkeep", f"waits: {clean(upkeep.error)}"
+    yield from _reconcile_lines(found, now)
     yield "routes", ", ".join(map(clean, found.routes)) or "none: every delivery is kept and ignored"
     if found.refused:
         yield "refused", _counts_text(found.refused)
+
+
+def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
+    """How far GitHub's delivery logs are compared with what came."""
+    passes = found.reconcile
+    if passes is None:
+        return
+    if passes.every_s is None:
+        yield "reconcile", "no passes by itself: `covenq reconcile` makes one"
+        return
+    for one in passes.logs:
+        yield "reconcile", _log_text(one, now)
+        if one.last is not None and one.last.error:
+            yield "", f"did not reach its end: {clean(one.last.error)}"
+    if passes.waits:
+        yield "", f"waits: {clean(passes.waits)}"
+
+
+def _log_text(one: ReconcileLog, now: float) -> str:
+    name = clean(one.log)
+    if one.last is None:
+        return f"{name}: not compared since the start"
+    counts = _counts_text({state.replace("_", " "): number for state, number in one.last.states.items()})
+    ago = output.age(one.last.ended_at, now)
+    return f"{name}: compared {ago} ago, {one.last.listed:,} attempts listed; " + (
+        "nothing is missing" if counts == "none" else counts
+    )
 
 
 def _alarm_lines(found: Status) -> Iterator[tuple[str, str]]:

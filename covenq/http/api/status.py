@@ -18,6 +18,7 @@ from covenq.model import status as model_status
 from covenq.model.status import (
     Descriptors,
     FollowerStatus,
+    ReconcileStatus,
     SecretProblem,
     StateStatus,
     UpkeepStatus,
@@ -68,6 +69,7 @@ class StatusSources:
     pool: Pool
     upkeep: Upkeep
     alarms: Alarms
+    reconcile: Callable[[], ReconcileStatus | None] = lambda: None
     clock: Callable[[], float] = time.time
 
 
@@ -130,5 +132,6 @@ def status(sources: StatusSources) -> model_status.Status:
             else stuck.stuck(conn, sources.clock(), sources.config.caps, sources.alarms.tasks()),
             overdue=sources.alarms.overdue(),
             secrets=[SecretProblem(one.name, why) for one, why in live.secret_status() if why],
+            reconcile=sources.reconcile(),
         ),
     )

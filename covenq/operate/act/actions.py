@@ -19,11 +19,16 @@ from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, Kind, State, parse_id, task_id, task_subject
 from covenq.model.rows import Delivery, Page, Task
+from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import PAGE, ById, Item, Paged, Plan, clean_text, payloads, plan
 from covenq.operate.answers import Skipped
+from covenq.operate.origin import origin_of
 from covenq.operate.parameters import Replay, Selection
 from covenq.routing.decide import PING, Decision, route
+from covenq.routing.held import HELD
+from covenq.routing.late import born_superseded
 from covenq.state import query
+from covenq.text import instant
 from journal.interface import Journal
 from journal.records import Entry
 
@@ -79,12 +84,13 @@ def plan_reroute(
 
     Their tasks have replay number 0, so their ids are those that the first routing would have made: a daemon that routes
     the delivery at the same time makes the same ones. Skipped are deliveries that have tasks, and those that today's routes
-    ignore as well. `conn` and errors: as for `plan_replay`.
+    ignore as well. What was held back is routed by it, and late is late. `conn` and errors: as for `plan_replay`.
     """
     payload_of = payloads(journal)
 
     def item(row: Delivery) -> Item | Skipped:
-        return _reroute_item(row, config, payload_of, note=_note(wanted))
+        found = _reroute_item(row, config, payload_of, note=_note(wanted))
+        return _late(row, found, journal, conn) if isinstance(found, Item) and row.reason == HELD else found
 
     return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
 
@@ -248,6 +254,17 @@ def _reroute_item(row: Delivery, config: Config, payload_of: query.PayloadOf, *,
     return Item(
         id, (Entry(ignored.subject, ignored.kind, told, expect=row.last_seq),), (), ignored_kinds=_INFORMATIONAL
     )
+
+
+def _late(row: Delivery, item: Item, journal: Journal, conn: sqlite3.Connection) -> Item:
+    """The item of a delivery that was held back: a task is superseded at once where one that GitHub sent later has its key."""
+    origin = origin_of(journal.get(row.seq))
+    sent_at = None if origin is None else instant(origin.delivered_at)
+    if sent_at is None:
+        return item
+    first, *decided = item.entries
+    late = find_late(decided, sent_at, journal, lambda: conn)
+    return replace(item, entries=(first, *born_superseded(decided, late))) if late else item
 
 
 def _route(row: Delivery, config: Config, payload_of: query.PayloadOf, *, replay: int, only: str | None) -> Decision:

@@ -3,7 +3,7 @@
 Their records show it forever: `source` is `import`. `secret` is null, but for those out of GitHub's delivery log whose signed
 bytes can be rebuilt (`covenq.github.delivery_detail`): these are what a secret signed, byte for byte, and are recorded under its
 name if its scope has them, as at the webhook. By default nothing is run: they are `ignored` with the reason `imported`, and
-`reroute` gives them tasks.
+`reroute` gives them tasks. What is to be held back stays `received` (`covenq.routing.held`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Done, Imported, Ski
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
 from covenq.operate.signed_later import find_signed_later, has_conflict
-from covenq.routing.decide import route
+from covenq.routing.decide import PING, route
 from covenq.routing.late import born_superseded
 from covenq.state import query
 from covenq.text import instant
@@ -65,6 +65,8 @@ class _ParsedDelivery:
     """VERIFIED or UNVERIFIED if it was rebuilt."""
     binding: Binding | None
     """What its secret's scope is bound to by it."""
+    held: bool = False
+    """Whether it is recorded and not routed, until an operator says so."""
 
 
 @dataclass(slots=True)
@@ -273,14 +275,19 @@ def _parse(
         "twin": None,
         "origin": {**one.origin, **proof, "by": by, "reason": reason},
     }
+    held = one.hold is not None and identity.event != PING
+    if held:
+        data["held"] = one.hold
     entry = Entry(
         identity.delivery.subject, str(Kind.RECEIVED), data, about, body, expect=0, parsed_json=content.parsed_json
     )
     row = {**data, **about, "payload_bytes": len(body)}
-    return _ParsedDelivery(identity.delivery, entry, row, content.object, proof.get("body"), binding)
+    return _ParsedDelivery(identity.delivery, entry, row, content.object, proof.get("body"), binding, held)
 
 
 def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable[[], float]) -> Item:
+    if parsed.held:
+        return Item(str(parsed.delivery), (_with_tasks(parsed.received, None),), ())
     if routed:
         decision = route(config, parsed.delivery, parsed.row, lambda: parsed.body, now=clock)
         tasks = decision.tasks if decision.state is not State.RECEIVED else None

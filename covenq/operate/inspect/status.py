@@ -17,6 +17,7 @@ from covenq.model.status import (
     HeadStatus,
     JournalStatus,
     Overdue,
+    ReconcileStatus,
     Reload,
     SecretProblem,
     Segment,
@@ -56,6 +57,8 @@ class DaemonProcess:
     stuck: Sequence[Stuck] = ()
     overdue: Sequence[Overdue] = ()
     secrets: Sequence[SecretProblem] = ()
+    reconcile: ReconcileStatus | None = None
+    """Without a daemon too, by the records alone."""
 
 
 NO_DAEMON = DaemonProcess()
@@ -109,6 +112,7 @@ def status(
         stuck=list(process.stuck),
         overdue=list(process.overdue),
         secrets=list(process.secrets),
+        reconcile=process.reconcile,
     )
 
 

@@ -18,6 +18,7 @@ from covenq.operate.inspect.history import Step, Story, StoryEvent, StoryRules, 
 from covenq.operate.inspect.story_answers import answers
 from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause, route_list
 from covenq.operate.signed_later import parse_note
+from covenq.routing.held import HELD
 from journal.records import Record
 
 
@@ -136,7 +137,10 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
     if not facts.tasks:
         if delivery.event == "ping" or gone:
             return
-        if wanted:
+        if delivery.state == State.RECEIVED and delivery.reason == HELD:
+            yield Step("it is held back: route it, if it was not worked on", f"covenq reroute {id}")
+            yield Step("see all that are held back", f"covenq deliveries state:received reason:{HELD}")
+        elif wanted:
             yield Step(f"today {route_list(wanted)} would take it", f"covenq reroute {id}")
         elif delivery.state == State.RECEIVED:
             yield Step("mend the rule that failed, then route it", f"covenq reroute {id}")

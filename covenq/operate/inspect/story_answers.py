@@ -12,6 +12,7 @@ from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import AcceptedAnswer, NowAnswer, StoryAnswer, StoryAnswers
 from covenq.operate.inspect.not_retried import why_not_retried
 from covenq.operate.inspect.story_text import ENDED, by_whom, cause, count, route_list, times, when
+from covenq.routing.held import HELD
 from journal.records import Record
 
 
@@ -61,6 +62,8 @@ def _ignored(facts: DeliveryFacts) -> StoryAnswer:
     delivery = facts.delivery
     if delivery.state == State.IGNORED:
         return StoryAnswer(True, f"Yes, {delivery.reason}: {delivery.detail or 'no more is known.'}")
+    if delivery.state == State.RECEIVED and delivery.reason == HELD:
+        return StoryAnswer(False, f"No, but it isn't routed either: it is held back. {delivery.detail}")
     if delivery.state == State.RECEIVED:
         return StoryAnswer(False, "No, but it isn't routed either: a rule failed, or routing was held up.")
     routes = dict.fromkeys(task.route for task in facts.tasks)
@@ -143,6 +146,8 @@ def _duplicated(facts: DeliveryFacts) -> StoryAnswer:
 def _now(facts: DeliveryFacts) -> NowAnswer:
     delivery = facts.delivery
     parts = [_task_now(task, facts) for task in newest_by_route(facts.tasks)]
+    if not parts and delivery.state == State.RECEIVED and delivery.reason == HELD:
+        parts = [f"Held back until somebody routes it: `covenq reroute` does. {delivery.detail}"]
     if not parts:
         parts = [
             f"Ignored since {when(delivery.received_at)}: it stays so until somebody reroutes it."

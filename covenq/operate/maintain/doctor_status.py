@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from covenq.model.status import ActivePause, Descriptors, Overdue, StateStatus, Status, Watchdog
+from covenq.model.status import ActivePause, Descriptors, Overdue, ReconcileStatus, StateStatus, Status, Watchdog
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
@@ -57,10 +57,36 @@ def _of_status(status: Status) -> Iterator[Finding]:
         )
     if status.journal.full:
         yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
+    if status.reconcile is not None and status.pid is not None:
+        yield from _reconciled(status.reconcile)
     verified = status.verified
     if verified is not None and not verified.ok:
         words = f"the last verification, {verified.at[:19]}Z, found damage: {verified.first}"
         yield Finding("journal", BAD, words, "covenq salvage")
+
+
+def _reconciled(passes: ReconcileStatus) -> Iterator[Finding]:
+    """When the logs of GitHub's were compared last, what was found, and what to type."""
+    for one in passes.logs:
+        last = one.last
+        if passes.every_s is None:
+            words = f"{one.log}: the daemon makes no passes ([reconcile] every)"
+            yield Finding("reconcile", GOOD, words, "covenq reconcile --dry-run")
+        elif last is None:
+            words = f"{one.log}: not compared since the start; {passes.waits or 'a pass is under way'}"
+            yield Finding("reconcile", WARN if passes.waits else GOOD, words)
+        elif last.error is not None:
+            words = f"{one.log}: the pass of {last.ended_at[:19]}Z did not reach its end: {last.error}"
+            yield Finding("reconcile", WARN, words, last.hint)
+        else:
+            found = ", ".join(f"{number:,} {state.replace('_', ' ')}" for state, number in last.states.items())
+            words = (
+                f"{one.log}: compared at {last.ended_at[:19]}Z, {last.listed:,} attempts listed; {found or 'all held'}"
+            )
+            yield Finding("reconcile", GOOD, words)
+        if last is not None and last.states.get("waiting"):
+            words = f"{one.log}: what GitHub sent before this journal was restored, or too long ago, was fetched and is held back"
+            yield Finding("reconcile", WARN, words, "covenq deliveries state:received reason:held")
 
 
 def _overdue_next(loop: Overdue, state: StateStatus) -> str:

@@ -1,4 +1,4 @@
-"""What a source holds, as reconciliation asks: identities, the first record, and what was erased."""
+"""What the journal holds, as reconciliation asks: identities, and what was erased."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from covenq.client.held import LOOKED_AT, SourceHoldings
 from covenq.client.local import LocalSource
 from covenq.config.load import Config
-from covenq.model import DeliveryId, seconds_of
+from covenq.model import DeliveryId
 from covenq.operate import operations
 from covenq.operate.parameters import Redact
+from covenq.reconcile.holdings import LOOKED_AT, StoredHoldings
 from journal.file.open import open_journal
 from tests.support.records import received
 
@@ -24,8 +24,8 @@ class Held:
     data: Path
     asked: list[str] = field(default_factory=list)
 
-    def holdings(self) -> SourceHoldings:
-        return SourceHoldings(LocalSource(self.data, Config()))
+    def holdings(self) -> StoredHoldings:
+        return StoredHoldings(LocalSource(self.data, Config()))
 
     def record(self, *guids: str, **data: object) -> None:
         with open_journal(self.data / "journal") as journal:
@@ -50,16 +50,6 @@ def test_identities_are_found_by_guid_under_every_hook(held: Held) -> None:
     assert found.held(["g1", "none"]) == {DeliveryId("9", "g1"), DeliveryId("8", "g1")}
     assert found.held([]) == set()
     assert found.headers(DeliveryId("9", "g1")) == [["X-GitHub-Event", "issues"]]
-
-
-def test_the_first_record_is_the_journals_oldest(held: Held) -> None:
-    assert held.holdings().first_record_at() is None
-    held.record("g1", "g2")
-    first = held.holdings().first_record_at()
-    assert first is not None
-    with open_journal(held.data / "journal") as journal:
-        record = journal.get(1)
-    assert record is not None and first == seconds_of(record.at)
 
 
 def test_what_was_erased_stays_held(held: Held) -> None:

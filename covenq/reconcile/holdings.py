@@ -1,23 +1,31 @@
-"""What a source holds, as reconciliation asks: identities by GUID, the headers of one, the first record, and what was erased."""
+"""What the journal holds, as reconciliation asks: identities by GUID, the headers of one, and what was erased."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from covenq.model import DeliveryId, at_text, seconds_of
-
-if TYPE_CHECKING:
-    from covenq.client.interface import Source
+from covenq.model import DeliveryId, at_text
+from covenq.model.rows import Delivery, OneDelivery, Page
 
 LOOKED_AT = 20
 """Deliveries of a repository or an installation by which it is told whether it was erased."""
 
 
-class SourceHoldings:
-    """A daemon's holdings, or those of the files; see `covenq.reconcile.compare_pass.Holdings`."""
+class StoredDeliveries(Protocol):
+    """Where deliveries are looked up: in a daemon, through one, or in the files."""
 
-    def __init__(self, source: Source) -> None:
+    def deliveries(self, filter: Sequence[str], *, limit: int) -> Page[Delivery]:
+        """The newest that match; `limit` 0 is all."""
+
+    def delivery(self, id: str) -> OneDelivery:
+        """One, with its headers."""
+
+
+class StoredHoldings:
+    """The holdings of one pass: what was found out is not asked again. See `covenq.reconcile.log_pass.Knowing`."""
+
+    def __init__(self, source: StoredDeliveries) -> None:
         self._source = source
         self._newest: dict[tuple[str, int], list[tuple[str, bool]]] = {}
         self._erased: dict[tuple[str, int, int], list[bool]] = {}
@@ -30,11 +38,6 @@ class SourceHoldings:
 
     def headers(self, delivery: DeliveryId) -> list[list[str]]:
         return self._source.delivery(str(delivery)).headers or []
-
-    def first_record_at(self) -> float | None:
-        """The time of the journal's first record, in seconds since 1970; None where there is none."""
-        items = self._source.tail("", after=0).items
-        return seconds_of(items[0].at) if items else None
 
     def is_erased(self, repo_id: int | None, installation: int | None, at: float) -> bool:
         """Whether the repository, or the installation, of a delivery that was sent at that time has been erased here.

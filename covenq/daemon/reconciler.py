@@ -1,0 +1,278 @@
+"""The daemon's own passes over GitHub's delivery logs: at the start, after a closed intake, and every `[reconcile] every`.
+
+They run on a thread of their own, one log at a time: neither the intake nor the workers wait for GitHub. What goes wrong is
+logged once, and shown by the status, `covenq doctor` and the metrics; it is never a reason to be unready. Nothing is asked
+while the intake is closed, for what is fetched could not be taken in.
+
+Configured logs get their first record at once, also where no passes are made: by it a later pass knows what was before.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
+from covenq.config.load import Config
+from covenq.config.reconcile import Reconcile
+from covenq.errors import CovenqError, Refused
+from covenq.filter.grammar import parse
+from covenq.github.api_client import Usage
+from covenq.model import at_text
+from covenq.model.rows import Delivery, OneDelivery, Page
+from covenq.model.status import ReconcilePass, ReconcileStatus
+from covenq.operate.act.fetched import ImportRecorder
+from covenq.operate.act.log_records import read_state, write_state
+from covenq.operate.answers import Imported
+from covenq.operate.daemon_context import DaemonContext
+from covenq.operate.inspect import view
+from covenq.operate.inspect.reconciling import reconcile_status
+from covenq.operate.operations import IMPORT
+from covenq.operate.parameters import Import
+from covenq.reconcile.holdings import StoredHoldings
+from covenq.reconcile.log_pass import PassResult, PassSettings, make_pass
+from covenq.reconcile.log_state import LogState, begun
+from covenq.reconcile.logs import Asking, open_log
+from covenq.reconcile.result import Row
+from covenq.rounds import Loop
+from covenq.text import counted
+from journal.errors import JournalClosed, JournalError, JournalPoisoned
+
+TICK_S = 0.5
+"""How often it is looked whether a pass is due, and whether the intake is open."""
+OVERDUE_S = 900.0
+"""Seconds without a round, or a request of one: a whole answer may take five minutes."""
+RETRY_S = 30.0
+"""Seconds after which a pass that covenq itself could not make, rather than GitHub, is tried again, if that is sooner."""
+
+log = logging.getLogger("covenq.reconcile")
+
+
+class PassEnded(Exception):
+    """The daemon stops, or the intake was closed: caught by the thread."""
+
+
+class Reconciler(threading.Thread):
+    """The thread. `status` and `stop` may be called from any other."""
+
+    def __init__(
+        self,
+        operations: DaemonContext,
+        env: Mapping[str, str],
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name="reconcile", daemon=True)
+        self.loop = Loop("reconcile", OVERDUE_S, "what GitHub sent and never came is not fetched")
+        self.fetched = 0
+        """Deliveries that were fetched since the start."""
+        self._operations = operations
+        self._env = env
+        self._clock = clock
+        self._monotonic = monotonic
+        self._stop_asked = threading.Event()
+        self._passes: dict[str, ReconcilePass] = {}
+        self._told: dict[str, str] = {}
+        self._usages: dict[str, Usage] = {}
+        self._hopeless: dict[str, tuple[int, Mapping[str, Row]]] = {}
+        """By the log, what a pass found that can't be fetched, under the configuration of that number."""
+        self._made_for: tuple[GithubLogs, Reconcile] | None = None
+        self._was_closed = False
+        self._next = 0.0
+
+    @property
+    def passes(self) -> Mapping[str, ReconcilePass]:
+        """The newest pass of each log that is configured now."""
+        names = {one.name for one in self._operations.config.github_logs.all}
+        return {name: one for name, one in list(self._passes.items()) if name in names}
+
+    def status(self) -> ReconcileStatus | None:
+        """How far the logs are compared; None where none is configured. Raises JournalError."""
+        waits = None
+        if self._closed():
+            waits = "the intake is closed: a pass is made when it opens"
+        return reconcile_status(
+            self._operations.journal, self._operations.config, self._clock(), self.passes, waits, self.fetched
+        )
+
+    def ask_stop(self) -> None:
+        """Begin no request any more."""
+        self._stop_asked.set()
+
+    def stop(self, timeout: float) -> None:
+        """End, and wait for that. An answer that GitHub takes its time for is left to the process's end: it changes nothing."""
+        self.ask_stop()
+        if self.ident is not None:
+            self.join(timeout)
+
+    def run(self) -> None:
+        while not self._stop_asked.is_set():
+            self.loop.done()
+            try:
+                self._round()
+            except (PassEnded, JournalPoisoned, JournalClosed):
+                pass  # the next round, if there is one, makes it anew
+            if self._stop_asked.wait(TICK_S):
+                break
+        self.loop.end()
+
+    # ---- when
+
+    def _round(self) -> None:
+        """Make the passes that are due."""
+        config = self._operations.config
+        wanted = (config.github_logs, config.reconcile)
+        if wanted != self._made_for:  # at the start, and after a reload that changes it
+            self._made_for, self._next = wanted, 0.0
+            self._of_each(config, self._begun)
+        closed = self._closed()
+        if not closed and self._was_closed:
+            self._next = 0.0
+        self._was_closed = closed
+        every_s = config.reconcile.every_s
+        if closed or every_s is None or self._monotonic() < self._next:
+            return
+        whole = self._of_each(config, lambda one: self._pass(one, config))
+        self._next = self._monotonic() + (every_s if whole else min(every_s, RETRY_S))
+
+    def _closed(self) -> bool:
+        return bool(self._operations.admission.reasons())
+
+    # ---- a log
+
+    def _of_each(self, config: Config, work: Callable[[GithubApp | GithubHook], object]) -> bool:
+        """Do it for each log; False where covenq itself, and not GitHub, was why one could not be done."""
+        return [self._done(one, work) for one in config.github_logs.all].count(False) == 0
+
+    def _done(self, one: GithubApp | GithubHook, work: Callable[[GithubApp | GithubHook], object]) -> bool:
+        try:
+            work(one)
+        except (PassEnded, JournalPoisoned, JournalClosed):
+            raise
+        except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
+            self._failed(one.name, error)
+            return False
+        except Exception as error:
+            # No error may end the passes until a restart.
+            log.exception("%s could not be compared; it is tried again", one.name)
+            self._note(
+                one.name,
+                None,
+                [CovenqError(f"covenq itself failed ({type(error).__name__})", hint="Its log says how.")],
+            )
+            return False
+        return True
+
+    def _begun(self, one: GithubApp | GithubHook) -> LogState:
+        """The state that a pass begins with, recorded before GitHub is asked: whatever it answers, it tells what was before."""
+        journal = self._operations.journal
+        known = read_state(journal, one)
+        state = write_state(journal, one, known, begun(known, journal.epoch, self._clock()))
+        if known is None:
+            log.info("%s: what GitHub sends from now on is compared with what comes", one.name)
+        elif state.epoch != known.epoch:
+            log.warning("%s: this journal was restored: what GitHub sent until now is fetched and not routed", one.name)
+        return state
+
+    def _pass(self, one: GithubApp | GithubHook, config: Config) -> None:
+        settings, state = config.reconcile, self._begun(one)
+        asking = Asking(self._clock, self._sleep, self._before_request, self._usages)
+        opened = open_log(one, self._env, asking)
+        number = self._operations.live.now.number
+        told_at, hopeless = self._hopeless.get(one.name, (number, {}))
+        recorder = ImportRecorder(self._import, config.hooks, "daemon")
+
+        def restarted() -> None:
+            log.info("%s: GitHub no longer takes the cursor of a page: the walk starts over", one.name)
+
+        try:
+            result = make_pass(
+                opened,
+                state,
+                StoredHoldings(_Stored(self._operations)),
+                recorder,
+                PassSettings(settings.overlap_s, settings.grace_s, settings.max_age_s),
+                self._clock(),
+                restarted,
+                hopeless if told_at == number else {},
+            )
+        finally:
+            opened.close()
+        self._hopeless[one.name] = number, result.hopeless
+        write_state(self._operations.journal, one, state, result.state)
+        for problem in sorted(recorder.unread):
+            self._tell(f"{one.name} {problem}", "secret", f"{one.name}: not tried for signatures: {problem}")
+        self._note(one.name, result, result.troubles)
+
+    def _import(self, wanted: Import) -> Imported:
+        if self._closed():
+            raise PassEnded
+        self.loop.progress()
+        answer = IMPORT.function(self._operations, wanted)
+        self.fetched += len(answer.done)
+        return answer
+
+    def _before_request(self) -> None:
+        self.loop.progress()
+        if self._stop_asked.is_set():
+            raise PassEnded
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop_asked.wait(seconds):
+            raise PassEnded
+
+    # ---- what is told
+
+    def _note(self, name: str, result: PassResult | None, troubles: Sequence[CovenqError]) -> None:
+        """Keep what a pass found for the status, and log it."""
+        error = troubles[0] if troubles else None
+        summary = None if result is None else result.summary
+        states = Counter(row.state for row in ([] if result is None else result.rows))
+        self._passes[name] = ReconcilePass(
+            at_text(self._clock()),
+            0 if summary is None else summary.listed,
+            0 if summary is None else summary.held,
+            0 if summary is None else summary.unreadable,
+            0 if summary is None else summary.requests,
+            dict(sorted(states.items())),
+            None if error is None else str(error),
+            None if error is None else error.hint,
+        )
+        if states["fetched"]:
+            log.warning("%s: %s that never came fetched", name, counted(states["fetched"], "delivery", "deliveries"))
+        if states["waiting"]:
+            waiting = counted(states["waiting"], "delivery", "deliveries")
+            log.warning("%s: %s fetched and held back: `covenq reroute state:received reason:held`", name, waiting)
+        if error is not None:
+            self._tell(name, type(error).__name__, f"{name}: {error}")
+        elif self._told.pop(name, None) is not None:
+            log.info("%s is compared again", name)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        """A pass that covenq could not make: a key that can't be read, a full disk."""
+        hint = getattr(error, "hint", None) or "Look at the daemon's log."
+        self._note(name, None, [error if isinstance(error, CovenqError) else Refused(str(error), hint=hint)])
+
+    def _tell(self, of: str, kind: str, words: str) -> None:
+        """Log it once, until it is of another kind or over."""
+        if self._told.get(of) != kind:
+            self._told[of] = kind
+            log.error("%s", words)
+
+
+class _Stored:
+    """What the daemon holds, as `StoredHoldings` asks: everything durable is folded before."""
+
+    def __init__(self, operations: DaemonContext) -> None:
+        self._operations = operations
+
+    def deliveries(self, filter: Sequence[str], *, limit: int) -> Page[Delivery]:
+        return view.deliveries(self._operations.rows(), self._operations.journal, parse(filter), limit, None)
+
+    def delivery(self, id: str) -> OneDelivery:
+        return view.delivery(self._operations.rows(), self._operations.journal, id)

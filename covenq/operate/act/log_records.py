@@ -1,0 +1,45 @@
+"""The records of delivery logs: what a pass leaves for the next one, appended when it changes.
+
+The newest record of a log's subject has all of it, so that nothing has to be folded, and no pass needs another record. The
+subject holds a digest in the place of the log's identity, whose characters it could not have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from covenq.config.github_api import GithubApp, GithubHook
+from covenq.reconcile.log_state import LogState, data_of, state_of
+from journal.append import append_known
+from journal.interface import Journal, Reading
+from journal.records import Appended, Entry
+
+RECONCILED = "ops.reconciled"
+_DIGITS = 48
+
+
+def subject_of(log: GithubApp | GithubHook) -> str:
+    """The subject of a log's records."""
+    return "ops.reconcile_" + hashlib.sha256(log.identity.encode()).hexdigest()[:_DIGITS]
+
+
+def read_state(journal: Reading, log: GithubApp | GithubHook) -> LogState | None:
+    """The state that a log's newest record has; None before the first pass. Raises JournalError."""
+    record = journal.last(subject_of(log))
+    return None if record is None else state_of(record.data)
+
+
+def write_state(journal: Journal, log: GithubApp | GithubHook, before: LogState | None, state: LogState) -> LogState:
+    """Record it, if it is another than before; the state in effect, which is another's if it was recorded meanwhile.
+
+    Raises JournalError.
+    """
+    if state == before:
+        return state
+    newest = journal.last(subject_of(log))
+    if newest is not None and state_of(newest.data) != before:
+        return state_of(newest.data) or state
+    entry = Entry(subject_of(log), RECONCILED, data_of(state), expect=0 if newest is None else newest.seq)
+    if isinstance(append_known(journal, [entry]), Appended):
+        return state
+    return read_state(journal, log) or state

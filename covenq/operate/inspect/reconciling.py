@@ -1,0 +1,46 @@
+"""How far GitHub's delivery logs are compared with what is held: by the records of passes, and by a daemon's newest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from covenq.config.github_api import GithubApp, GithubHook
+from covenq.config.load import Config
+from covenq.model import at_text
+from covenq.model.status import ReconcileLog, ReconcilePass, ReconcileStatus
+from covenq.operate.act.log_records import read_state
+from covenq.reconcile.log_state import begun
+from journal.interface import Reading
+
+
+def reconcile_status(
+    journal: Reading,
+    config: Config,
+    now: float,
+    passes: Mapping[str, ReconcilePass] | None = None,
+    waits: str | None = None,
+    fetched: int = 0,
+) -> ReconcileStatus | None:
+    """None where no log is configured. `passes` are the newest of this process, by the log's name. Raises JournalError."""
+    logs = config.github_logs.all
+    if not logs:
+        return None
+    found = [_log(journal, one, now, (passes or {}).get(one.name)) for one in logs]
+    return ReconcileStatus(config.reconcile.every_s, found, waits, fetched)
+
+
+def _log(journal: Reading, one: GithubApp | GithubHook, now: float, last: ReconcilePass | None) -> ReconcileLog:
+    configured = one.id if isinstance(one, GithubHook) else None
+    known = read_state(journal, one)
+    if known is None:
+        return ReconcileLog(one.name, configured, None, None, None, last)
+    # A journal that was restored just now holds back what the next pass finds, though no record says so yet.
+    state = begun(known, journal.epoch, now)
+    return ReconcileLog(
+        one.name,
+        configured or state.hook,
+        at_text(state.baseline),
+        None if state.mark is None else at_text(state.mark.at),
+        None if state.held_before is None else at_text(state.held_before),
+        last,
+    )

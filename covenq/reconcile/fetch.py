@@ -1,0 +1,123 @@
+"""Fetching: the details of missing deliveries out of GitHub's log, recorded in batches in the order in which GitHub sent them.
+
+What records them is passed in (`Recorder`). A detail that GitHub can't give costs that delivery alone; several in a row, or a
+limit that is met, end the fetching: what is left stays open, and the next pass fetches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from covenq.errors import (
+    CovenqError,
+    GithubAnswerUnreadable,
+    GithubLimited,
+    GithubRefused,
+    OutgoingFailed,
+)
+from covenq.reconcile.result import Row
+
+BATCH = 64
+BATCH_BYTES = 2 << 20
+"""Deliveries that are recorded at once, and bytes of them."""
+FAILURES_MAX = 3
+"""Details in a row that GitHub fails to give, after which no more are asked for."""
+TROUBLE = (GithubLimited, GithubRefused, GithubAnswerUnreadable, OutgoingFailed)
+"""What may keep a log from being read, and is no reason to leave the next one unread."""
+
+Hold = Literal["restored", "late"]
+"""Why a delivery is recorded and not routed: it was sent before the journal was restored, or longer ago than `max_age`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """GitHub's JSON of a delivery, as its log has it. `first_at` is when GitHub first sent it, whichever attempt this is."""
+
+    guid: str
+    text: bytes
+    first_at: str
+    hold: Hold | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a detail: `fetched`, `waiting` (held back), `held` (already), `refused`, `unrecoverable` or `open`."""
+
+    state: str
+    reason: str | None = None
+    hook: str | None = None
+    tasks: Sequence[str] = ()
+    verified: bool | None = None
+
+
+class Recorder(Protocol):
+    """What records deliveries, and routes those that are not held back."""
+
+    def record(self, details: Sequence[Detail]) -> Sequence[Outcome]:
+        """The outcome of each. No GUID is among them twice."""
+
+
+def fetch(
+    rows: Sequence[Row],
+    detail_of: Mapping[str, Callable[[str], bytes | None]],
+    recorder: Recorder,
+    hold: Callable[[Row], Hold | None],
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[CovenqError]:
+    """Fetch each of the rows, in their order, and write into each what became of it; why some stay open.
+
+    `detail_of` gives the detail of an attempt, by the log's name. Raises what `recorder` does.
+    """
+    for row in rows:
+        row.state = "open"
+    batch = _Batch(recorder)
+    troubles: list[CovenqError] = []
+    failed = 0
+    for number, row in enumerate(rows, 1):
+        try:
+            text = detail_of[row.log](row.attempt)
+        except TROUBLE as error:
+            troubles.append(error)
+            row.reason = str(error)
+            failed += 1
+            if isinstance(error, GithubLimited | GithubRefused) or failed == FAILURES_MAX:
+                break
+            continue
+        failed = 0
+        if text is None:
+            row.state, row.reason = "unrecoverable", "GitHub has it no more"
+        else:
+            batch.add(row, Detail(row.guid, text, row.first_at, hold(row)))
+        progress(number)
+    batch.flush()
+    return troubles
+
+
+class _Batch:
+    """Details that wait to be recorded together."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._waiting: list[tuple[Row, Detail]] = []
+        self._size = 0
+
+    def add(self, row: Row, detail: Detail) -> None:
+        if any(other.guid == row.guid for other, _ in self._waiting):  # the same event, by another hook
+            self.flush()
+        self._waiting.append((row, detail))
+        self._size += len(detail.text)
+        if len(self._waiting) == BATCH or self._size >= BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        outcomes = self._recorder.record([detail for _, detail in waiting])
+        for (row, _), outcome in zip(waiting, outcomes, strict=True):
+            row.state, row.reason, row.verified = outcome.state, outcome.reason, outcome.verified
+            row.tasks = list(outcome.tasks)
+            if outcome.hook is not None:
+                row.hook = outcome.hook

@@ -1,0 +1,95 @@
+"""One pass over a log: compared back to its mark, what is missing fetched, and the state with which the next pass begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from covenq.errors import CovenqError
+from covenq.filter.grammar import parse
+from covenq.reconcile.compare import Absent, Policy
+from covenq.reconcile.compare_pass import Holdings, Scope, compare_log
+from covenq.reconcile.fetch import TROUBLE, Recorder, fetch
+from covenq.reconcile.log_state import LogState, moved, why_held
+from covenq.reconcile.logs import DeliveryLog
+from covenq.reconcile.result import LogSummary, Row, row_of
+
+
+class Knowing(Holdings, Protocol):
+    """What the journal holds, and what was erased."""
+
+    def is_erased(self, repo_id: int | None, installation: int | None, at: float) -> bool:
+        """Whether the repository, or the installation, of a delivery that was sent at that time has been erased here."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassSettings:
+    """Seconds: how far a walk goes back behind the mark, what may be on its way, and after how many a delivery is late."""
+
+    overlap_s: float
+    grace_s: float
+    max_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """What a pass found and did. `troubles` are why it didn't reach its end: of a walk that didn't there are no rows.
+
+    `hopeless` has, by the attempt, rows that can't be fetched, or are refused: what the next pass needn't ask for again.
+    """
+
+    state: LogState
+    summary: LogSummary
+    rows: list[Row]
+    troubles: list[CovenqError]
+    hopeless: Mapping[str, Row] = field(default_factory=dict)
+
+
+def make_pass(
+    log: DeliveryLog,
+    state: LogState,
+    holdings: Knowing,
+    recorder: Recorder,
+    settings: PassSettings,
+    now: float,
+    restarted: Callable[[], None],
+    hopeless: Mapping[str, Row] | None = None,
+) -> PassResult:
+    """Compare, and fetch; `hopeless` is that of the pass before.
+
+    Raises what `holdings` and `recorder` do; what was recorded until then is held at the next pass.
+    """
+
+    def is_erased(one: Absent) -> bool:
+        return holdings.is_erased(one.repo_id, one.installation, one.first_at)
+
+    scope = Scope(state.since(settings.overlap_s), parse(""), now, 0.0, settings.grace_s)
+    try:
+        found = compare_log(log, log.hook or state.hook, holdings, scope, restarted)
+    except TROUBLE as error:
+        summary = LogSummary(log.name, requests=log.requests, error=str(error))
+        return PassResult(state, summary, [], [error], hopeless or {})
+    policy = Policy(now, state.baseline, is_erased, settings.grace_s)
+    rows = [row_of(log.name, one, standing) for one, standing in found.sorted_out(policy)]
+    for row in rows:
+        if row.state == "missing" and (before := (hopeless or {}).get(row.attempt)) is not None:
+            row.state, row.reason = before.state, before.reason
+    troubles = fetch(
+        [row for row in rows if row.state == "missing"],
+        {log.name: log.detail},
+        recorder,
+        lambda row: why_held(row.first_at, state.held_before, settings.max_age_s, now),
+    )
+    # What is recorded says by itself which hook it came from: where another was taken for it, nothing counted as held.
+    hook = next((row.hook for row in rows if row.state in ("fetched", "waiting", "held") and row.hook), found.hook)
+    summary = LogSummary(log.name, hook, found.listed, found.held, found.unreadable, log.requests)
+    return PassResult(
+        replace(state, hook=hook or state.hook, mark=moved(state.mark, found.newest, rows)),
+        summary,
+        rows,
+        troubles,
+        {row.attempt: row for row in rows if row.state in ("unrecoverable", "refused")},
+    )

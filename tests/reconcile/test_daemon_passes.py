@@ -1,0 +1,392 @@
+"""The daemon's own passes against the stand-in for GitHub over real HTTP: nobody types a command."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.github_log import APP_ID, CLIENT_ID, Attempt, Fault, GithubLog, github
+from tests.support.waiting import eventually
+
+LOG = "/app/hook/deliveries"
+HOUR = 3600.0
+
+Make = Callable[..., Daemon]
+
+
+@pytest.fixture
+def server() -> Iterator[GithubLog]:
+    with github() as found:
+        yield found
+
+
+def config_of(server: GithubLog, directory: Path, *, every: str = "1s", reconcile: str = "", more: str = "") -> str:
+    file = directory / "app.pem"
+    file.write_bytes(server.private_key)
+    file.chmod(0o600)
+    return f"""
+[github.app]
+id = {APP_ID}
+client_id = "{CLIENT_ID}"
+private_key_file = "{file}"
+api_url = "{server.url}"
+
+[reconcile]
+every = "{every}"
+grace = "0s"
+{reconcile}
+{more}
+[[route]]
+name = "fix"
+match = "event:issues"
+run = ["true"]
+"""
+
+
+@pytest.fixture
+def daemon(make_daemon: Make, server: GithubLog, tmp_path: Path) -> Daemon:
+    """One whose first pass has ended: what is sent from now on is its own."""
+    made = make_daemon(config_of(server, tmp_path))
+    wait_passes(made, 1)
+    return made
+
+
+def status_of(daemon: Daemon) -> Any:
+    return daemon.api("/api/v1/status").json["reconcile"]
+
+
+def last_of(daemon: Daemon) -> Any:
+    return status_of(daemon)["logs"][0]["last"]
+
+
+def wait_passes(daemon: Daemon, number: int = 2) -> Any:
+    """Wait until so many passes have ended; of two the second was begun after the call."""
+    for _ in range(number):
+        before = (last_of(daemon) or {}).get("ended_at")
+        eventually(lambda before=before: last_of(daemon) and last_of(daemon)["ended_at"] != before, 60, "a pass ends")
+    return last_of(daemon)
+
+
+def received(daemon: Daemon) -> list[str]:
+    return [record["data"]["guid"] for record in daemon.records("delivery.received")]
+
+
+def wait_received(daemon: Daemon, wanted: set[str], timeout: float = 60.0) -> None:
+    eventually(lambda: set(received(daemon)) == wanted, timeout, daemon.log_tail())
+
+
+def post(daemon: Daemon, one: Attempt) -> int:
+    return daemon.request("POST", "/webhook", one.body, one.headers).status
+
+
+def marks(daemon: Daemon) -> list[dict[str, Any]]:
+    return [record["data"] for record in daemon.records("ops.reconciled")]
+
+
+# ---- an outage
+
+
+@pytest.mark.parametrize(
+    ("sent", "kills"),
+    [(200, 3), pytest.param(5000, 50, marks=pytest.mark.deep)],
+    ids=["a few hundred", "five thousand"],
+)
+def test_an_outage_ends_with_every_delivery_held_once_wherever_the_daemon_is_killed(
+    daemon: Daemon, server: GithubLog, sent: int, kills: int
+) -> None:
+    """40 % are missed: what failed, what nothing answered, and what GitHub lists as accepted. SIGKILL comes at a detail."""
+    chosen = Random(sent)
+    details, killed_at = 0, chosen.randint(1, 30)
+
+    def kill() -> None:
+        nonlocal details
+        details += 1
+        if details == killed_at and daemon.process is not None:
+            daemon.process.kill()
+
+    wanted: set[str] = set()
+    server.before_detail = kill
+    for n in range(sent):
+        lost = n % 5 < 2
+        one = server.add("push" if n % 10 else "issues", status_code=(0, 502, 200, 408)[n % 4] if lost else 202)
+        wanted.add(one.guid)
+        if not lost:
+            try:
+                assert post(daemon, one) in (200, 202)
+            except OSError:
+                pass  # the daemon was killed: it is missing, too, and GitHub says otherwise
+        if not daemon.running and kills > 1:
+            kills -= 1
+            details, killed_at = 0, chosen.randint(1, 30)
+            daemon.start()
+    if not daemon.running:
+        daemon.start()
+    server.before_detail = lambda: None
+    wait_received(daemon, wanted, 600 if sent > 1000 else 120)
+    assert len(received(daemon)) == sent
+    ends = daemon.wait_all_done(timeout=600)
+    assert len(ends) == sent // 10 and all(one == ["task.completed"] for one in ends.values())
+    assert eventually(lambda: wait_passes(daemon)["states"] == {}, 60)
+
+
+def test_a_delivery_by_webhook_by_redelivery_and_by_fetch_at_once_makes_one_task(
+    daemon: Daemon, server: GithubLog
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def at_once() -> None:
+        for _ in range(3):
+            threads.append(threading.Thread(target=post, args=(daemon, one)))
+            threads[-1].start()
+
+    server.before_detail = at_once
+    one = server.add()
+    wait_received(daemon, {one.guid})
+    for thread in threads:
+        thread.join()
+    wait_passes(daemon)
+    assert threads and received(daemon) == [one.guid]
+    assert list(daemon.wait_all_done().values()) == [["task.completed"]]
+
+
+def test_what_is_fetched_is_verified_and_in_the_order_in_which_github_sent_it(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    daemon = make_daemon(config_of(server, tmp_path, every="1h"))
+    wait_passes(daemon, 1)
+    at = time.time()
+    daemon.stop()
+    missed = [server.add(at=at + n / 1000) for n in range(5)]
+    server.again(missed[0], at=time.time(), status_code=500)
+    daemon.start()
+    wait_received(daemon, {one.guid for one in missed})
+    assert received(daemon) == [one.guid for one in missed]
+    assert {record["data"]["secret"] for record in daemon.records("delivery.received")} == {"env"}
+    assert "5 deliveries that never came fetched" in eventually(
+        lambda: daemon.log_tail() if "never came" in daemon.log_tail() else ""
+    )
+
+
+# ---- what is never run without being asked for
+
+
+def test_beside_another_receiver_nothing_runs_that_was_sent_before(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    old = [server.add(at=time.time() - 60 - n, status_code=(202, 0)[n % 2]) for n in range(4)]
+    daemon = make_daemon(config_of(server, tmp_path))
+    found = wait_passes(daemon)
+    assert found["states"] == {"before_us": 4} and received(daemon) == []
+    assert len(server.requests(f"{LOG}/")) == 1  # which hook it is
+    lost = server.add()
+    wait_received(daemon, {lost.guid})
+    told = daemon.cli("reconcile", "--dry-run").stdout.decode()
+    assert told.count("before us") == 4
+    daemon.cli("reconcile", "--since", "1d", "--yes")
+    assert set(received(daemon)) == {lost.guid, *(one.guid for one in old)}
+
+
+def restored(daemon: Daemon, server: GithubLog, tmp_path: Path) -> tuple[list[Attempt], Attempt]:
+    """A daemon on a copy of its data that lacks what came after it: what that is, and one delivery that it has."""
+    first = server.add(status_code=202)
+    assert post(daemon, first) in (200, 202)
+    daemon.wait_all_done()
+    wait_passes(daemon)
+    daemon.cli("backup", str(tmp_path / "copy"))
+    after = [server.add(status_code=202) for _ in range(3)]
+    assert {post(daemon, one) for one in after} <= {200, 202}
+    daemon.wait_all_done()
+    daemon.stop()
+    shutil.move(daemon.data, tmp_path / "lost")
+    shutil.copytree(tmp_path / "copy", daemon.data)
+    return after, first
+
+
+def test_after_a_restore_what_is_found_is_held_back_until_an_operator_routes_it(
+    daemon: Daemon, server: GithubLog, tmp_path: Path
+) -> None:
+    after, first = restored(daemon, server, tmp_path)
+    guids = {one.guid for one in after}
+    daemon.start()
+    wait_received(daemon, {first.guid, *guids})
+    fresh = server.add()  # what is sent from now on is routed
+    wait_received(daemon, {first.guid, *guids, fresh.guid})
+    assert len(daemon.wait_all_done()) == 2
+    daemon.restart()  # which routes what a crash left without tasks
+    (daemon.data / "state.db").unlink()
+    daemon.restart()
+    wait_passes(daemon)
+    held = daemon.cli_json("deliveries", "state:received", "reason:held")["items"]
+    assert {one["guid"] for one in held} == guids and len(daemon.wait_all_done()) == 2
+    assert {one["reason"] for one in held} == {"held"} and "before this journal was restored" in held[0]["detail"]
+    why = daemon.cli("why", after[0].guid).stdout.decode()
+    assert "held back" in why and f"covenq reroute {first.headers['X-GitHub-Hook-ID']}/{after[0].guid}" in why
+    daemon.cli("reroute", "state:received", "reason:held", "--yes")
+    assert len(daemon.wait_all_done()) == 5
+    assert daemon.cli_json("deliveries", "reason:held")["items"] == []
+
+
+def test_the_command_holds_back_after_a_restore_too(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:
+    after, _ = restored(daemon, server, tmp_path)
+    listed = daemon.cli_json("reconcile", "--since", "1h", "--yes")["items"]
+    assert {row["guid"]: row["state"] for row in listed} == {one.guid: "waiting" for one in after}
+    assert "before this journal was restored" in listed[0]["reason"]
+    daemon.start()
+    wait_passes(daemon)
+    assert len(daemon.wait_all_done()) == 1
+
+
+def test_what_is_older_than_max_age_is_held_back(make_daemon: Make, server: GithubLog, tmp_path: Path) -> None:
+    daemon = make_daemon(config_of(server, tmp_path, reconcile='max_age = "1ms"'))
+    wait_passes(daemon, 1)
+    one = server.add()
+    wait_received(daemon, {one.guid})
+    (held,) = daemon.cli_json("deliveries", "reason:held")["items"]
+    assert "max_age" in held["detail"] and held["tasks"] == []
+    assert "held back" in daemon.cli("status").stdout.decode() or wait_passes(daemon)
+
+
+def test_a_tenant_that_was_erased_is_not_fetched(daemon: Daemon, server: GithubLog) -> None:
+    payload = {"action": "opened", "repository": {"id": 77, "full_name": "o/r"}, "installation": {"id": 5}}
+    tenant = {"repository_id": 77, "installation_id": 5}
+    one = server.add(payload=payload, status_code=202, **tenant)
+    assert post(daemon, one) in (200, 202)
+    daemon.wait_all_done()
+    daemon.cli("pause", "intake", "--yes")
+    lost = server.add(payload=payload, **tenant)
+    daemon.cli("redact", "--repo-id", "77", "--yes")
+    other = server.add(repository_id=78)
+    daemon.cli("resume", "intake")
+    wait_received(daemon, {one.guid, other.guid})
+    assert wait_passes(daemon)["states"] == {"erased": 1}
+    assert server.requests(f"{LOG}/{lost.id}") == []
+
+
+# ---- when passes are made
+
+
+def test_an_intake_that_was_closed_has_a_pass_made_when_it_opens(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    daemon = make_daemon(config_of(server, tmp_path, every="1h"))
+    wait_passes(daemon, 1)
+    daemon.cli("pause", "intake", "--yes")
+    eventually(lambda: status_of(daemon)["waits"])
+    one = server.add()
+    assert post(daemon, one) == 503
+    asked = len(server.asked)
+    daemon.cli("resume", "intake")
+    wait_received(daemon, {one.guid})
+    assert asked == 1 and status_of(daemon)["waits"] is None
+
+
+def test_a_reload_begins_passes_and_ends_them(make_daemon: Make, server: GithubLog, tmp_path: Path) -> None:
+    daemon = make_daemon(config_of(server, tmp_path, every="0s"))
+    assert daemon.config is not None
+    eventually(lambda: marks(daemon))  # what came before is known, though no pass is made
+    assert server.asked == [] and "no passes by itself" in daemon.cli("status").stdout.decode()
+    one = server.add()
+    daemon.config.write_text(daemon.config.read_text().replace('every = "0s"', 'every = "1s"'))
+    wait_received(daemon, {one.guid})
+    daemon.config.write_text(daemon.config.read_text().replace('every = "1s"', 'every = "0s"'))
+    eventually(lambda: status_of(daemon)["every_s"] is None)
+
+
+def test_a_pass_with_fewer_than_a_hundred_attempts_in_its_overlap_is_one_request(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    for n in range(300):
+        server.add(at=time.time() - HOUR - n, status_code=202)
+    daemon = make_daemon(config_of(server, tmp_path))
+    wait_passes(daemon, 1)
+    for _ in range(60):
+        assert post(daemon, server.add(status_code=202)) in (200, 202)
+    found = wait_passes(daemon)
+    assert (found["requests"], found["listed"], found["held"]) == (1, 60, 60)
+    asked = len(server.asked)
+    records = len(marks(daemon))
+    wait_passes(daemon, 3)
+    assert set(server.asked[asked:]) == {f"GET {LOG}?per_page=100"}
+    assert len(marks(daemon)) == records  # nothing changed, and nothing is recorded
+
+
+# ---- GitHub is away, or slow
+
+
+def test_github_away_at_the_start_is_told_and_hinders_nothing(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    server.faults = [Fault(404) for _ in range(10_000)]
+    daemon = make_daemon(config_of(server, tmp_path))
+    found = wait_passes(daemon, 3)
+    assert "does not let" in found["error"] and found["hint"] and found["listed"] == 0
+    assert daemon.get("/readyz").status == 200 and daemon.post("issues", {"action": "opened"}).status == 202
+    assert daemon.log_tail().count("does not let") == 1
+    assert "did not reach its end" in daemon.cli("status").stdout.decode()
+    doctor = daemon.cli("doctor", exit_code=None).stdout.decode()
+    assert "did not reach its end" in doctor and "covenq_reconcile_failing 1.0" in daemon.api("/metrics").body.decode()
+    lost = server.add()
+    server.faults = []
+    eventually(lambda: lost.guid in received(daemon), 60)
+    eventually(lambda: last_of(daemon)["error"] is None, 60)
+    assert "is compared again" in daemon.log_tail()
+    metrics = daemon.api("/metrics").body.decode()
+    assert "covenq_reconcile_failing 0.0" in metrics and "covenq_reconcile_fetched_total 1.0" in metrics
+
+
+def test_a_walk_that_breaks_off_keeps_its_interval(daemon: Daemon, server: GithubLog) -> None:
+    missed = [server.add(log="/elsewhere") for _ in range(150)]
+    before = marks(daemon)
+    server.before_page = lambda number: server.faults.extend(
+        [Fault(500)] * 5
+    )  # of the request after it: the second page
+    with server.lock:
+        for one in missed:
+            one.log = None
+    assert "answered 500" in eventually(lambda: last_of(daemon)["error"], 60)
+    assert "answered 500" in wait_passes(daemon)["error"]
+    assert received(daemon) == [] and marks(daemon) == before
+    server.before_page = lambda number: None
+    server.faults = []
+    wait_received(daemon, {one.guid for one in missed}, 120)
+
+
+def test_a_daemon_that_waits_for_github_ends_at_once_when_it_is_asked_to(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait(number: int) -> None:
+        asked.set()
+        answer.wait(60)
+
+    server.before_page = wait
+    daemon = make_daemon(config_of(server, tmp_path))
+    assert asked.wait(30)
+    try:
+        assert daemon.stop(timeout=20) == 0  # GitHub's silence is waited for longer
+        assert "Traceback" not in daemon.log_tail()
+    finally:
+        answer.set()
+
+
+def test_a_key_that_can_not_be_read_is_told_and_mended_without_a_restart(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    config = config_of(server, tmp_path)
+    key = (tmp_path / "app.pem").read_bytes()
+    (tmp_path / "app.pem").unlink()
+    daemon = make_daemon(config)
+    found = wait_passes(daemon, 1)
+    assert "app.pem" in found["error"] and daemon.get("/readyz").status == 200
+    (tmp_path / "app.pem").write_bytes(key)
+    (tmp_path / "app.pem").chmod(0o600)
+    eventually(lambda: last_of(daemon)["error"] is None, 90)
