@@ -269,6 +269,8 @@ class ReconcileStatus(Struct):
     """Why no pass is made now."""
     fetched: Count = 0
     """Deliveries that its passes fetched since its start."""
+    waiting: Count = 0
+    """Deliveries that were fetched and are held back, until they are rerouted."""
 
 
 class Status(Struct, kw_only=True):

@@ -229,9 +229,35 @@ def test_after_a_restore_what_is_found_is_held_back_until_an_operator_routes_it(
     assert {one["reason"] for one in held} == {"held"} and "before this journal was restored" in held[0]["detail"]
     why = daemon.cli("why", after[0].guid).stdout.decode()
     assert "held back" in why and f"covenq reroute {first.headers['X-GitHub-Hook-ID']}/{after[0].guid}" in why
+    doctor = daemon.cli("doctor", exit_code=None).stdout.decode()
+    assert (
+        "3 deliveries fetched and held back" in doctor
+        and "held back   3 deliveries" in daemon.cli("status").stdout.decode()
+    )
     daemon.cli("reroute", "state:received", "reason:held", "--yes")
-    assert len(daemon.wait_all_done()) == 5
+    assert len(daemon.wait_all_done()) == 5 and status_of(daemon)["waiting"] == 0
     assert daemon.cli_json("deliveries", "reason:held")["items"] == []
+
+
+def test_what_was_held_back_supersedes_nothing_that_github_sent_later(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    deploy = '[[route]]\nname = "deploy"\nmatch = "event:push"\nrun = ["true"]\nkey = "{ref}"\nsupersede = "queued"\n'
+    daemon = make_daemon(config_of(server, tmp_path, more=deploy))
+    wait_passes(daemon, 1)
+    push = {"ref": "refs/heads/main", "after": "0" * 39 + "1"}
+    restored(daemon, server, tmp_path)
+    older = server.add("push", push)
+    daemon.start()
+    eventually(lambda: older.guid in received(daemon), 60)
+    newer = server.add("push", push | {"after": "0" * 39 + "2"})
+    eventually(lambda: newer.guid in received(daemon), 60)
+    daemon.wait_all_done()
+    daemon.cli("reroute", older.guid)
+    ((superseded),) = daemon.records("task.superseded")
+    (ran,) = [one for one in daemon.cli_json("tasks", "route:deploy")["items"] if one["guid"] == newer.guid]
+    assert (superseded["data"]["reason"], superseded["data"]["by_task"]) == ("late", ran["id"])
+    assert ran["state"] == "completed"
 
 
 def test_the_command_holds_back_after_a_restore_too(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:
@@ -251,7 +277,7 @@ def test_what_is_older_than_max_age_is_held_back(make_daemon: Make, server: Gith
     wait_received(daemon, {one.guid})
     (held,) = daemon.cli_json("deliveries", "reason:held")["items"]
     assert "max_age" in held["detail"] and held["tasks"] == []
-    assert "held back" in daemon.cli("status").stdout.decode() or wait_passes(daemon)
+    assert "held back   1 delivery" in daemon.cli("status").stdout.decode()
 
 
 def test_a_tenant_that_was_erased_is_not_fetched(daemon: Daemon, server: GithubLog) -> None:

@@ -112,6 +112,9 @@ def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     passes = found.reconcile
     if passes is None:
         return
+    if passes.waiting:
+        waiting = output.count(passes.waiting, "delivery", "deliveries")
+        yield "held back", f"{waiting}, fetched and not routed: `covenq deliveries state:received reason:held`"
     if passes.every_s is None:
         yield "reconcile", "no passes by itself: `covenq reconcile` makes one"
         return

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from covenq.config.load import Config
+from covenq.filter.grammar import parse
 from covenq.model.status import (
     BatchSizes,
     Descriptors,
@@ -32,11 +33,13 @@ from covenq.model.status import (
 from covenq.operate.inspect import throughput, view
 from covenq.operate.maintain import verify_note
 from covenq.paths import JOURNAL_NAME
+from covenq.routing.held import HELD
 from covenq.state import query
 from journal.health import Measurements, count, series
 from journal.records import Head
 
 SEGMENTS_MAX = 200
+HELD_BACK = parse(f"state:received reason:{HELD}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,9 @@ def status(
     those of `conn`.
     """
     counts = view.counts(conn)
+    reconcile = process.reconcile
+    if reconcile is not None:
+        reconcile.waiting = view.count(conn, "deliveries", HELD_BACK)
     return Status(
         ready=not reasons,
         reasons=list(reasons),
@@ -112,7 +118,7 @@ def status(
         stuck=list(process.stuck),
         overdue=list(process.overdue),
         secrets=list(process.secrets),
-        reconcile=process.reconcile,
+        reconcile=reconcile,
     )
 
 

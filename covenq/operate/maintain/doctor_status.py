@@ -9,6 +9,7 @@ from covenq.model.status import ActivePause, Descriptors, Overdue, ReconcileStat
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
+from covenq.text import counted
 from journal.presence import exists
 
 CONNECTIONS_FEW = 100
@@ -84,9 +85,10 @@ def _reconciled(passes: ReconcileStatus) -> Iterator[Finding]:
                 f"{one.log}: compared at {last.ended_at[:19]}Z, {last.listed:,} attempts listed; {found or 'all held'}"
             )
             yield Finding("reconcile", GOOD, words)
-        if last is not None and last.states.get("waiting"):
-            words = f"{one.log}: what GitHub sent before this journal was restored, or too long ago, was fetched and is held back"
-            yield Finding("reconcile", WARN, words, "covenq deliveries state:received reason:held")
+    if passes.waiting:
+        waiting = counted(passes.waiting, "delivery", "deliveries")
+        words = f"{waiting} fetched and held back: GitHub sent them before this journal was restored, or too long ago"
+        yield Finding("reconcile", WARN, words, "covenq deliveries state:received reason:held")
 
 
 def _overdue_next(loop: Overdue, state: StateStatus) -> str:
