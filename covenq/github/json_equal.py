@@ -14,6 +14,10 @@ from covenq.github.request import LENIENT_DEPTH_MAX
 from covenq.github.signed_body import plain
 from journal.payload import is_deeper
 
+VALUES_MAX = 4 << 20
+"""Bytes of a text whose values are compared: as objects they take many times as much. Longer ones are the same only where their
+canonical texts are.
+"""
 EXPONENT_DIGITS_MAX = 18
 """Of a number that is compared by its value; one with more is the same only where it is written the same."""
 
@@ -27,8 +31,9 @@ def canonical(text: bytes) -> bytes:
 
 
 def same_json(one: bytes, other: bytes) -> bool:
-    """Whether the texts have the same values. False too where that can't be told: what is deeper than can be compared is the
-    same only where its canonical text is.
+    """Whether the texts have the same values.
+
+    False too where that can't be told: what is too long or too deep to compare is the same only where its canonical text is.
     """
     try:
         return canonical(one) == canonical(other) or _values(one) == _values(other)
@@ -38,8 +43,8 @@ def same_json(one: bytes, other: bytes) -> bool:
 
 def _values(text: bytes) -> object:
     """The value, with numbers as tuples, which no other JSON value is. Raises ValueError, RecursionError."""
-    if is_deeper(text, LENIENT_DEPTH_MAX):
-        raise ValueError("nested too deeply")
+    if len(text) > VALUES_MAX or is_deeper(text, LENIENT_DEPTH_MAX):
+        raise ValueError("too much to compare")
     return json.loads(
         text.removeprefix(_BOM).decode(), parse_int=_number, parse_float=_number, parse_constant=_refuse_constant
     )

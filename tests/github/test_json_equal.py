@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covenq.github.json_equal import canonical, same_json
+from covenq.github.json_equal import VALUES_MAX, canonical, same_json
 from tests.support.delivery_details import STYLES, Number, Style
 
 TEXT = st.text(st.characters(codec="utf-16-le", exclude_categories=["Cs"]), max_size=6)
@@ -89,10 +89,13 @@ def test_what_is_not_the_same(one: str, other: str) -> None:
     assert not same_json(b'{"a":%b}' % one.encode(), b'{"a":%b}' % other.encode())
 
 
-def test_what_is_deep_is_the_same_only_where_it_is_written_alike() -> None:
+def test_what_is_deep_or_long_is_the_same_only_where_it_is_written_alike() -> None:
     deep = b'{"a":%b}' % (b"[" * 900 + b"1" + b"]" * 900)
-    assert same_json(deep, deep.replace(b":", b" : "))
-    assert not same_json(deep, deep.replace(b"1", b"1.0"))
+    long = b'{"a":1,"b":"%b"}' % (b"x" * VALUES_MAX)
+    for text in (deep, long):
+        assert same_json(text, text.replace(b":", b" : "))
+        assert not same_json(text, text.replace(b"1", b"1.0"))
+    assert same_json(long[200:-200].join((b'{"a":1,"b":"', b'"}')), long[200:-200].join((b'{"b":"', b'","a":1.0}')))
 
 
 def test_a_byte_order_mark_and_escapes_are_no_part_of_it() -> None:
