@@ -32,17 +32,8 @@ def api_of(
         authorization = AppAuth(owner.issuer, [read_value(one, env, API_SECRET) for one in owner.keys], clock)
     else:
         authorization = TokenAuth(read_value(owner.token, env, API_SECRET))
-    return api_at(
-        owner.api_url,
-        authorization,
-        env,
-        clock,
-        pacing=pacing,
-        silence_s=silence_s,
-        whole_s=whole_s,
-        sleep=sleep,
-        usage=usage,
-    )
+    client = OutgoingClient(owner.api_url, env, silence_s=silence_s, whole_s=whole_s)
+    return GithubApi(client, authorization, pacing or pacing_towards(client, sleep), clock, usage)
 
 
 def api_at(
@@ -54,9 +45,7 @@ def api_at(
     pacing: Pacing | None = None,
     silence_s: float = SILENCE_S,
     whole_s: float = WHOLE_S,
-    sleep: Callable[[float], None] = time.sleep,
-    usage: Usage | None = None,
 ) -> GithubApi:
     """As `api_of`, of that address."""
     client = OutgoingClient(url, env, silence_s=silence_s, whole_s=whole_s)
-    return GithubApi(client, authorization, pacing or pacing_towards(client, sleep), clock, usage)
+    return GithubApi(client, authorization, pacing or pacing_towards(client), clock)
