@@ -92,7 +92,7 @@ class Reconciler(threading.Thread):
         return {name: one for name, one in list(self._passes.items()) if name in names}
 
     def status(self) -> ReconcileStatus | None:
-        """How far the logs are compared; None where none is configured. Raises JournalError."""
+        """How far the logs are compared; None where none is configured."""
         waits = None
         if self._closed():
             waits = "the intake is closed: a pass is made when it opens"
@@ -155,10 +155,12 @@ class Reconciler(threading.Thread):
         except (PassEnded, JournalPoisoned, JournalClosed):
             raise
         except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
+            self._require_going()
             self._failed(one.name, error)
             return False
         except Exception as error:
             # No error may end the passes until a restart.
+            self._require_going()
             log.exception("%s could not be compared; it is tried again", one.name)
             self._note(
                 one.name,
@@ -194,7 +196,7 @@ class Reconciler(threading.Thread):
             result = make_pass(
                 opened,
                 state,
-                StoredHoldings(_Stored(self._operations)),
+                lambda: StoredHoldings(_Stored(self._operations)),
                 recorder,
                 PassSettings(settings.overlap_s, settings.grace_s, settings.max_age_s),
                 self._clock(),
@@ -219,6 +221,10 @@ class Reconciler(threading.Thread):
 
     def _before_request(self) -> None:
         self.loop.progress()
+        self._require_going()
+
+    def _require_going(self) -> None:
+        """Raises PassEnded where the daemon stops: what it closes then is no error."""
         if self._stop_asked.is_set():
             raise PassEnded
 

@@ -1,7 +1,8 @@
 """Fetching: the details of missing deliveries out of GitHub's log, recorded in batches in the order in which GitHub sent them.
 
 What records them is passed in (`Recorder`). A detail that GitHub can't give costs that delivery alone; several in a row, or a
-limit that is met, end the fetching: what is left stays open, and the next pass fetches it.
+limit that is met, end the fetching: what is left stays open, and the next pass fetches it. What is erased while it is fetched is
+not recorded: that is looked at once more for each batch.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Outcome:
     verified: bool | None = None
 
 
+IsErased = Callable[[Row], bool]
+"""Whether what a delivery belongs to has been erased here."""
+
+
 class Recorder(Protocol):
     """What records deliveries, and routes those that are not held back."""
 
@@ -64,15 +69,17 @@ def fetch(
     detail_of: Mapping[str, Callable[[str], bytes | None]],
     recorder: Recorder,
     hold: Callable[[Row], Hold | None],
+    erased_now: Callable[[], IsErased],
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[CovenqError]:
     """Fetch each of the rows, in their order, and write into each what became of it; why some stay open.
 
-    `detail_of` gives the detail of an attempt, by the log's name. Raises what `recorder` does.
+    `detail_of` gives the detail of an attempt, by the log's name; `erased_now` what tells what is erased at the call. Raises what
+    that and `recorder` do.
     """
     for row in rows:
         row.state = "open"
-    batch = _Batch(recorder)
+    batch = _Batch(recorder, erased_now)
     troubles: list[CovenqError] = []
     failed = 0
     for number, row in enumerate(rows, 1):
@@ -98,8 +105,9 @@ def fetch(
 class _Batch:
     """Details that wait to be recorded together."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, erased_now: Callable[[], IsErased]) -> None:
         self._recorder = recorder
+        self._erased_now = erased_now
         self._waiting: list[tuple[Row, Detail]] = []
         self._size = 0
 
@@ -114,7 +122,16 @@ class _Batch:
     def flush(self) -> None:
         if not self._waiting:
             return
-        waiting, self._waiting, self._size = self._waiting, [], 0
+        is_erased = self._erased_now()
+        waiting: list[tuple[Row, Detail]] = []
+        for row, detail in self._waiting:
+            if is_erased(row):
+                row.state = "erased"
+            else:
+                waiting.append((row, detail))
+        self._waiting, self._size = [], 0
+        if not waiting:
+            return
         outcomes = self._recorder.record([detail for _, detail in waiting])
         for (row, _), outcome in zip(waiting, outcomes, strict=True):
             row.state, row.reason, row.verified = outcome.state, outcome.reason, outcome.verified

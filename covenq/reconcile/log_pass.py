@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
+from covenq.model import seconds_of
 from covenq.reconcile.compare import Absent, Policy
 from covenq.reconcile.compare_pass import Holdings, Scope, compare_log
-from covenq.reconcile.fetch import TROUBLE, Recorder, fetch
+from covenq.reconcile.fetch import TROUBLE, IsErased, Recorder, fetch
 from covenq.reconcile.log_state import LogState, moved, why_held
 from covenq.reconcile.logs import DeliveryLog
 from covenq.reconcile.result import LogSummary, Row, row_of
@@ -48,20 +49,27 @@ class PassResult:
     hopeless: Mapping[str, Row] = field(default_factory=dict)
 
 
+def erased_by(holdings: Knowing) -> IsErased:
+    """What these holdings tell of rows."""
+    return lambda row: holdings.is_erased(row.repo_id, row.installation, seconds_of(row.first_at))
+
+
 def make_pass(
     log: DeliveryLog,
     state: LogState,
-    holdings: Knowing,
+    holdings_now: Callable[[], Knowing],
     recorder: Recorder,
     settings: PassSettings,
     now: float,
     restarted: Callable[[], None],
     hopeless: Mapping[str, Row] | None = None,
 ) -> PassResult:
-    """Compare, and fetch; `hopeless` is that of the pass before.
+    """Compare, and fetch; `hopeless` is that of the pass before, and `holdings_now` gives what is held at the call.
 
-    Raises what `holdings` and `recorder` do; what was recorded until then is held at the next pass.
+    Raises what holdings and `recorder` do; what was recorded until then is held at the next pass.
     """
+
+    holdings = holdings_now()
 
     def is_erased(one: Absent) -> bool:
         return holdings.is_erased(one.repo_id, one.installation, one.first_at)
@@ -82,6 +90,7 @@ def make_pass(
         {log.name: log.detail},
         recorder,
         lambda row: why_held(row.first_at, state.held_before, settings.max_age_s, now),
+        lambda: erased_by(holdings_now()),
     )
     # What is recorded says by itself which hook it came from: where another was taken for it, nothing counted as held.
     hook = next((row.hook for row in rows if row.state in ("fetched", "waiting", "held") and row.hook), found.hook)

@@ -170,6 +170,7 @@ def test_what_is_fetched_is_verified_and_in_the_order_in_which_github_sent_it(
     wait_received(daemon, {one.guid for one in missed})
     assert received(daemon) == [one.guid for one in missed]
     assert {record["data"]["secret"] for record in daemon.records("delivery.received")} == {"env"}
+    daemon.cli("verify", "--signatures")
     assert "5 deliveries that never came fetched" in eventually(
         lambda: daemon.log_tail() if "never came" in daemon.log_tail() else ""
     )

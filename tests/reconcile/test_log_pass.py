@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -45,6 +45,9 @@ class World:
     details: dict[str, CovenqError] = field(default_factory=dict)
     """Raised by the detail of that GUID."""
     gone: set[str] = field(default_factory=set)
+    erased: set[float] = field(default_factory=set)
+    """Times at which what was sent is erased."""
+    before_detail: Callable[[], None] = lambda: None
     recorded: list[Detail] = field(default_factory=list)
     end_at: int = 1 << 62
     """After so many recorded ones the process ends."""
@@ -64,6 +67,7 @@ class World:
 
     def detail(self, attempt: str) -> bytes | None:
         self.requests += 1
+        self.before_detail()
         (guid,) = {one.guid for one in self.attempts if one.id == attempt}
         if guid in self.details:
             raise self.details[guid]
@@ -76,7 +80,7 @@ class World:
         return {DeliveryId("9", one) for one in guids if one in self.held_guids}
 
     def is_erased(self, repo_id: int | None, installation: int | None, at: float) -> bool:
-        return False
+        return at in self.erased
 
     def record(self, details: Sequence[Detail]) -> list[Outcome]:
         outcomes = []
@@ -90,7 +94,7 @@ class World:
         return outcomes
 
     def passed(self, state: LogState, now: float = NOW, settings: PassSettings = SETTINGS) -> PassResult:
-        return make_pass(self, state, self, self, settings, now, lambda: None)  # type: ignore[arg-type]
+        return make_pass(self, state, lambda: self, self, settings, now, lambda: None)  # type: ignore[arg-type]
 
 
 def states(result: PassResult) -> dict[str, str]:
@@ -171,12 +175,19 @@ def test_what_can_not_be_fetched_is_asked_for_once_and_holds_nothing_up() -> Non
     first = world.passed(FIRST)
     assert states(first)["g1"] == "unrecoverable" and first.state.mark == Mark(NOW - 4998, "3")
     asked = world.requests
-    again = make_pass(world, first.state, world, world, SETTINGS, NOW, lambda: None, first.hopeless)  # type: ignore[arg-type]
+    again = make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, first.hopeless)  # type: ignore[arg-type]
     assert world.requests - asked == 1
     assert states(again) == {"g1": "unrecoverable"} and again.rows[0].reason == first.rows[1].reason
     world.attempts.append(attempt("g1", NOW - 4000, 9))  # another attempt is asked for
-    make_pass(world, first.state, world, world, SETTINGS, NOW, lambda: None, again.hopeless)  # type: ignore[arg-type]
+    make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, again.hopeless)  # type: ignore[arg-type]
     assert world.requests - asked == 3
+
+
+def test_what_is_erased_while_it_is_fetched_is_not_recorded() -> None:
+    world = World([attempt(f"g{n}", NOW - 5000 + n, n + 1) for n in range(3)])
+    world.before_detail = lambda: world.erased.add(NOW - 4999)
+    assert states(world.passed(FIRST)) == {"g0": "fetched", "g1": "erased", "g2": "fetched"}
+    assert [one.guid for one in world.recorded] == ["g0", "g2"]
 
 
 def test_before_the_baseline_nothing_is_taken_and_in_another_epoch_what_was_sent_before_is_held_back() -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from covenq.config.reconcile import Reconcile
     from covenq.filter.tree import Filter
     from covenq.model.status import ReconcileLog
-    from covenq.reconcile.fetch import Hold
+    from covenq.reconcile.fetch import Hold, IsErased
     from covenq.reconcile.holdings import StoredHoldings
     from covenq.reconcile.logs import DeliveryLog
     from covenq.reconcile.result import LogSummary, Row
@@ -216,15 +216,22 @@ def _fetch(
     from covenq.operate import operations
     from covenq.operate.act.fetched import ImportRecorder
     from covenq.reconcile.fetch import fetch
+    from covenq.reconcile.holdings import StoredHoldings
+    from covenq.reconcile.log_pass import erased_by
 
     recorder = ImportRecorder(lambda wanted: opened.act(operations.IMPORT, wanted), hooks, operator_name())
     with bar(FETCH.past) as update, _told_of_interruption(missing):
+
+        def erased_now() -> IsErased:
+            return erased_by(StoredHoldings(opened))
 
         def progress(done: int) -> None:
             if update is not None:
                 update(done, len(missing))
 
-        troubles += fetch(missing, {name: log.detail for name, log in logs.items()}, recorder, hold, progress)
+        troubles += fetch(
+            missing, {name: log.detail for name, log in logs.items()}, recorder, hold, erased_now, progress
+        )
     for problem in sorted(recorder.unread):
         say(f"not tried for signatures: {clean(problem)}")
 

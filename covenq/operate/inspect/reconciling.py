@@ -10,6 +10,7 @@ from covenq.model import at_text
 from covenq.model.status import ReconcileLog, ReconcilePass, ReconcileStatus
 from covenq.operate.act.log_records import read_state
 from covenq.reconcile.log_state import begun
+from journal.errors import JournalError
 from journal.interface import Reading
 
 
@@ -21,7 +22,7 @@ def reconcile_status(
     waits: str | None = None,
     fetched: int = 0,
 ) -> ReconcileStatus | None:
-    """None where no log is configured. `passes` are the newest of this process, by the log's name. Raises JournalError."""
+    """None where no log is configured. `passes` are the newest of this process, by the log's name."""
     logs = config.github_logs.all
     if not logs:
         return None
@@ -31,7 +32,10 @@ def reconcile_status(
 
 def _log(journal: Reading, one: GithubApp | GithubHook, now: float, last: ReconcilePass | None) -> ReconcileLog:
     configured = one.id if isinstance(one, GithubHook) else None
-    known = read_state(journal, one)
+    try:
+        known = read_state(journal, one)
+    except JournalError:
+        known = None  # what is wrong with the journal is in the status, and must not keep it from being told
     if known is None:
         return ReconcileLog(one.name, configured, None, None, None, last)
     # A journal that was restored just now holds back what the next pass finds, though no record says so yet.
