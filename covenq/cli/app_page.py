@@ -28,7 +28,7 @@ def form_page(manifest: Manifest, address: str) -> str:
     return _page(
         "covenq: a GitHub App",
         f"<h1>A GitHub App for covenq</h1>\n"
-        f"<p>{escape(host)} shows its name, which you may change there, and makes it when you say so.</p>\n"
+        f"<p>{escape(host)} shows its name, which you may change, and makes it when you say so. Be signed in there.</p>\n"
         f"<dl>\n<dt>Name</dt><dd>{escape(manifest.name)}</dd>\n"
         f"<dt>Webhook address</dt><dd>{escape(manifest.webhook_url)}</dd>\n"
         f"<dt>Events</dt><dd>{escape(events)}</dd>\n"

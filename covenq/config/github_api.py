@@ -205,5 +205,5 @@ def require_logs(logs: GithubLogs) -> None:
     if logs.app is None and not logs.hooks:
         raise ConfigError(
             "the configuration names no delivery log of GitHub's",
-            hint="Make an App with `covenq init --github-app` (--existing takes one), or add a [[github.hook]]: covenq.toml(5).",
+            hint="Write [github.app] with `covenq init --github-app`, or add a [[github.hook]]: covenq.toml(5).",
         )

@@ -66,7 +66,7 @@ class FoldLoop:
             elif not self._catch_up():
                 self._stopping.wait(self._retry_s)
                 continue
-            if self._rollups.is_due() and not self._wait(self._store.folded, 0):
+            if not self._wait(self._store.folded, 0):
                 self._attempt(self._rollups.make_some)
         self._catch_up()
 

@@ -33,13 +33,11 @@ class RollupUpkeep:
         """When something of a full block without a rollup changed last."""
         self._due_at = monotonic()
 
-    def is_due(self) -> bool:
-        """Whether it is time for a round. One that is too early would say nothing of what was in the way of the last."""
-        return self._monotonic() >= self._due_at and not self._store.building
-
     def make_some(self) -> None:
-        """Make some of them, the oldest first: a round. Raises as `StateStore.make_rollup`."""
+        """Make some of them, the oldest first, unless it is too early for the next round. Raises as `StateStore.make_rollup`."""
         now = self._monotonic()
+        if now < self._due_at or self._store.building:
+            return
         self._due_at = now + EVERY_S
         self._note_changes(now)
         for block in sorted(block for block, at in self._changed_at.items() if now - at >= QUIET_S):

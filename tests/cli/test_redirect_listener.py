@@ -69,6 +69,7 @@ def _holds(listener: RedirectListener) -> bool:
 
 
 def test_a_silent_connection_is_closed(listener: RedirectListener, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert redirect_listener._Handler.timeout == redirect_listener.SILENCE_S
     monkeypatch.setattr(redirect_listener._Handler, "timeout", 0.05)
     with connected(listener) as one:
         assert one.recv(1) == b""
