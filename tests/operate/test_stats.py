@@ -66,10 +66,10 @@ def test_only_the_most_frequent_are_told_and_the_others_counted() -> None:
 
 
 def test_every_key_of_the_configuration_is_told(tmp_path: Path) -> None:
-    source = (ROOT / "covenq" / "config" / "load.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "covenq" / "config").glob("*.py"))
     known = {
         f"{section}.{key}"
-        for section, keys in re.findall(r'top\.table\(\s*"(\w+)", \(([^)]*)\)\s*\)', source)
+        for section, keys in re.findall(r'top\.table\(\s*"(\w+)",\s*\(([^)]*)\),?\s*\)', source)
         for key in re.findall(r'"(\w+)"', keys)
     }
     known |= {f"limits.{key}" for key in limits._SECTION} | {"route"}
