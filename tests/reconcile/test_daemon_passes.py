@@ -321,9 +321,12 @@ def test_a_reload_begins_passes_and_ends_them(make_daemon: Make, server: GithubL
     eventually(lambda: marks(daemon))  # what came before is known, though no pass is made
     assert server.asked == [] and "no passes by itself" in daemon.cli("status").stdout.decode()
     one = server.add()
-    daemon.config.write_text(daemon.config.read_text().replace('every = "0s"', 'every = "1s"'))
+    daemon.config.write_text(daemon.config.read_text().replace('every = "0s"', 'every = "1h"'))
     wait_received(daemon, {one.guid})
-    daemon.config.write_text(daemon.config.read_text().replace('every = "1s"', 'every = "0s"'))
+    other = server.add()
+    daemon.config.write_text(daemon.config.read_text().replace('grace = "0s"', 'grace = "0s"\noverlap = "10m"'))
+    wait_received(daemon, {one.guid, other.guid})
+    daemon.config.write_text(daemon.config.read_text().replace('every = "1h"', 'every = "0s"'))
     eventually(lambda: status_of(daemon)["every_s"] is None)
 
 
