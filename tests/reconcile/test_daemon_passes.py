@@ -372,6 +372,26 @@ def test_github_away_at_the_start_is_told_and_hinders_nothing(
     assert "covenq_reconcile_failing 0.0" in metrics and "covenq_reconcile_fetched_total 1.0" in metrics
 
 
+def test_a_log_that_can_not_be_read_keeps_no_other_from_it(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    path = "/repos/o/r/hooks/7/deliveries"
+    (tmp_path / "token").write_text("github_pat_x\n")
+    server.tokens[path] = "github_pat_x"
+    hook = f'[[github.hook]]\nid = 7\nrepo = "o/r"\ntoken = {{ file = "{tmp_path / "token"}" }}\napi_url = "{server.url}"\n'
+    server.issuers = ()  # the App's credentials are taken no more
+    daemon = make_daemon(config_of(server, tmp_path, more=hook))
+    eventually(lambda: [one["last"] is not None for one in status_of(daemon)["logs"]] == [True, True], 60)
+    one = server.add(hook="7", log=path)
+    wait_received(daemon, {one.guid})
+    of_app, of_hook = status_of(daemon)["logs"]
+    assert of_app["last"]["error"] and (of_hook["hook"], of_hook["last"]["error"]) == ("7", None)
+    assert b"o/r" not in (daemon.data / "journal").joinpath(f"{1:020}.jsonl").read_bytes()
+    assert daemon.take_over() == 0
+    other = server.add(hook="7", log=path)
+    wait_received(daemon, {one.guid, other.guid})
+
+
 def test_a_walk_that_breaks_off_keeps_its_interval(daemon: Daemon, server: GithubLog) -> None:
     missed = [server.add(log="/elsewhere") for _ in range(150)]
     before = marks(daemon)
