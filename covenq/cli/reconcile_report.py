@@ -17,6 +17,7 @@ WORDS = {
     "before_us": "sent before covenq was there: `covenq reconcile --since` takes them too",
     "on_its_way": "of the last minutes, and perhaps on their way",
     "erased": "of what was erased here, and never fetched",
+    "not_wanted": "that no route can match, and not fetched: [reconcile] fetch says so",
     "fetched": "fetched, and routed as if they had come",
     "waiting": "fetched and held back: `covenq reroute state:received reason:held` routes them",
     "held": "held already",

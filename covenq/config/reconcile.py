@@ -13,6 +13,8 @@ EVERY_MIN_S = 1.0
 """A pass is a request to GitHub at least."""
 BACK_MAX_S = 7 * 86_400.0
 """GitHub keeps nothing for longer."""
+FETCH = ("all", "routed")
+"""What is fetched of what is missing: all, which is the default, or what some route may match by what GitHub's list says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Reconcile:
     overlap_s: float = OVERLAP_S
     grace_s: float = GRACE_S
     max_age_s: float | None = None
+    fetch: str = FETCH[0]
 
 
 NO_RECONCILE = Reconcile()
@@ -33,7 +36,7 @@ NO_RECONCILE = Reconcile()
 
 def parse_reconcile(top: Table) -> Reconcile:
     """Raises ConfigError."""
-    table = top.table("reconcile", ("every", "overlap", "grace", "max_age"))
+    table = top.table("reconcile", ("every", "overlap", "grace", "max_age", "fetch"))
     every_s = table.duration("every", EVERY_S)
     if 0.0 < every_s < EVERY_MIN_S:
         raise table.error("every", f"must be {EVERY_MIN_S:g}s or longer; 0s makes no passes")
@@ -42,6 +45,7 @@ def parse_reconcile(top: Table) -> Reconcile:
         _back(table, "overlap", OVERLAP_S),
         _back(table, "grace", GRACE_S),
         table.duration("max_age", 0.0) if "max_age" in table.raw else None,
+        table.choice("fetch", FETCH),
     )
 
 

@@ -38,6 +38,7 @@ from covenq.reconcile.log_pass import PassResult, PassSettings, make_pass
 from covenq.reconcile.log_state import LogState, begun
 from covenq.reconcile.logs import Asking, open_log
 from covenq.reconcile.result import Row
+from covenq.reconcile.wanted import wanted_by
 from covenq.rounds import Loop
 from covenq.text import counted
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
@@ -192,14 +193,16 @@ class Reconciler(threading.Thread):
         def restarted() -> None:
             log.info("%s: GitHub no longer takes the cursor of a page: the walk starts over", one.name)
 
+        now = self._clock()
+        is_wanted = wanted_by(settings.fetch, config.routes, now)
         try:
             result = make_pass(
                 opened,
                 state,
                 lambda: StoredHoldings(_Stored(self._operations)),
                 recorder,
-                PassSettings(settings.overlap_s, settings.grace_s, settings.max_age_s),
-                self._clock(),
+                PassSettings(settings.overlap_s, settings.grace_s, settings.max_age_s, is_wanted),
+                now,
                 restarted,
                 hopeless if told_at == number else {},
             )

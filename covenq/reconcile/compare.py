@@ -22,8 +22,10 @@ GRACE_S = 300.0
 Held = Callable[[Sequence[str]], Collection[DeliveryId]]
 """Which deliveries with these GUIDs, of whatever hook, the journal has any record of."""
 
-AbsentState = Literal["missing", "before_us", "on_its_way", "erased"]
-"""`missing`: to be fetched. `before_us`: sent before covenq was there. `erased`: of what was erased here, and never fetched."""
+AbsentState = Literal["missing", "before_us", "on_its_way", "erased", "not_wanted"]
+"""`missing`: to be fetched. `before_us`: sent before covenq was there. `erased`: of what was erased here, and never fetched.
+`not_wanted`: no route can match it, and only what one may match is to be fetched.
+"""
 
 LISTED_FIELDS = frozenset({"id", "guid", "hook", "event", "action", "installation", "repo_id", "age"})
 """What a filter can ask of an attempt: the list has no repository's name, label or sender."""
@@ -57,6 +59,8 @@ class Policy:
     """What was first sent before it is `before_us`; None: nothing is."""
     is_erased: Callable[[Absent], bool]
     grace_s: float = GRACE_S
+    is_wanted: Callable[[Absent], bool] = lambda one: True
+    """Whether it is worth a request."""
 
 
 class Comparison:
@@ -157,4 +161,4 @@ def _state_of(one: Absent, policy: Policy) -> AbsentState:
         return "erased"
     if policy.baseline is not None and one.first_at < policy.baseline:
         return "before_us"
-    return "missing"
+    return "missing" if policy.is_wanted(one) else "not_wanted"

@@ -28,11 +28,15 @@ class Knowing(Holdings, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PassSettings:
-    """Seconds: how far a walk goes back behind the mark, what may be on its way, and after how many a delivery is late."""
+    """Seconds: how far a walk goes back behind the mark, what may be on its way, and after how many a delivery is late.
+
+    `is_wanted`: whether a missing delivery is fetched.
+    """
 
     overlap_s: float
     grace_s: float
     max_age_s: float | None
+    is_wanted: Callable[[Absent], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def make_pass(
     except TROUBLE as error:
         summary = LogSummary(log.name, requests=log.requests, error=str(error))
         return PassResult(state, summary, [], [error], hopeless or {})
-    policy = Policy(now, state.baseline, is_erased, settings.grace_s)
+    policy = Policy(now, state.baseline, is_erased, settings.grace_s, settings.is_wanted)
     rows = [row_of(log.name, one, standing) for one, standing in found.sorted_out(policy)]
     for row in rows:
         if row.state == "missing" and (before := (hopeless or {}).get(row.attempt)) is not None:

@@ -14,8 +14,9 @@ UNSETTLED = frozenset({"missing", "open", "on_its_way"})
 class Row(Struct):
     """A delivery that GitHub lists and the journal doesn't hold, or didn't.
 
-    `state` is `missing`, `before_us`, `on_its_way` or `erased` when it was compared, and once it is fetched `fetched`, `waiting`
-    (recorded and held back: it was fetched, and is not routed), `held` (already), `unrecoverable`, `refused` or `open`.
+    `state` is `missing`, `before_us`, `on_its_way`, `erased` or `not_wanted` when it was compared, and once it is fetched
+    `fetched`, `waiting` (recorded and held back: it was fetched, and is not routed), `held` (already), `unrecoverable`, `refused`
+    or `open`.
 
     `verified`, of one that was fetched: whether the bytes that were signed were rebuilt, and a webhook secret signed them.
     """

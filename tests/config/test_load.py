@@ -122,6 +122,7 @@ def test_the_variable_for_the_webhooks_address_counts_instead_of_the_files(tmp_p
         ("[reconcile]\nevery = '10ms'\n", "reconcile.every", "1s or longer"),
         ("[reconcile]\noverlap = '8d'\n", "reconcile.overlap", "7d at most"),
         ("[reconcile]\nmode = 'fetch'\n", "mode", "unknown key"),
+        ("[reconcile]\nfetch = 'some'\n", "reconcile.fetch", "all"),
         ("[github]\ntwins = 'markk'\n", "github.twins", "did you mean mark?"),
         ("[github]\ntwins = 'refuse'\n", "github.twins", "allow-list"),
         ("[github]\nwebhook_secrets = ['x']\n", "github.webhook_secrets", "number 1 must be a table"),

@@ -19,7 +19,7 @@ from covenq.reconcile.log_state import LogState, Mark, begun, data_of, moved, st
 from covenq.reconcile.walk import CursorRefused
 
 NOW = 1_800_000_000.0
-SETTINGS = PassSettings(overlap_s=900.0, grace_s=300.0, max_age_s=None)
+SETTINGS = PassSettings(overlap_s=900.0, grace_s=300.0, max_age_s=None, is_wanted=lambda one: True)
 FIRST = LogState(epoch="e", baseline=NOW - 50_000, hook="9")
 
 

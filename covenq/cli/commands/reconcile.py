@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from covenq.config.reconcile import Reconcile
     from covenq.filter.tree import Filter
     from covenq.model.status import ReconcileLog
+    from covenq.reconcile.compare import Absent
     from covenq.reconcile.fetch import Hold, IsErased
     from covenq.reconcile.holdings import StoredHoldings
     from covenq.reconcile.logs import DeliveryLog
@@ -59,6 +60,8 @@ class _Span:
     asked: bool
     now: float
     settings: Reconcile
+    is_wanted: Callable[[Absent], bool]
+    """Whether a missing delivery is fetched."""
     first_at: float | None
     """When the journal's first record was made."""
 
@@ -92,6 +95,7 @@ def reconcile(
     from covenq.reconcile.holdings import StoredHoldings
     from covenq.reconcile.log_state import why_held
     from covenq.reconcile.logs import Asking, open_logs
+    from covenq.reconcile.wanted import wanted_by
 
     filter = parse(words or [])
     require_listed(filter)
@@ -105,7 +109,10 @@ def reconcile(
             closing.callback(log.close)
         now = time.time()
         settings = where.config.reconcile
-        span = _Span(now - since_s, since is not None, now, settings, _first_record_at(opened))
+        # Of a daemon elsewhere the routes are not those of the configuration here.
+        fetch = "all" if selected_remote() is not None else settings.fetch
+        is_wanted = wanted_by(fetch, where.config.routes, now)
+        span = _Span(now - since_s, since is not None, now, settings, is_wanted, _first_record_at(opened))
         known = _known(opened)
         holdings = StoredHoldings(opened)
         rows: list[Row] = []
@@ -197,6 +204,7 @@ def _compared(
         baseline,
         lambda one: holdings.is_erased(one.repo_id, one.installation, one.first_at),
         span.settings.grace_s,
+        span.is_wanted,
     )
     return [row_of(log.name, one, state) for one, state in found.sorted_out(policy)], summary
 
