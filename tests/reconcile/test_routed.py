@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, free_port
 from tests.support.github_log import APP_ID, CLIENT_ID, GithubLog, github, guids
 from tests.support.waiting import eventually
 
@@ -110,6 +110,20 @@ def test_a_route_that_comes_later_has_what_it_may_match_fetched(
     other = server.add("watch", {"action": "started"}, at=time.time() - HOUR)
     daemon.config.write_text(config_of(server, tmp_path, fetch="all"))
     assert reconcile(daemon, "--yes")[other.guid]["state"] == "fetched"
+
+
+def test_for_a_daemon_elsewhere_whose_routes_are_not_known_here_all_is_fetched(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    port = free_port()
+    daemon = make_daemon(f'[api]\nbind = "127.0.0.1:{port}"\n{ROUTES}')
+    here = tmp_path / "here.toml"
+    here.write_text(config_of(server, tmp_path).replace(ROUTES, ""))
+    token = daemon.cli("tokens", "new", "--name", "one", "--role", "operate").stdout.decode().strip()
+    lost = server.add("issues", {"action": "opened"}, at=time.time() - HOUR)
+    env = {"COVENQ_CONFIG": str(here), "COVENQ_TOKEN": token, "COVENQ_DATA": str(tmp_path / "nothing")}
+    daemon.cli("reconcile", "--since", "1d", "--yes", "--url", f"http://127.0.0.1:{port}", env=env)
+    assert [one["data"]["guid"] for one in daemon.records("delivery.received")] == [lost.guid]
 
 
 def test_the_daemons_passes_leave_it_and_go_on(make_daemon: Make, server: GithubLog, tmp_path: Path) -> None:
