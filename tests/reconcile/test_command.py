@@ -442,7 +442,7 @@ def test_a_delivery_that_came_since_it_was_planned_is_held_once(made: Daemon, pl
 def test_what_is_not_configured_is_said_with_what_to_write(make_daemon: Make) -> None:
     daemon = make_daemon("[log]\n", start=False)
     said = daemon.cli("reconcile", exit_code=2)
-    assert b"names no delivery log" in said.stderr and b"[github.app]" in said.stderr
+    assert b"names no delivery log" in said.stderr and b"covenq init --github-app" in said.stderr
 
 
 def test_another_apps_key_is_refused_and_nothing_shows_it(make_daemon: Make, plain: GithubLog, tmp_path: Path) -> None:
