@@ -125,7 +125,9 @@ def _is_sqlite_error(error: Exception) -> bool:
 def _sqlite_hint(error: Exception) -> str:
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return "Free space on the data directory's disk, and try again."
-    if type(error).__name__ == "DatabaseError":
+    from covenq.state.readers import is_damage
+
+    if is_damage(error):
         return (
             "Nothing is lost, and a damaged state.db is made anew: type the command again; "
             "while nothing runs there they may be removed."

@@ -44,6 +44,7 @@ from covenq.daemon.follower_messages import (
     Scrub,
     Scrubbed,
     Stop,
+    Suspect,
 )
 from covenq.errors import CovenqError, DiskFull, StateNotAsLeft
 from covenq.state.follow import FoldLoop
@@ -196,6 +197,9 @@ class Follower:
         if self._failing:
             self._failing = False
             self._say(Recovered())
+
+    def distrust(self) -> None:
+        self._say(Suspect())
 
     def alive(self) -> None:
         """A sign of life in a long piece of work: at most one in ALIVE_S goes out."""

@@ -111,6 +111,10 @@ class Scrubbed(Message, frozen=True):
     """Done."""
 
 
+class Suspect(Message, frozen=True):
+    """Damage was met in state.db beside the fold, as by a reader: have it marked."""
+
+
 class Marked(Message, frozen=True):
     """state.db is marked, for good."""
 
@@ -144,6 +148,7 @@ class Channel:
         | Recovered
         | Ended
         | Scrubbed
+        | Suspect
         | Marked
         | Busy
         | Logged

@@ -32,6 +32,7 @@ from covenq.daemon.follower_messages import (
     Scrub,
     Scrubbed,
     Stop,
+    Suspect,
     encoded,
 )
 from covenq.daemon.follower_process import FollowerProcess
@@ -410,6 +411,8 @@ class Following(FoldProgress):
                 with self.changed:
                     self._ended_word = message
                     self.changed.notify_all()
+            case Suspect():
+                self.distrust()
             case Marked():
                 with self.changed:
                     self._marked = True

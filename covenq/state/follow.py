@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from covenq.state.progress import FoldReport
+from covenq.state.readers import is_damage
 from covenq.state.rollup_upkeep import RollupUpkeep
 from covenq.state.store import StateStore
 from journal.errors import JournalDamaged, JournalError
@@ -43,7 +44,8 @@ class FoldLoop:
         self._report = report
         self._retry_s = retry_s
         self._monotonic = monotonic
-        self._rollups = RollupUpkeep(store, monotonic)
+        self._rollups: RollupUpkeep | None = RollupUpkeep(store, monotonic)
+        """None once it has met damage."""
         self._stopping = threading.Event()
         self._ends_at: float | None = None
         """When it stops folding, though not all is folded; None until `stop`."""
@@ -67,26 +69,23 @@ class FoldLoop:
                 self._stopping.wait(self._retry_s)
                 continue
             if not self._wait(self._store.folded, 0):
-                self._attempt(self._rollups.make_some)
+                self._keep_up()
         self._catch_up()
 
     def _catch_up(self) -> bool:
-        return self._attempt(lambda: self._store.catch_up(self._advanced, self._is_over))
-
-    def _attempt(self, work: Callable[[], object]) -> bool:
-        """Whether that could be written; otherwise what was in the way is reported."""
+        """Whether all is folded; otherwise what was in the way is reported."""
         try:
-            work()
-        except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
-            name, full = self._store.path.name, is_full(error, self._store.path)
-            self._report.failed(f"{name} can't be written: {error}", full=full)
+            self._store.catch_up(self._advanced, self._is_over)
         except sqlite3.DatabaseError as error:
-            name = self._store.path.name
-            if not self._failing:
-                log.error("%s is damaged; restart the daemon, and it is made again: %s", name, error)
-            self._report.failed(f"{name} is damaged and will be made again at the next start: {error}")
-            with suppress(sqlite3.Error):
-                self._store.mark_for_rebuild()
+            if _may_pass(error):
+                self._cannot_write(error)
+            else:
+                name = self._store.path.name
+                if not self._failing:
+                    log.error("%s is damaged; restart the daemon, and it is made again: %s", name, error)
+                self._report.failed(f"{name} is damaged and will be made again at the next start: {error}")
+                with suppress(sqlite3.Error):
+                    self._store.mark_for_rebuild()
         except (JournalError, OSError) as error:
             damage = error if isinstance(error, JournalDamaged) else None
             if damage is not None and not self._damaged:
@@ -99,6 +98,27 @@ class FoldLoop:
         self._failing = True
         return False
 
+    def _keep_up(self) -> None:
+        """Make rollups. Damage that is met is as a reader's: the fold, which need not meet it, goes on without them."""
+        if self._rollups is None:
+            return
+        try:
+            if self._rollups.make_some():
+                self._succeeded()
+        except sqlite3.DatabaseError as error:
+            if _may_pass(error):
+                self._cannot_write(error)
+                self._failing = True
+            else:
+                log.error("%s can't be counted: %s", self._store.path.name, error)
+                self._rollups = None
+                self._report.distrust()
+
+    def _cannot_write(self, error: sqlite3.DatabaseError) -> None:
+        """Of a file that is full or locked, or an I/O error."""
+        path = self._store.path
+        self._report.failed(f"{path.name} can't be written: {error}", full=is_full(error, path))
+
     def _is_over(self) -> bool:
         return self._ends_at is not None and self._monotonic() >= self._ends_at
 
@@ -110,3 +130,7 @@ class FoldLoop:
         """A batch is folded: whatever was in the way is over, also damage, which the next batch has; far behind, all is long."""
         self._failing = self._damaged = False
         self._report.recovered()
+
+
+def _may_pass(error: sqlite3.DatabaseError) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and not is_damage(error)

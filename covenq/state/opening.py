@@ -11,7 +11,7 @@ from pathlib import Path
 from covenq.errors import CovenqError, DiskFull, StateNotAsLeft
 from covenq.state import schema, seen
 from covenq.state.building import CACHE_KIB, Building
-from covenq.state.readers import connect
+from covenq.state.readers import connect, is_damage
 from covenq.state.schema import Position
 from journal.errors import JournalDamaged
 from journal.interface import Reading
@@ -66,9 +66,9 @@ def start(conn: sqlite3.Connection, journal: Reading) -> Position:
 def _open_or_make(path: Path, journal: Reading) -> Opened:
     try:
         return _open_made(path, journal)
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
         # It is not a database, or a corrupt one, or marked as that; all that was in it is in the journal.
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -114,9 +114,9 @@ def _open_as_left(path: Path, journal: Reading, at_least: Witness) -> Opened:
         except BaseException:
             conn.close()
             raise
-    except sqlite3.OperationalError:
-        raise
     except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
         raise StateNotAsLeft(f"{path} can't be read ({error}), {expected}") from error
 
 

@@ -42,6 +42,9 @@ class FoldReport(Protocol):
     def recovered(self) -> None:
         """A try has succeeded."""
 
+    def distrust(self) -> None:
+        """Damage of the file was met that the fold need not meet: see that the next start makes it anew."""
+
 
 class FoldProgress:
     """The progress of one fold, as others see it. Methods may be called from any thread."""
@@ -137,7 +140,7 @@ class FoldProgress:
         return StateBehind(f"the state is {counted(self.lag, 'record')} behind the journal{why}{until}", hint=hint)
 
     def distrust(self) -> None:
-        """A reader has met damage of the file, which the fold need not meet: see that the next start makes it anew."""
+        """See `FoldReport`; readers say it, too."""
         self.distrusted = True
 
     def subscribe(self, callback: Callable[[int], None]) -> None:

@@ -16,6 +16,7 @@ from covenq.errors import CovenqError
 from covenq.state import schema
 
 BUSY_S = 5.0
+_NO_UTF8 = "Could not decode to UTF-8"
 IDLE_READERS = 8
 """Connections for reading that are kept open for the next thread: each has two descriptors and a cache of pages."""
 
@@ -51,8 +52,13 @@ def is_odd(path: Path) -> bool:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says by it that the file is damaged. What may pass is an OperationalError, the rest are mistakes."""
-    return type(error) is sqlite3.DatabaseError
+    """Whether it is said by it that the file is damaged. What may pass is an OperationalError, the rest are mistakes.
+
+    For text that is no UTF-8 Python raises one that never passes: none is written, so a page has rotted.
+    """
+    return type(error) is sqlite3.DatabaseError or (
+        type(error) is sqlite3.OperationalError and str(error).startswith(_NO_UTF8)
+    )
 
 
 @contextmanager

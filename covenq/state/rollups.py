@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from covenq.model.rows import DeliveryRow, TaskRow
 from covenq.state.counts import Counts, count
@@ -34,8 +35,7 @@ _AT_LEVEL = """SELECT r.block, r.deliveries, r.failed, r.oldest, r.newest FROM j
     CROSS JOIN rollups r ON r.level = ? AND r.block = asked.value"""
 
 
-@dataclass(frozen=True, slots=True)
-class Rollup:
+class Rollup(msgspec.Struct, frozen=True, array_like=True):
     """What is told of a rollup without reading its counts."""
 
     deliveries: int
@@ -116,9 +116,9 @@ def make(conn: sqlite3.Connection, block: int) -> None:
         counts = Counts()
         for part in found:
             counts.add_text(part[4])
-        times = [part for part in found if part[0]]
-        oldest = min((str(part[2]) for part in times), default=None)
-        newest = max((str(part[3]) for part in times), default=None)
+        each = [_rollup(part[:4]) for part in found]
+        oldest = min((one.oldest for one in each if one.oldest is not None), default=None)
+        newest = max((one.newest for one in each if one.newest is not None), default=None)
         _insert(conn, level + 1, block, counts, oldest, newest)
 
 
@@ -135,10 +135,18 @@ def _insert(
 def at_level(conn: sqlite3.Connection, level: int, blocks: Sequence[int]) -> dict[int, Rollup]:
     """Those of these blocks that have a rollup."""
     asked = f"[{','.join(map(str, blocks))}]"
-    return {int(row[0]): Rollup(*row[1:]) for row in conn.execute(_AT_LEVEL, (asked, level))}
+    return {row[0]: _rollup(row[1:]) for row in conn.execute(_AT_LEVEL, (asked, level))}
 
 
 def add_counts(conn: sqlite3.Connection, level: int, block: int, counts: Counts) -> None:
     """Add the counts of a rollup that is there."""
     row = conn.execute("SELECT counts FROM rollups WHERE level = ? AND block = ?", (level, block)).fetchone()
     counts.add_text(row[0])
+
+
+def _rollup(values: Sequence[object]) -> Rollup:
+    """Raises sqlite3.DatabaseError where they are not as `make` writes them."""
+    try:
+        return msgspec.convert(values, Rollup)
+    except msgspec.ValidationError as error:
+        raise sqlite3.DatabaseError(f"a rollup is not as it was made: {error}") from error

@@ -208,10 +208,8 @@ class StateStore(Readers):
         try:
             try:
                 self._check_as_left()
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:
-                if not of_damaged:
+            except sqlite3.DatabaseError as error:
+                if not of_damaged or not is_damage(error):
                     raise
             yield
             self._conn.execute("COMMIT")

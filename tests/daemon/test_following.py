@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from covenq.daemon import follower_process, following
-from covenq.daemon.follower_messages import Alive, Damaged, Failing, Opened, Recovered
+from covenq.daemon.follower_messages import Alive, Damaged, Failing, Opened, Recovered, Suspect
 from covenq.daemon.follower_process import environment
 from covenq.daemon.following import Following
 from covenq.errors import CovenqError, StateBehind, StopAsked
@@ -343,6 +343,16 @@ def test_damage_is_known_until_it_is_folded_past(followed: Following, journal: F
     assert followed.damage is not None, "nor does another follower that has folded nothing yet"
     followed._hear(followed._process, Recovered())
     assert followed.damage is None
+
+
+def test_damage_that_the_follower_meets_beside_the_fold_is_as_a_readers(
+    followed: Following, journal: FileJournal, clock: Clock
+) -> None:
+    assert followed.wait_for(append(journal), 30)
+    followed._hear(followed._process, Suspect())
+    assert followed.distrusted and followed.error is None
+    followed.check()
+    eventually(lambda: followed._marked)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EAGAIN, "none is left"), RuntimeError("can't start new thread")])

@@ -22,8 +22,10 @@ from covenq.model.answers import Stats
 from covenq.operate.inspect.stats import stats
 from covenq.state import rollup_cover, rollup_upkeep, rollups
 from covenq.state.fold import fold
+from covenq.state.readers import is_damage
 from covenq.state.rollup_upkeep import RollupUpkeep
 from covenq.state.store import StateStore
+from journal.errors import JournalDamaged
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
@@ -315,6 +317,7 @@ def test_a_disk_that_is_full_for_them_is_reported_and_over_when_it_has_room(
     tmp_path: Path, journal: FileJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rollup_upkeep, "EVERY_S", 0.0)
+    monkeypatch.setattr(rollup_upkeep, "RETRY_S", 0.0)
     journal.append([received(f"g{n}", about={"repo": f"octo/{n}{'x' * 200}"}) for n in range(120)])
     with StateStore(tmp_path / "state.db", journal) as store:
         store.catch_up()
@@ -328,6 +331,89 @@ def test_a_disk_that_is_full_for_them_is_reported_and_over_when_it_has_room(
             store._conn.execute(f"PRAGMA max_page_count = {1 << 30}")
         eventually(lambda: thread.error is None and store.missing_rollups() == set())
         thread.stop()
+
+
+ROTTEN = {
+    "no JSON": "counts = 'x'",
+    "no UTF-8": "counts = CAST(x'ff41' AS TEXT)",
+    "a time that is no text": "oldest = x'ff'",
+}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("change", ROTTEN.values(), ids=ROTTEN)
+def test_a_rollup_that_has_rotted_is_named_once_and_the_fold_goes_on(
+    tmp_path: Path,
+    journal: FileJournal,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    change: str,
+) -> None:
+    for name in ("EVERY_S", "RETRY_S"):
+        monkeypatch.setattr(rollup_upkeep, name, 0.0)
+    path = tmp_path / "state.db"
+    deliver(journal, 0, 80)
+    with StateStore(path, journal) as store:
+        store.catch_up()
+        for block in sorted(store.missing_rollups()):
+            store.make_rollup(block)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("DELETE FROM rollups WHERE level > 0 OR block = 1")
+        conn.execute(f"UPDATE rollups SET {change} WHERE level = 0 AND block = 0")
+    with StateStore(path, journal) as store:
+        with pytest.raises(sqlite3.DatabaseError) as met:
+            stats(store.reader(), parse(""), since=0, now=4e9)
+        assert is_damage(met.value)
+        failed: list[str] = []
+
+        class Told(FoldThread):
+            def failed(self, error: str, *, full: bool = False, damage: JournalDamaged | None = None) -> None:
+                failed.append(error)
+
+        thread = Told(store, journal)
+        thread.start()
+        eventually(lambda: thread.distrusted)
+        for n in range(80, 90):
+            deliver(journal, n, n + 1)
+            eventually(lambda: store.folded == journal.head().seq)
+        thread.stop()
+        assert failed == [] and thread.error is None, "the fold is not what fails"
+    told = [one.getMessage() for one in caplog.records if one.name == "covenq.state"]
+    assert len(told) == 1 and told[0].startswith("state.db can't be counted: "), told
+
+
+@pytest.mark.usefixtures("small")
+def test_a_block_that_cannot_be_made_holds_up_no_other_and_is_tried_seldom(
+    tmp_path: Path, journal: FileJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, tried = 0.0, 0
+    make = rollups.make
+
+    def failing(conn: sqlite3.Connection, block: int) -> None:
+        nonlocal tried
+        if block == 1:
+            tried += 1
+            raise sqlite3.OperationalError("disk I/O error")
+        make(conn, block)
+
+    monkeypatch.setattr(rollups, "make", failing)
+    with StateStore(tmp_path / "state.db", journal) as store:
+        deliver(journal, 0, 80)
+        store.catch_up()
+        upkeep = RollupUpkeep(store, lambda: now)
+        with pytest.raises(sqlite3.OperationalError):
+            upkeep.make_some()
+        now += rollup_upkeep.EVERY_S
+        assert not upkeep.make_some() and kept(store) == {0}, "not so soon"
+        now += rollup_upkeep.RETRY_S
+        with pytest.raises(sqlite3.OperationalError):
+            upkeep.make_some()
+        assert tried == 2 and store.missing_rollups() == {1}
+        monkeypatch.setattr(rollups, "make", make)
+        now += rollup_upkeep.RETRY_S
+        assert upkeep.make_some() and store.missing_rollups() == set()
+        now += rollup_upkeep.EVERY_S
+        assert not upkeep.make_some(), "there is nothing to make"
 
 
 @pytest.mark.usefixtures("small")

@@ -416,6 +416,42 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
         assert query.delivery(store.reader(), None, "late").state == "received"
 
 
+def rot(path: Path, column: str, guid: str) -> None:
+    """Have a text of a delivery be no UTF-8, as one changed bit does."""
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute(f"UPDATE webhook_deliveries SET {column} = CAST(x'ff41' AS TEXT) WHERE guid = ?", [guid])
+
+
+def test_text_that_has_rotted_is_damage_to_the_fold(path: Path, journal: FileJournal) -> None:
+    with StateStore(path, journal) as store:
+        history(journal, 0, 20)
+        store.catch_up()
+    rot(path, "title", "g3")
+    with StateStore(path, journal) as store:
+        fold_thread = FoldThread(store, journal, retry_s=0.01)
+        fold_thread.start()
+        append(journal, note("repeated", "g3"))
+        eventually(lambda: fold_thread.error is not None)
+        assert fold_thread.error is not None and "damaged" in fold_thread.error
+        fold_thread.stop()
+    with StateStore(path, journal) as store:
+        assert store.folded == 0
+        store.catch_up()
+        assert query.delivery(store.reader(), None, "g3").duplicates == 1
+
+
+def test_text_that_has_rotted_is_damage_to_a_reader_without_a_daemon(path: Path, tmp_path: Path) -> None:
+    with opened(tmp_path / "journal") as journal, StateStore(path, journal) as store:
+        history(journal, 0, 20)
+        store.catch_up()
+    rot(path, "title", "g3")
+    with open_reader(tmp_path / "journal") as reader:
+        with pytest.raises(sqlite3.DatabaseError), overlay(path, reader, commit=True) as conn:
+            query.delivery(conn, None, "g3")
+        with overlay(path, reader, commit=True) as conn:
+            assert query.delivery(conn, None, "g3").guid == "g3"
+
+
 def test_who_waits_for_the_fold_hears_at_once_of_the_damage_that_it_comes_upon(path: Path, tmp_path: Path) -> None:
     with opened(tmp_path / "journal") as journal:
         history(journal, 0, 10)
