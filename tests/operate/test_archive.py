@@ -235,6 +235,9 @@ def test_many_are_read_in_few_steps_and_are_what_each_alone_is(tmp_path: Path, m
         journal.append(
             [received("odd", payload=b"\xff", about=odd, headers=[["A", None], "x"]), queued("odd", about=odd)]
         )
+        journal.append([received("unsigned", secret=None, source="import")])
+        signed = {"secret": "app", "payload_sha256": "a" * 64, "payload_bytes": 3, "source": "http"}
+        journal.append([note("repeated", "unsigned", **signed)])
         seq = {guid: journal.last(f"delivery.9.{guid}").seq for guid in ("g7", "g9")}  # type: ignore[union-attr]
         for guid, about in (("g9", False), ("g7", True)):
             drops = {"drops": [[seq[guid], seq[guid] + 1]], "about": about, "by": "ann", "reason": "é"}
@@ -251,13 +254,14 @@ def test_many_are_read_in_few_steps_and_are_what_each_alone_is(tmp_path: Path, m
     source = LocalSource(data, Config())
     lots = source.lots("-guid:g3")
     found = [one for lot in lots for one in source.exported(lot)]
-    assert [len(lot) for lot in lots] == [16, 16, 8]
+    assert [len(lot) for lot in lots] == [16, 16, 9]
     assert len(opened) == 1 + len(lots)
     whole = [(json.loads(one.delivery), json.loads(one.tasks), one.body) for one in found]
     asked = exchange._asked_for(source, ["-guid:g3"])[0]
     assert whole == [(json.loads(one.delivery), json.loads(one.tasks), one.body) for one in asked]
     (odd_headers,) = [one["headers"] for one, _, _ in whole if one["guid"] == "odd"]
     assert odd_headers == [["A", ""]]
+    assert [one["guid"] for one, _, _ in whole if one["signed_later"] is not None] == ["unsigned"]
     assert [one.body for one in found[:3]] == [b"", b"x", b"xx"]
     monkeypatch.setattr(slices, "LOT_BYTES", 60)
     assert [len(lot) for lot in source.lots("guid:g1*")] == [5, 3, 3], "of 1, and 10 to 19 bytes"

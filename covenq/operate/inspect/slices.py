@@ -22,8 +22,9 @@ from covenq.filter.grammar import Filter
 from covenq.model import State
 from covenq.operate.inspect import view
 from covenq.operate.origin import origin_of
+from covenq.operate.signed_later import find_signed_later
 from covenq.state.objects import ATTEMPT_OBJECTS, DELIVERY_OBJECTS, TASK_OBJECTS
-from covenq.state.query import condition
+from covenq.state.query import condition, delivery
 from covenq.state.tables import decoder_of
 from covenq.tasks.scheduling.waiting import Waiting
 from journal.records import Record
@@ -103,16 +104,27 @@ def exported(
                 removals[one.removed_by] = msgspec.json.encode(view.dropped_by(records, one.removed_by))
             removal = removals[one.removed_by]
         origin = msgspec.json.encode(origin_of(record))
-        delivery = _extended(one.json, b'"headers":%b,"dropped_by":%b,"origin":%b' % (headers, removal, origin))
+        signed = b"null"
+        if one.unsigned is not None:
+            held = delivery(conn, one.hook, one.unsigned)
+            signed = msgspec.json.encode(find_signed_later(conn, records, held))
+        beside = (headers, removal, origin, signed)
+        whole = _extended(one.json, b'"headers":%b,"dropped_by":%b,"origin":%b,"signed_later":%b' % beside)
         body = None if record is None else record.payload
-        found.append(Exported(delivery, body, b"[%b]" % b",".join(tasks.get(one.seq, ()))))
+        found.append(Exported(whole, body, b"[%b]" % b",".join(tasks.get(one.seq, ()))))
     return found
 
 
 class _Delivery(Struct, array_like=True, gc=False):
-    BESIDE: ClassVar = "seq, coalesce(redacted, payload_dropped)"
+    BESIDE: ClassVar = (
+        "seq, coalesce(redacted, payload_dropped), hook, "
+        "CASE WHEN duplicates > 0 AND secret IS NULL AND source = 'import' THEN guid END"
+    )
     seq: int
     removed_by: int | None
+    hook: str
+    unsigned: str | None
+    """The GUID of one that came again and is held without its signature."""
     json: Raw
 
 
