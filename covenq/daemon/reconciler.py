@@ -84,6 +84,7 @@ class Reconciler(threading.Thread):
         """By the log, what a pass found that can't be fetched, under the configuration of that number."""
         self._made_for: tuple[GithubLogs, Reconcile] | None = None
         self._was_closed = False
+        self._resumed = 0
         self._next = 0.0
 
     @property
@@ -132,8 +133,10 @@ class Reconciler(threading.Thread):
             self._made_for, self._next = wanted, 0.0
             self._of_each(config, self._begun)
         closed = self._closed()
-        if not closed and self._was_closed:
+        resumed = self._operations.admission.resumed
+        if not closed and (self._was_closed or resumed != self._resumed):
             self._next = 0.0
+            self._resumed = resumed
         self._was_closed = closed
         every_s = config.reconcile.every_s
         if closed or every_s is None or self._monotonic() < self._next:

@@ -82,6 +82,8 @@ class Admission:
         self._damaged = damaged
         self._read_pause = paused
         self._paused = paused()
+        self.resumed = 0
+        """Times that a pause was seen to end, however short it was."""
         self.stopping = False
         """Set when the process was asked to stop: it is not ready any more, but accepts what still arrives."""
 
@@ -98,10 +100,13 @@ class Admission:
 
     def refresh(self) -> None:
         """Read again whether an operator has paused the intake. From any thread, right after a pause or its end."""
+        before = self._paused
         try:
             self._paused = self._read_pause()
         except JournalError as error:  # the last known answer still holds
             log.error("whether the intake is paused can't be read: %s", error)
+        if before is not None and self._paused is None:
+            self.resumed += 1
 
     def reasons(self) -> list[Reason]:
         """Why it is not ready; empty if it is."""

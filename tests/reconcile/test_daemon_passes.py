@@ -315,6 +315,17 @@ def test_an_intake_that_was_closed_has_a_pass_made_when_it_opens(
     assert asked == 1 and status_of(daemon)["waits"] is None
 
 
+def test_a_pause_that_ends_between_two_looks_has_a_pass_made_too(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    daemon = make_daemon(config_of(server, tmp_path, every="1h"))
+    wait_passes(daemon, 1)
+    one = server.add()
+    for act in ("pause", "resume"):
+        assert daemon.api(f"/api/v1/{act}", "POST", {"what": "intake"}).status == 200
+    wait_received(daemon, {one.guid})
+
+
 def test_a_reload_begins_passes_and_ends_them(make_daemon: Make, server: GithubLog, tmp_path: Path) -> None:
     daemon = make_daemon(config_of(server, tmp_path, every="0s"))
     assert daemon.config is not None
