@@ -50,6 +50,7 @@ COMMANDS = {
     "export": "covenq.cli.commands.exchange",
     "import": "covenq.cli.commands.exchange",
     "reconcile": "covenq.cli.commands.reconcile",
+    "ledger": "covenq.cli.commands.ledger",
     "routes": "covenq.cli.commands.routes",
     "secrets": "covenq.cli.commands.secrets",
     "tokens": "covenq.cli.commands.tokens",

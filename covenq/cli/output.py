@@ -285,6 +285,12 @@ def age(at: str | None, now: float) -> str:
     return f"in {text}" if now - then < -1 else text
 
 
+def left(at: str | None, now: float) -> str:
+    """How long until then: `9h`; `now` for what is over, and empty for none. What isn't a time is shown as it is."""
+    then = instant(at)
+    return clean(at) if then is None else duration(then - now) if then > now else "now"
+
+
 def elapsed(at: str | None, now: float) -> str:
     """How long ago it was: `3m`. Never negative, even if the clock was set back meanwhile. What isn't a time is shown as is."""
     then = instant(at)

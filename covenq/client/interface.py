@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a command that starts needs the functions here, and no rows
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
-    from covenq.model.status import ActivePause, Status
+    from covenq.model.status import ActivePause, LedgerHour, Status
     from covenq.operate.inspect.history import Why
     from covenq.operate.operations import A, Operation, P
 
@@ -121,6 +121,9 @@ class Source(Protocol):
 
         Raises FilterError, and UsageError for a filter on the payload.
         """
+
+    def ledger(self, *, since_s: float) -> Page[LedgerHour]:
+        """What GitHub's delivery logs listed in the last `since_s` seconds, and what became of it, by the hour, newest first."""
 
     def throughput(self, minutes: int = 60) -> Throughput:
         """How many were accepted, refused and ended in each of the last minutes. Raises UsageError."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
-    from covenq.model.status import ActivePause, Status
+    from covenq.model.status import ActivePause, LedgerHour, Status
     from covenq.operate.inspect.history import Why
     from covenq.operate.inspect.slices import Exported
     from covenq.operate.operations import A, Operation, P
@@ -166,6 +166,12 @@ class LocalSource(Closing):
         parsed, now = parse(filter), time.time()
         with self._files.reading() as (conn, _):
             return stats.stats(conn, parsed, since=now - since_s, now=now)
+
+    def ledger(self, *, since_s: float) -> Page[LedgerHour]:
+        from covenq.operate.inspect import ledger
+
+        with self._files.reading() as (conn, _):
+            return ledger.ledger(conn, self._config.github_logs, time.time() - since_s)
 
     def throughput(self, minutes: int = 60) -> Throughput:
         from covenq.intake import refusal_log

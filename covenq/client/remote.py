@@ -15,7 +15,7 @@ from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Pag
 if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
-    from covenq.model.status import ActivePause, Status
+    from covenq.model.status import ActivePause, LedgerHour, Status
     from covenq.net.http_client import Client, EventStream
     from covenq.operate.inspect.history import Why
     from covenq.operate.operations import A, Operation, P
@@ -114,6 +114,11 @@ class RemoteSource(Closing):
 
         params = {"filter": _text(filter), "since_ms": str(round(since_s * 1000))}
         return _typed(self._client.get("/api/v1/stats", params), Stats)
+
+    def ledger(self, *, since_s: float) -> Page[LedgerHour]:
+        from covenq.model.status import LedgerHour
+
+        return _typed(self._client.get("/api/v1/ledger", {"since_ms": str(round(since_s * 1000))}), Page[LedgerHour])
 
     def throughput(self, minutes: int = 60) -> Throughput:
         from covenq.model.answers import Throughput

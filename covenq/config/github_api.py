@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from covenq.config.secret_source import SOURCES, SecretSource, parse_source
 from covenq.config.toml_table import Table
@@ -15,6 +16,9 @@ from covenq.errors import ConfigError, UsageError
 from covenq.net.address import is_loopback, parse_url
 
 GITHUB_API = "https://api.github.com"
+KEPT_S = 3 * 86_400.0
+KEPT_ENTERPRISE_S = 7 * 86_400.0
+"""How long an attempt is in the delivery log of GitHub's, and of an Enterprise Server's."""
 PRIVATE_KEYS_MAX = 2
 """An App's private keys: the one in use, and while keys rotate the next one."""
 
@@ -118,6 +122,13 @@ class GithubLogs:
 
 
 NO_LOGS = GithubLogs()
+
+
+def keeps_s(api_url: str) -> float:
+    """For how many seconds the GitHub at that address keeps an attempt in its log."""
+    host = urlsplit(api_url).hostname or ""
+    is_github_com = host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
+    return KEPT_S if is_github_com else KEPT_ENTERPRISE_S
 
 
 def parse_logs(github: Table, base: Path) -> GithubLogs:

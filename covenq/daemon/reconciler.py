@@ -26,7 +26,7 @@ from covenq.model import at_text
 from covenq.model.rows import Delivery, OneDelivery, Page
 from covenq.model.status import ReconcilePass, ReconcileStatus
 from covenq.operate.act.fetched import ImportRecorder
-from covenq.operate.act.log_records import read_state, write_state
+from covenq.operate.act.log_records import read_ledger, read_state, write_ledger, write_state
 from covenq.operate.answers import Imported
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect import view
@@ -34,7 +34,7 @@ from covenq.operate.inspect.reconciling import reconcile_status
 from covenq.operate.operations import IMPORT
 from covenq.operate.parameters import Import
 from covenq.reconcile.holdings import StoredHoldings
-from covenq.reconcile.log_pass import PassResult, PassSettings, make_pass
+from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
 from covenq.reconcile.log_state import LogState, begun
 from covenq.reconcile.logs import Asking, open_log
 from covenq.reconcile.result import Row
@@ -192,6 +192,7 @@ class Reconciler(threading.Thread):
         number = self._operations.live.now.number
         told_at, hopeless = self._hopeless.get(one.name, (number, {}))
         recorder = ImportRecorder(self._import, config.hooks, "daemon")
+        ledger = read_ledger(self._operations.journal, one)
 
         def restarted() -> None:
             log.info("%s: GitHub no longer takes the cursor of a page: the walk starts over", one.name)
@@ -207,11 +208,13 @@ class Reconciler(threading.Thread):
                 PassSettings(settings.overlap_s, settings.grace_s, settings.max_age_s, is_wanted),
                 now,
                 restarted,
-                hopeless if told_at == number else {},
+                Earlier(hopeless if told_at == number else {}, ledger),
             )
         finally:
             opened.close()
         self._hopeless[one.name] = number, result.hopeless
+        if result.summary.error is None:
+            write_ledger(self._operations.journal, one, ledger, result.ledger)
         write_state(self._operations.journal, one, state, result.state)
         for problem in sorted(recorder.unread):
             self._tell(f"{one.name} {problem}", "secret", f"{one.name}: not tried for signatures: {problem}")

@@ -260,6 +260,59 @@ class ReconcileLog(Struct):
     """Null before the first pass of this process."""
 
 
+class Missing(Struct):
+    """Deliveries that GitHub lists, and that could not be fetched yet, by the ledger. What may be on its way is none of them."""
+
+    deliveries: Count
+    since: Time
+    until: Time
+    """The hours, from the first to the end of the last, in which GitHub first sent them."""
+    forgotten_at: Time
+    """When GitHub begins to forget them."""
+
+
+class LedgerHour(Struct, kw_only=True):
+    """An hour of a delivery log of GitHub's, by when deliveries were first sent. What is `listed` is the sum of all others."""
+
+    log: str
+    """Whose log it is; a digest of that where it is not configured any more."""
+    hook: str | None
+    hour: Time
+    """When it began."""
+    listed: Count
+    held: Count
+    """Came by webhook."""
+    fetched: Count
+    """Came back out of GitHub's log."""
+    unrecoverable: Count
+    refused: Count
+    erased: Count
+    before_us: Count
+    not_wanted: Count
+    on_its_way: Count
+    open: Count
+    """Missing, and not fetched yet."""
+    reasons: dict[str, Count]
+    """Of what is unrecoverable or refused."""
+    forgotten_at: Time | None
+    """When GitHub begins to forget what is open; null where nothing is."""
+    counted_at: Time
+    """When the row was last another one."""
+
+
+class NotHeldDelivery(Struct):
+    """A delivery that GitHub lists and the journal doesn't hold, as the newest pass that saw it has it."""
+
+    log: str
+    guid: str
+    event: str
+    first_at: Time
+    state: str
+    reason: str | None = None
+    forgotten_at: Time | None = None
+    """When GitHub forgets it, if it may still be fetched."""
+
+
 class ReconcileStatus(Struct):
     """The daemon's own passes over GitHub's delivery logs, every so many seconds; null: it makes none."""
 
@@ -271,6 +324,8 @@ class ReconcileStatus(Struct):
     """Deliveries that its passes fetched since its start."""
     waiting: Count = 0
     """Deliveries that were fetched and are held back, until they are rerouted."""
+    missing: Missing | None = None
+    """Null where nothing is."""
 
 
 class Status(Struct, kw_only=True):

@@ -5,7 +5,8 @@ Of what is held nothing is kept, so memory goes with what is missing and not wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +20,8 @@ from covenq.model import DeliveryId, at_text
 GRACE_S = 300.0
 """Seconds after an attempt in which a delivery may still be on its way."""
 
-Held = Callable[[Sequence[str]], Collection[DeliveryId]]
-"""Which deliveries with these GUIDs, of whatever hook, the journal has any record of."""
+Held = Callable[[Sequence[str]], Mapping[DeliveryId, bool]]
+"""Which deliveries with these GUIDs, of whatever hook, the journal has any record of, and whether each was fetched."""
 
 AbsentState = Literal["missing", "before_us", "on_its_way", "erased", "not_wanted"]
 """`missing`: to be fetched. `before_us`: sent before covenq was there. `erased`: of what was erased here, and never fetched.
@@ -48,6 +49,8 @@ class Absent(Struct, frozen=True):
     """The id of the newest attempt."""
     status_code: int
     """What became of that, as GitHub lists it; 0: nothing answered."""
+    sent_at: float | None = None
+    """The attempt that GitHub lists as no redelivery, if it was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Comparison:
         self.held = 0
         """Those of them whose delivery is held."""
         self.unreadable = 0
+        self.came: Counter[tuple[int, bool]] = Counter()
+        """Deliveries that are held, by the minute (since 1970) of their first attempt, and whether each was fetched."""
         self._held = held
         self._since = since
         self._filter = filter
@@ -90,6 +95,7 @@ class Comparison:
         """Drop what was compared: the walk begins again."""
         self.listed = self.held = self.unreadable = 0
         self.newest = None
+        self.came.clear()
         self._absent.clear()
 
     def add(self, page: LogPage) -> None:
@@ -99,12 +105,15 @@ class Comparison:
         self.listed += len(wanted)
         guids = list(dict.fromkeys(one.guid for one in wanted))
         # Without the hook's id nothing is known to be held.
-        found = set(self._held(guids)) if guids and self.hook is not None else set[DeliveryId]()
+        found = self._held(guids) if guids and self.hook is not None else dict[DeliveryId, bool]()
         for one in wanted:
             if one.at <= self._until and (self.newest is None or one.order > self.newest.order):
                 self.newest = one
-            if self.hook is not None and DeliveryId(self.hook, one.guid) in found:
+            fetched = None if self.hook is None else found.get(DeliveryId(self.hook, one.guid))
+            if fetched is not None:
                 self.held += 1
+                if not one.redelivery:
+                    self.came[int(one.at // 60), fetched] += 1
             else:
                 self._absent[one.guid] = _with(self._absent.get(one.guid), one, self.hook)
 
@@ -143,14 +152,15 @@ def require_listed(filter: Filter) -> None:
 def _with(before: Absent | None, one: Attempt, hook: str | None) -> Absent:
     first = min(one.at, before.first_at) if before is not None else one.at
     attempts = 1 if before is None else before.attempts + 1
+    sent = (None if before is None else before.sent_at) if one.redelivery else one.at
     if before is not None and (before.last_at, int(before.attempt)) > one.order:
         return Absent(
             hook, before.guid, before.event, before.action, before.installation, before.repo_id, first, before.last_at,
-            attempts, before.attempt, before.status_code,
+            attempts, before.attempt, before.status_code, sent,
         )  # fmt: skip
     return Absent(
         hook, one.guid, one.event, one.action, one.installation, one.repo_id, first, one.at, attempts, one.id,
-        one.status_code,
+        one.status_code, sent,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,8 @@ from covenq.reconcile.walk import OVERLAP_S, pages_since
 class Holdings(Protocol):
     """What the journal holds."""
 
-    def held(self, guids: Sequence[str]) -> Collection[DeliveryId]:
-        """The deliveries with these GUIDs, of whatever hook, of which there is any record."""
+    def held(self, guids: Sequence[str]) -> Mapping[DeliveryId, bool]:
+        """The deliveries with these GUIDs, of whatever hook, of which there is any record, and whether each was fetched."""
 
     def headers(self, delivery: DeliveryId) -> Headers:
         """The headers that a delivery came with; none where they are not kept."""

@@ -30,11 +30,12 @@ class StoredHoldings:
         self._newest: dict[tuple[str, int], list[tuple[str, bool]]] = {}
         self._erased: dict[tuple[str, int, int], list[bool]] = {}
 
-    def held(self, guids: Sequence[str]) -> set[DeliveryId]:
+    def held(self, guids: Sequence[str]) -> dict[DeliveryId, bool]:
+        """See `covenq.reconcile.compare_pass.Holdings`. Fetched is what was imported: the webhook brings everything else."""
         if not guids:
-            return set()
+            return {}
         found = self._source.deliveries([f"guid:{','.join(guids)}"], limit=0)
-        return {DeliveryId(one.hook, one.guid) for one in found.items}
+        return {DeliveryId(one.hook, one.guid): one.source == "import" for one in found.items}
 
     def headers(self, delivery: DeliveryId) -> list[list[str]]:
         return self._source.delivery(str(delivery)).headers or []

@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.model import seconds_of
+from covenq.model.ledger import Ledger
 from covenq.reconcile.compare import Absent, Policy
 from covenq.reconcile.compare_pass import Holdings, Scope, compare_log
 from covenq.reconcile.fetch import TROUBLE, IsErased, Recorder, fetch
+from covenq.reconcile.ledger import Seen, advanced, begun_ledger, goes_back_to
 from covenq.reconcile.log_state import LogState, moved, why_held
 from covenq.reconcile.logs import DeliveryLog
 from covenq.reconcile.result import LogSummary, Row, row_of
@@ -40,6 +42,14 @@ class PassSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the pass before left, beside the state: `hopeless` as its result has it, and its ledger, None before the first."""
+
+    hopeless: Mapping[str, Row] = field(default_factory=dict)
+    ledger: Ledger | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PassResult:
     """What a pass found and did. `troubles` are why it didn't reach its end: of a walk that didn't there are no rows.
 
@@ -50,7 +60,11 @@ class PassResult:
     summary: LogSummary
     rows: list[Row]
     troubles: list[CovenqError]
+    ledger: Ledger
     hopeless: Mapping[str, Row] = field(default_factory=dict)
+
+
+NOTHING_EARLIER = Earlier()
 
 
 def erased_by(holdings: Knowing) -> IsErased:
@@ -66,9 +80,9 @@ def make_pass(
     settings: PassSettings,
     now: float,
     restarted: Callable[[], None],
-    hopeless: Mapping[str, Row] | None = None,
+    earlier: Earlier = NOTHING_EARLIER,
 ) -> PassResult:
-    """Compare, and fetch; `hopeless` is that of the pass before, and `holdings_now` gives what is held at the call.
+    """Compare, and fetch; `holdings_now` gives what is held at the call.
 
     Raises what holdings and `recorder` do; what was recorded until then is held at the next pass.
     """
@@ -78,16 +92,19 @@ def make_pass(
     def is_erased(one: Absent) -> bool:
         return holdings.is_erased(one.repo_id, one.installation, one.first_at)
 
-    scope = Scope(state.since(settings.overlap_s), parse(""), now, 0.0, settings.grace_s)
+    since = state.since(settings.overlap_s)
+    hopeless, ledger = earlier.hopeless, earlier.ledger or begun_ledger(since)
+    scope = Scope(min(since, goes_back_to(ledger)), parse(""), now, 0.0, settings.grace_s)
     try:
         found = compare_log(log, log.hook or state.hook, holdings, scope, restarted)
     except TROUBLE as error:
         summary = LogSummary(log.name, requests=log.requests, error=str(error))
-        return PassResult(state, summary, [], [error], hopeless or {})
+        return PassResult(state, summary, [], [error], ledger, hopeless)
     policy = Policy(now, state.baseline, is_erased, settings.grace_s, settings.is_wanted)
-    rows = [row_of(log.name, one, standing) for one, standing in found.sorted_out(policy)]
+    absent = [(one, row_of(log.name, one, standing)) for one, standing in found.sorted_out(policy)]
+    rows = [row for _, row in absent]
     for row in rows:
-        if row.state == "missing" and (before := (hopeless or {}).get(row.attempt)) is not None:
+        if row.state == "missing" and (before := hopeless.get(row.attempt)) is not None:
             row.state, row.reason = before.state, before.reason
     troubles = fetch(
         [row for row in rows if row.state == "missing"],
@@ -99,10 +116,19 @@ def make_pass(
     # What is recorded says by itself which hook it came from: where another was taken for it, nothing counted as held.
     hook = next((row.hook for row in rows if row.state in ("fetched", "waiting", "held") and row.hook), found.hook)
     summary = LogSummary(log.name, hook, found.listed, found.held, found.unreadable, log.requests)
+    held = holdings.held([one.guid for one in ledger.tracked])
+    seen = Seen(
+        hook,
+        found.came,
+        absent,
+        {one.guid: fetched for one, fetched in held.items() if one.hook == hook},
+        None if found.newest is None else found.newest.at - settings.overlap_s,
+    )
     return PassResult(
         replace(state, hook=hook or state.hook, mark=moved(state.mark, found.newest, rows)),
         summary,
         rows,
         troubles,
+        advanced(ledger, seen, now),
         {row.attempt: row for row in rows if row.state in ("unrecoverable", "refused")},
     )

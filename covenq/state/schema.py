@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 24
+VERSION = 25
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -45,6 +45,21 @@ CREATE TABLE pauses (
 CREATE TABLE scope_bindings (
     subject TEXT PRIMARY KEY, seq INTEGER NOT NULL, secret TEXT NOT NULL, repo TEXT, repo_id INTEGER NOT NULL, since TEXT NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE ledger (
+    log TEXT NOT NULL, hour TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, hook TEXT, listed INTEGER NOT NULL,
+    held INTEGER NOT NULL, fetched INTEGER NOT NULL, unrecoverable INTEGER NOT NULL, refused INTEGER NOT NULL,
+    erased INTEGER NOT NULL, before_us INTEGER NOT NULL, not_wanted INTEGER NOT NULL, on_its_way INTEGER NOT NULL,
+    open INTEGER NOT NULL, reasons TEXT NOT NULL, PRIMARY KEY (hour, log)
+) WITHOUT ROWID;
+
+CREATE TABLE not_held (
+    log TEXT NOT NULL, guid TEXT NOT NULL, event TEXT NOT NULL, first_at TEXT NOT NULL, state TEXT NOT NULL, reason TEXT,
+    seq INTEGER NOT NULL, PRIMARY KEY (guid, log)
+) WITHOUT ROWID;
+
+CREATE INDEX not_held_newest ON not_held (log, first_at);
+CREATE INDEX ledger_open ON ledger (hour, log) WHERE open > 0;
 
 CREATE TABLE notes (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL);
 

@@ -86,12 +86,13 @@ class Said:
         self.out, self.err = out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
-LISTS = {"deliveries", "tasks", "logs", "tail", "refused", "routes"}
+LISTS = {"deliveries", "tasks", "logs", "tail", "refused", "routes", "ledger"}
 """Commands whose answer is a list: as lines, its items."""
 READS: dict[str, tuple[list[str], Any]] = {
     "status": ([], {"required": schemas.SCHEMAS["status"]["required"]}),  # without a daemon some of it is null
     "info": ([], {"required": ["version", "paths", "settings"]}),
     "stats": ([], schemas.SCHEMAS["stats"]),
+    "ledger": ([], schemas.page("ledger_hour")),
     "deliveries": ([], schemas.page("delivery")),
     "tasks": ([], schemas.page("task")),
     "tail": (["--after", "0"], {"required": ["items", "next"]}),

@@ -55,7 +55,7 @@ def compared(
     log: Log, held: Sequence[tuple[str, str]] = (), *, since: float = 0.0, filter: str = "", hook: str | None = "9"
 ) -> Comparison:
     found = Comparison(
-        hook, lambda guids: {DeliveryId(*one) for one in held if one[1] in guids}, since, parse(filter), NOW
+        hook, lambda guids: {DeliveryId(*one): False for one in held if one[1] in guids}, since, parse(filter), NOW
     )
     for page in pages_since(log.read, since, found.restart):
         found.add(page)
@@ -97,7 +97,7 @@ def test_attempts_that_come_between_two_pages_move_nothing() -> None:
 def test_a_refused_cursor_starts_the_walk_over_and_nothing_is_counted_twice() -> None:
     log = Log([attempt(f"g{n}", float(n), n + 1) for n in range(7)], refused={2, 5})
     said: list[int] = []
-    found = Comparison("9", lambda guids: set(), 0.0, parse(""), NOW)
+    found = Comparison("9", lambda guids: {}, 0.0, parse(""), NOW)
     for page in pages_since(log.read, 0.0, lambda: (found.restart(), said.append(1))[1]):
         found.add(page)
     assert len(said) == 2 and found.listed == 7

@@ -14,7 +14,7 @@ from covenq.errors import CovenqError, GithubLimited, OutgoingFailed
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId, at_text
 from covenq.reconcile.fetch import FAILURES_MAX, Detail, Outcome
-from covenq.reconcile.log_pass import PassResult, PassSettings, make_pass
+from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
 from covenq.reconcile.log_state import LogState, Mark, begun, data_of, moved, state_of, why_held
 from covenq.reconcile.walk import CursorRefused
 
@@ -76,8 +76,8 @@ class World:
     def headers(self, attempt: object) -> list[list[str]]:
         raise AssertionError("the hook is known")
 
-    def held(self, guids: Sequence[str]) -> set[DeliveryId]:
-        return {DeliveryId("9", one) for one in guids if one in self.held_guids}
+    def held(self, guids: Sequence[str]) -> dict[DeliveryId, bool]:
+        return {DeliveryId("9", one): False for one in guids if one in self.held_guids}
 
     def is_erased(self, repo_id: int | None, installation: int | None, at: float) -> bool:
         return at in self.erased
@@ -175,11 +175,11 @@ def test_what_can_not_be_fetched_is_asked_for_once_and_holds_nothing_up() -> Non
     first = world.passed(FIRST)
     assert states(first)["g1"] == "unrecoverable" and first.state.mark == Mark(NOW - 4998, "3")
     asked = world.requests
-    again = make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, first.hopeless)  # type: ignore[arg-type]
+    again = make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(first.hopeless))  # type: ignore[arg-type]
     assert world.requests - asked == 1
     assert states(again) == {"g1": "unrecoverable"} and again.rows[0].reason == first.rows[1].reason
     world.attempts.append(attempt("g1", NOW - 4000, 9))  # another attempt is asked for
-    make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, again.hopeless)  # type: ignore[arg-type]
+    make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(again.hopeless))  # type: ignore[arg-type]
     assert world.requests - asked == 3
 
 

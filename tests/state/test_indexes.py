@@ -20,11 +20,13 @@ import pytest
 import covenq
 from covenq.filter.grammar import parse
 from covenq.model import at_text
+from covenq.model.ledger import Ledger, NotHeld, data_of
 from covenq.model.rows import Repository
 from covenq.operate.inspect import secret_usage, stuck, throughput
 from covenq.operate.maintain import cleanup, redaction
-from covenq.state import fold_history, query, repositories
+from covenq.state import fold_history, fold_ledger, query, repositories
 from covenq.state.fold import fold
+from journal.records import Entry
 from tests.bench.cli import commands, entries
 from tests.support.records import START, as_records, empty_state
 
@@ -149,6 +151,11 @@ def _asked(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     throughput.running(conn)
     stuck.stuck(conn, START)
     secret_usage.usage_by_secret(conn, at_text(START))
+    fold_ledger.rows_since(conn, at_text(START))
+    fold_ledger.open_hours(conn)
+    fold_ledger.not_held(conn, "g")
+    ledger = data_of(Ledger(1.0, tracked=(NotHeld("g", "push", 1.0, "open"),)))
+    fold(conn, as_records([Entry("ops.ledger_a", "ops.ledger", ledger)], first=100_000))
     fold(conn, as_records([one for number in range(20, 40) for one in entries(number)], first=200))
     conn.set_trace_callback(None)
     return [(where, sql) for where, sql in found if _explained(sql)]

@@ -67,7 +67,7 @@ def test_a_column_is_a_text_or_a_whole_number() -> None:
             replace(DELIVERIES, row=wrong).definition()
 
 
-VERSION_OF_TABLES = (24, "2992d438fb796dbc")
+VERSION_OF_TABLES = (25, "9a0ff2dbc4ddb7a2")
 """So that no state.db of other tables is read."""
 
 

@@ -84,7 +84,7 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"
         if found.worker.waits:
             yield "", f"waits: {clean(found.worker.waits)}"
-    yield from _alarm_lines(found)
+    yield from _alarm_lines(found, now)
     if found.pauses:
         from covenq.cli.commands.pauses import pause_details, pause_subject
 
@@ -137,11 +137,15 @@ def _log_text(one: ReconcileLog, now: float) -> str:
     )
 
 
-def _alarm_lines(found: Status) -> Iterator[tuple[str, str]]:
+def _alarm_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     if found.worker is not None and found.worker.error:
         yield "STOPPED", f"nothing more is run: {clean(found.worker.error)}"
     for loop in found.overdue:
         yield "OVERDUE", clean(loop.why)
+    if found.reconcile is not None and found.reconcile.missing is not None:
+        from covenq.model.ledger import missing_text
+
+        yield "MISSING", missing_text(found.reconcile.missing, now)
     for one in found.stuck:
         yield "STUCK", f"{clean(one.task)} of {clean(one.route)}: {clean(one.why)}"
     if found.overdue or found.stuck:

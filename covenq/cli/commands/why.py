@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from covenq.cli.id_prefix import prefix_hint, whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
-from covenq.operate.inspect.story_text import QUESTIONS, UNPROVEN, lines, refused_lines
+from covenq.operate.inspect.story_text import QUESTIONS, UNPROVEN, lines, not_held_words, refused_lines
 
 if TYPE_CHECKING:
     from covenq.model.rows import Repository
@@ -131,6 +132,11 @@ def _raise_not_found(answer: Why, id: str, *, quiet: bool) -> None:
             "GitHub what was sent.",
         )
     refusals = answer.refused
+    if answer.not_held:
+        words, hint = not_held_words(answer.not_held[-1], time.time())
+        for refusal in refusals if not quiet else ():
+            say(f"{output.timestamp(refusal.at)}  {refusal.status} {clean(refusal.error)}: {clean(refusal.detail)}")
+        raise NotFound(words, hint=hint)
     if refusals:
         for one in refusals if not quiet else ():
             say(f"{output.timestamp(one.at)}  {one.status} {clean(one.error)}: {clean(one.detail)}")

@@ -1,7 +1,7 @@
-"""The read-only queries of the API: why, tail, stats and throughput.
+"""The read-only queries of the API: why, tail, stats, throughput and the ledger.
 
-GET /api/v1/why, /api/v1/tail, /api/v1/stats and /api/v1/pace: the history of a delivery, the journal's newest records, and
-counts.
+GET /api/v1/why, /api/v1/tail, /api/v1/stats, /api/v1/pace and /api/v1/ledger: the history of a delivery, the journal's newest
+records, and counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from covenq.http.api.events import STREAMS, FollowedJournal
 from covenq.http.api.params import filter_of, integer_of
 from covenq.intake import refusal_log
 from covenq.intake.refusal_log import Refusals
-from covenq.operate.inspect import stats, tail, throughput, view, why
+from covenq.operate.inspect import ledger, stats, tail, throughput, view, why
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
 
@@ -122,6 +122,20 @@ class Stats:
         now = self.clock()
         since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
         respond_ok(resp, stats.stats(self.state.reader(), filter, since=since, now=now))
+
+
+@dataclass(eq=False)
+class Ledger:
+    """`since_ms=` ago (three days): what GitHub listed, and what became of it, by the hour."""
+
+    state: FoldedState
+    config: EffectiveConfig
+    clock: Callable[[], float]
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        ago = integer_of(req, "since_ms")
+        since = self.clock() - (ledger.SINCE_S if ago is None else ago / 1000)
+        respond_ok(resp, ledger.ledger(self.state.reader(), self.config.config.github_logs, since))
 
 
 @dataclass(eq=False)

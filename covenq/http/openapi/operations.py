@@ -72,7 +72,7 @@ _LIMIT = Query(
 )
 _AFTER = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "`next` of the page before.")
 _LIST = (_FILTER, _LIMIT, _AFTER)
-_WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{0,18}$"}
+_WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _MINUTES: Schema = {"type": "string", "pattern": "^([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)$"}
 _SEQ = Query("after", _WHOLE, "Records newer than this seq; 0 is everything.")
 
@@ -236,6 +236,15 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("pace")},
         (400,),
         (Query("minutes", _MINUTES, "How many minutes, up to 720; 60."),),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/ledger",
+        "read",
+        "What GitHub's delivery logs list, what of it is held, and what became of the rest, by the hour, newest first.",
+        {200: page("ledger_hour")},
+        (400,),
+        (Query("since_ms", _WHOLE, "The hours of so many milliseconds until now; three days."),),
     ),
     Operation(
         "GET",

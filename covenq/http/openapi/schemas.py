@@ -13,7 +13,7 @@ from covenq.intake.receive import Accepted
 from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, Throughput
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
-from covenq.model.status import ActivePause, Status
+from covenq.model.status import ActivePause, LedgerHour, Status
 from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Unbound
 from covenq.operate.inspect.history import Story, Why
 from covenq.tasks.remote.reports import Completed, Failed, PhaseRecorded, Renewed
@@ -73,6 +73,7 @@ TYPES: Mapping[str, type] = {
     "event": Event,
     "story": Story,
     "told": TailItem,
+    "ledger_hour": LedgerHour,
 }
 """What lists and answers consist of."""
 

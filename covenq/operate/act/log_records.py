@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 
 from covenq.config.github_api import GithubApp, GithubHook
+from covenq.model import ledger as ledger_records
+from covenq.model.ledger import Ledger, ledger_of
 from covenq.reconcile.log_state import LogState, data_of, state_of
 from journal.append import append_known
 from journal.interface import Journal, Reading
@@ -18,9 +20,14 @@ RECONCILED = "ops.reconciled"
 _DIGITS = 48
 
 
+def digest_of(log: GithubApp | GithubHook) -> str:
+    """What a log is known by in the subjects of its records."""
+    return hashlib.sha256(log.identity.encode()).hexdigest()[:_DIGITS]
+
+
 def subject_of(log: GithubApp | GithubHook) -> str:
     """The subject of a log's records."""
-    return "ops.reconcile_" + hashlib.sha256(log.identity.encode()).hexdigest()[:_DIGITS]
+    return f"ops.reconcile_{digest_of(log)}"
 
 
 def read_state(journal: Reading, log: GithubApp | GithubHook) -> LogState | None:
@@ -42,3 +49,30 @@ def write_state(journal: Journal, log: GithubApp | GithubHook, before: LogState 
     entry = Entry(subject_of(log), RECONCILED, data_of(state), expect=0 if newest is None else newest.seq)
     append_known(journal, [entry])  # a conflict is with one that was recorded meanwhile, and that is in effect
     return read_state(journal, log) or state
+
+
+def read_ledger(journal: Reading, log: GithubApp | GithubHook) -> Ledger | None:
+    """The ledger that a log's newest record of it has; None before the first pass. Raises JournalError."""
+    record = journal.last(_ledger_subject(log))
+    return None if record is None else ledger_of(record.data)
+
+
+def write_ledger(journal: Journal, log: GithubApp | GithubHook, before: Ledger | None, ledger: Ledger) -> None:
+    """Record it, if it is another than before. Write it before the state: a pass goes back as far as both.
+
+    Where another process recorded one meanwhile, that stays. Raises JournalError.
+    """
+    if before is not None and ledger == before.pruned():
+        return
+    newest = journal.last(_ledger_subject(log))
+    if newest is not None and ledger_of(newest.data) != before:
+        return
+    data = ledger_records.data_of(ledger)
+    append_known(
+        journal,
+        [Entry(_ledger_subject(log), ledger_records.KIND, data, expect=0 if newest is None else newest.seq)],
+    )
+
+
+def _ledger_subject(log: GithubApp | GithubHook) -> str:
+    return ledger_records.PREFIX + digest_of(log)

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import TaskHistory
 from covenq.model.rows import Delivery, Repository, Waits
+from covenq.model.status import NotHeldDelivery
 from covenq.routing.verdicts import Verdict
 
 
@@ -95,7 +96,8 @@ class Why(Struct):
     """The histories of what was asked for, newest first; `more` if there are others of that target.
 
     `task` is set where a task's id was asked for. `refused` are refused requests that said they were that delivery.
-    `namesakes` are other repositories that have had the name of the target's.
+    `namesakes` are other repositories that have had the name of the target's. `not_held` is what GitHub's delivery logs list
+    under the GUID where nothing of it is held.
     """
 
     asked: str
@@ -106,3 +108,4 @@ class Why(Struct):
     more: bool = False
     refused: list[Refusal] = field(default_factory=list)
     namesakes: list[Repository] = field(default_factory=list)
+    not_held: list[NotHeldDelivery] = field(default_factory=list)

@@ -30,7 +30,7 @@ from covenq.model.status import (
     Watchdog,
     WorkerStatus,
 )
-from covenq.operate.inspect import throughput, view
+from covenq.operate.inspect import ledger, throughput, view
 from covenq.operate.maintain import verify_note
 from covenq.paths import JOURNAL_NAME
 from covenq.routing.held import HELD
@@ -87,6 +87,7 @@ def status(
     reconcile = process.reconcile
     if reconcile is not None:
         reconcile.waiting = view.count(conn, "deliveries", HELD_BACK)
+        reconcile.missing = ledger.missing(conn, config.github_logs)
     return Status(
         ready=not reasons,
         reasons=list(reasons),

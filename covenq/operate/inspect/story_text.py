@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from covenq.model import seconds_of
 from covenq.model.rows import Attempt, Task
+from covenq.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import LastOutput
+    from covenq.model.status import NotHeldDelivery
     from covenq.operate.inspect.history import Story, StoryRules, StoryTask
     from covenq.routing.verdicts import Verdict
     from journal.records import Record
@@ -62,6 +65,27 @@ def refused_lines(refused: Iterable[Refusal]) -> Iterator[tuple[str, str]]:
             yield "refused requests that named it (not verified)", ""
             yield "", f"{UNPROVEN[0].upper()}{UNPROVEN[1:]}."
         yield when(one.at), f"{one.status} {one.error}: {one.detail or one.hint or ''}"
+
+
+def not_held_words(one: NotHeldDelivery, now: float) -> tuple[str, str]:
+    """What GitHub's log and the newest pass say of a delivery that is not held, in a sentence, and what to type next."""
+    listed = f"GitHub lists it ({one.event}, first sent {when(one.first_at)}, {one.log}), and nothing of it is held: "
+    take = f"covenq reconcile --since 3d guid:{one.guid}"
+    until = "" if one.forgotten_at is None else duration(max(0.0, seconds_of(one.forgotten_at) - now))
+    match one.state:
+        case "open":
+            return f"{listed}it could not be fetched yet, and GitHub forgets it in {until}", "covenq reconcile"
+        case "on_its_way":
+            return f"{listed}it was sent again minutes ago, and may be on its way", "covenq reconcile"
+        case "before_us":
+            return f"{listed}it was sent before covenq was there, and is taken only where that is asked for", take
+        case "not_wanted":
+            return f"{listed}no route can match it ([reconcile] fetch)", "covenq routes"
+        case "erased":
+            return f"{listed}it is of what was erased here, and never fetched", "See on GitHub what it was."
+    why = f": {one.reason}" if one.reason else ""
+    word = "refused" if one.state == "refused" else "unrecoverable"
+    return f"{listed}{word}{why}", f"Mend that, then `{take}`, or have GitHub redeliver it."
 
 
 def _rule_lines(rules: StoryRules) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from covenq.operate.inspect.delivery_facts import DeliveryFacts
 from covenq.operate.inspect.forward_signature import signing_of
 from covenq.operate.inspect.history import Story, Target, Why
 from covenq.operate.inspect.last_output import ReadLog, last_output
+from covenq.operate.inspect.ledger import not_held
 from covenq.operate.inspect.story import build_story
 from covenq.operate.origin import origin_of
 from covenq.operate.signed_later import find_signed_later
@@ -100,6 +101,7 @@ def why(
         hook = answer.stories[0].delivery.hook
     except NotFound:
         answer.kind = "nothing"
+        answer.not_held = not_held(conn, config.github_logs, guid)
     answer.refused = _refused_as(refused(), hook, guid)
     return answer
 

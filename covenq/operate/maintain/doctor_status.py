@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from covenq.model.ledger import missing_text
 from covenq.model.status import ActivePause, Descriptors, Overdue, ReconcileStatus, StateStatus, Status, Watchdog
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
@@ -27,13 +28,13 @@ def status_findings(context: DoctorContext) -> Iterator[Finding]:
     """Pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
     status = context.status
     if status is not None:
-        yield from _of_status(status)
+        yield from _of_status(status, context.now)
     yield from _copies(context.data)
     if status is not None and status.watchdog is not None:
         yield _watched(status.watchdog)
 
 
-def _of_status(status: Status) -> Iterator[Finding]:
+def _of_status(status: Status, now: float) -> Iterator[Finding]:
     for pause in status.pauses:
         yield _paused(pause)
     for secret in status.secrets:
@@ -59,14 +60,14 @@ def _of_status(status: Status) -> Iterator[Finding]:
     if status.journal.full:
         yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
     if status.reconcile is not None and status.pid is not None:
-        yield from _reconciled(status.reconcile)
+        yield from _reconciled(status.reconcile, now)
     verified = status.verified
     if verified is not None and not verified.ok:
         words = f"the last verification, {verified.at[:19]}Z, found damage: {verified.first}"
         yield Finding("journal", BAD, words, "covenq salvage")
 
 
-def _reconciled(passes: ReconcileStatus) -> Iterator[Finding]:
+def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
     """When the logs of GitHub's were compared last, what was found, and what to type."""
     for one in passes.logs:
         last = one.last
@@ -85,6 +86,9 @@ def _reconciled(passes: ReconcileStatus) -> Iterator[Finding]:
                 f"{one.log}: compared at {last.ended_at[:19]}Z, {last.listed:,} attempts listed; {found or 'all held'}"
             )
             yield Finding("reconcile", GOOD, words)
+    if passes.missing is not None:
+        text, _, command = missing_text(passes.missing, now).rpartition(": ")
+        yield Finding("reconcile", WARN, text, command)
     if passes.waiting:
         waiting = counted(passes.waiting, "delivery", "deliveries")
         words = f"{waiting} fetched and held back: GitHub sent them before this journal was restored, or too long ago"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
+from covenq.model.ledger import missing_text
 from covenq.text import counted, duration
 from covenq.tui import text
 from covenq.tui.widgets.lines import Line, labelled
@@ -73,6 +74,8 @@ def warnings(status: Status, now: float, *, writable: bool) -> list[str]:
         found.append(f"nothing more is run: {text.clean(worker.error)}")
     if worker and worker.waits:
         found.append(f"tasks wait: {text.clean(worker.waits)}")
+    if status.reconcile is not None and status.reconcile.missing is not None:
+        found.append(missing_text(status.reconcile.missing, now))
     found += [text.clean(loop.why) for loop in status.overdue]
     for one in status.stuck:
         since = text.age(one.since, now)
