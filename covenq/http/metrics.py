@@ -33,13 +33,14 @@ from covenq.http.counters import AcceptedCounts
 from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
-from covenq.model import Category, State, seconds_or
+from covenq.model import Category, State, at_text, seconds_or
+from covenq.model.ledger import HOUR_S, KEPT_S, STATES
 from covenq.model.status import FollowerStatus, ReconcilePass
 from covenq.operate.inspect import view
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.state import query
+from covenq.state import fold_ledger, query
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
@@ -48,6 +49,8 @@ from journal.health import Measurement
 from journal.histogram import Counts
 from journal.interface import Engine
 
+UNKNOWN_HOOK = "-"
+"""The label of a hook whose id is not learnt yet."""
 SCRAPES_MAX = 4
 """Scrapes at a time: they must not take a listener's threads, which with `[server] metrics` are the intake's."""
 
@@ -93,6 +96,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_deliveries_oldest_age_seconds": Spec("gauge", "Age of the oldest delivery that waits to be routed.", ("state",)),
     "covenq_tasks_oldest_age_seconds": Spec("gauge", "Age, since it was made, of the oldest that waits or runs.", ("state",)),
     "covenq_attempts_ended": Spec("counter", "Attempts that ended, by outcome and failure category.", ("outcome", "category")),
+    "covenq_ledger_deliveries": Spec("gauge", "What GitHub lists of three days, by how it stands.", ("hook", "state")),
     "covenq_worker_slots": Spec("gauge", "Tasks that may run here at a time."),
     "covenq_worker_running": Spec("gauge", "Tasks that run here."),
     "covenq_tasks_stuck": Spec("gauge", "Running tasks that nobody ends, by why: timeout, unheld, lease.", ("why",)),
@@ -258,6 +262,11 @@ class StateMetrics:
             )
             ended[known] += number
         yield _labelled("covenq_attempts_ended", ended)
+        listed: Counter[tuple[str, ...]] = Counter()
+        for row in fold_ledger.rows_since(conn, at_text(max(0.0, now - KEPT_S - HOUR_S))):
+            for state in STATES:
+                listed[row["hook"] or UNKNOWN_HOOK, state] += row[state]
+        yield _labelled("covenq_ledger_deliveries", listed)
 
 
 @dataclass(frozen=True, slots=True)

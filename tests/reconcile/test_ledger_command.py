@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,9 @@ def test_what_can_not_be_fetched_yet_is_an_alarm_until_it_is(daemon: Daemon, ser
     assert "is missing" in daemon.cli("doctor", exit_code=None).stdout.decode()
     assert daemon.api("/api/v1/status").json["reconcile"]["missing"]["deliveries"] == 1
     assert daemon.get("/readyz").status == 200
+    metrics = daemon.api("/metrics").body.decode()
+    assert re.search(r'covenq_ledger_deliveries\{hook="[^"]+",state="open"\} 1\.0', metrics)
+    assert re.search(r'covenq_ledger_deliveries\{hook="[^"]+",state="before_us"\} 1\.0', metrics)
     row = daemon.cli_json("ledger")["items"][0]
     assert row["open"] == 1 and row["forgotten_at"] > row["hour"]
     assert "could not be fetched yet" in daemon.cli("why", one.guid, exit_code=3).stderr.decode()

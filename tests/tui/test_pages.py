@@ -20,7 +20,9 @@ from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.rows import Task
 from covenq.model.status import (
     ActivePause,
+    Missing,
     Overdue,
+    ReconcileStatus,
     Reload,
     SecretProblem,
     StateStatus,
@@ -113,6 +115,10 @@ def test_a_sparkline_has_a_cell_for_each_value() -> None:
             "route fix is paused for 5m by mona: deploy",
         ),
         ({"upkeep": UpkeepStatus(doing=None, error="no room")}, "upkeep waits: no room"),
+        (
+            {"reconcile": ReconcileStatus(300.0, [], missing=Missing(12, AGO, AGO, AGO))},
+            "are missing; GitHub begins to forget them: covenq reconcile",
+        ),
     ],
 )
 def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
