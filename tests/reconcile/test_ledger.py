@@ -48,6 +48,7 @@ class Journal:
     hook: str | None = "9"
     app_id: int | None = None
     requests: int = 0
+    settings: PassSettings = SETTINGS
     state: LogState = field(default_factory=lambda: LogState(epoch="e", baseline=START, hook="9"))
     ledger: Ledger | None = None
     rows: Rows = field(default_factory=dict)
@@ -99,7 +100,7 @@ class Journal:
         """One pass, as the daemon makes it: the ledger is recorded before the state. `killed_before` which of them it ends."""
         try:
             found = make_pass(
-                self, self.state, lambda: self, self, SETTINGS, self.now, lambda: None, Earlier({}, self.ledger)
+                self, self.state, lambda: self, self, self.settings, self.now, lambda: None, Earlier({}, self.ledger)
             )  # type: ignore[arg-type]
         except KeyboardInterrupt:
             return None
@@ -227,6 +228,40 @@ def test_what_github_forgets_before_it_is_fetched_stays_in_its_hour() -> None:
     world.make_pass()
     assert world.rows[500_000] == {"unrecoverable": 2, "fetched": 1}
     assert world.ledger is not None and world.ledger.settled[500_000]["unrecoverable", FORGOTTEN] == 2
+
+
+def test_what_stays_open_is_counted_once_while_others_come_and_is_forgotten_in_its_hour() -> None:
+    world = Journal(away={"a"})
+    world.send("a", START + 100)
+    for n in range(40):
+        world.send(f"g{n}", START + 600 * n)
+        world.ours[f"g{n}"] = False
+    for hours in (1, 3, 7, 7):
+        world.now = START + hours * HOUR
+        world.make_pass()
+        assert world.rows == world.truth()
+    assert world.ledger is not None and [one.guid for one in world.ledger.tracked] == ["a"]
+    assert world.ledger.boundary > START + 6 * HOUR, "it doesn't hold up what is settled"
+    world.now += 3 * DAY
+    world.make_pass()
+    assert world.rows[500_000] == {"held": 6, "unrecoverable": 1}
+    assert world.ledger.tracked == () and sum(sum(row.values()) for row in world.rows.values()) == 41
+
+
+def test_a_shorter_overlap_loses_nothing_that_was_not_settled_yet() -> None:
+    world = Journal()
+    for n in range(20):
+        world.send(f"g{n}", START + 100 * n)
+        world.ours[f"g{n}"] = False
+    world.now = START + HOUR
+    world.make_pass()
+    world.send("late", START + 1200)
+    world.ours["late"] = False
+    world.settings = PassSettings(60.0, 300.0, None, lambda one: True)
+    world.make_pass()
+    assert world.rows == world.truth()
+    world.make_pass()
+    assert world.rows == world.truth()
 
 
 def test_a_daemon_that_was_away_for_longer_than_github_keeps_its_log_keeps_what_was_counted() -> None:
