@@ -80,8 +80,8 @@ class Reconciler(threading.Thread):
         self._passes: dict[str, ReconcilePass] = {}
         self._told: dict[str, str] = {}
         self._usages: dict[str, Usage] = {}
-        self._hopeless: dict[str, tuple[int, Mapping[str, Row]]] = {}
-        """By the log, what a pass found that can't be fetched, under the configuration of that number."""
+        self._unfetched: dict[str, tuple[int, Mapping[str, Row]]] = {}
+        """By the log, what the newest pass could not fetch, under the configuration of that number."""
         self._made_for: tuple[GithubLogs, Reconcile] | None = None
         self._was_closed = False
         self._resumed = 0
@@ -190,7 +190,7 @@ class Reconciler(threading.Thread):
         asking = Asking(self._clock, self._sleep, self._before_request, self._usages)
         opened = open_log(one, self._env, asking)
         number = self._operations.live.now.number
-        told_at, hopeless = self._hopeless.get(one.name, (number, {}))
+        told_at, failed = self._unfetched.get(one.name, (number, {}))
         recorder = ImportRecorder(self._import, config.hooks, "daemon")
         ledger = read_ledger(self._operations.journal, one)
 
@@ -208,11 +208,11 @@ class Reconciler(threading.Thread):
                 PassSettings(settings.overlap_s, settings.grace_s, settings.max_age_s, is_wanted),
                 now,
                 restarted,
-                Earlier(hopeless if told_at == number else {}, ledger),
+                Earlier(failed if told_at == number else {}, ledger),
             )
         finally:
             opened.close()
-        self._hopeless[one.name] = number, result.hopeless
+        self._unfetched[one.name] = number, result.failed
         if result.summary.error is None:
             write_ledger(self._operations.journal, one, ledger, result.ledger)
         write_state(self._operations.journal, one, state, result.state)

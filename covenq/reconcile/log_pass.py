@@ -20,6 +20,8 @@ from covenq.reconcile.log_state import LogState, moved, why_held
 from covenq.reconcile.logs import DeliveryLog
 from covenq.reconcile.result import LogSummary, Row, row_of
 
+_SETTLED_FAILURES = frozenset({"unrecoverable", "refused"})
+
 
 class Knowing(Holdings, Protocol):
     """What the journal holds, and what was erased."""
@@ -43,9 +45,9 @@ class PassSettings:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What the pass before left, beside the state: `hopeless` as its result has it, and its ledger, None before the first."""
+    """What the pass before left, beside the state: `failed` as its result has it, and its ledger, None before the first."""
 
-    hopeless: Mapping[str, Row] = field(default_factory=dict)
+    failed: Mapping[str, Row] = field(default_factory=dict)
     ledger: Ledger | None = None
 
 
@@ -53,7 +55,8 @@ class Earlier:
 class PassResult:
     """What a pass found and did. `troubles` are why it didn't reach its end: of a walk that didn't there are no rows.
 
-    `hopeless` has, by the attempt, rows that can't be fetched, or are refused: what the next pass needn't ask for again.
+    `failed` has, by the attempt, rows that could not be fetched, for the next pass: it asks for none again that can't be, or was
+    refused, and for what GitHub failed to give after all others, so that it keeps nothing from being fetched.
     """
 
     state: LogState
@@ -61,7 +64,7 @@ class PassResult:
     rows: list[Row]
     troubles: list[CovenqError]
     ledger: Ledger
-    hopeless: Mapping[str, Row] = field(default_factory=dict)
+    failed: Mapping[str, Row] = field(default_factory=dict)
 
 
 NOTHING_EARLIER = Earlier()
@@ -93,21 +96,29 @@ def make_pass(
         return holdings.is_erased(one.repo_id, one.installation, one.first_at)
 
     since = state.since(settings.overlap_s)
-    hopeless, ledger = earlier.hopeless, earlier.ledger or begun_ledger(since)
+    ledger = earlier.ledger or begun_ledger(since)
     scope = Scope(min(since, goes_back_to(ledger)), parse(""), now, 0.0, settings.grace_s)
     try:
         found = compare_log(log, log.hook or state.hook, holdings, scope, restarted)
     except TROUBLE as error:
         summary = LogSummary(log.name, requests=log.requests, error=str(error))
-        return PassResult(state, summary, [], [error], ledger, hopeless)
+        return PassResult(state, summary, [], [error], ledger, earlier.failed)
     policy = Policy(now, state.baseline, is_erased, settings.grace_s, settings.is_wanted)
     absent = [(one, row_of(log.name, one, standing)) for one, standing in found.sorted_out(policy)]
     rows = [row for _, row in absent]
+    missing, again = list[Row](), list[Row]()
     for row in rows:
-        if row.state == "missing" and (before := hopeless.get(row.attempt)) is not None:
+        if row.state != "missing":
+            continue
+        before = earlier.failed.get(row.attempt)
+        if before is None:
+            missing.append(row)
+        elif before.state in _SETTLED_FAILURES:
             row.state, row.reason = before.state, before.reason
+        else:
+            again.append(row)
     troubles = fetch(
-        [row for row in rows if row.state == "missing"],
+        [*missing, *again],
         {log.name: log.detail},
         recorder,
         lambda row: why_held(row.first_at, state.held_before, settings.max_age_s, now),
@@ -130,5 +141,5 @@ def make_pass(
         rows,
         troubles,
         advanced(ledger, seen, now),
-        {row.attempt: row for row in rows if row.state in ("unrecoverable", "refused")},
+        {row.attempt: row for row in rows if row.state in _SETTLED_FAILURES or (row.state == "open" and row.reason)},
     )

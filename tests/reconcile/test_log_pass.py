@@ -169,17 +169,26 @@ def test_one_detail_that_github_can_not_give_keeps_no_other_from_being_fetched()
     assert world.requests - asked == 1 + FAILURES_MAX
 
 
+def test_however_many_details_github_can_not_give_the_next_pass_fetches_the_others() -> None:
+    world = World([attempt(f"g{n}", NOW - 5000 + n, n + 1) for n in range(9)])
+    world.details = {f"g{n}": OutgoingFailed("too much") for n in range(FAILURES_MAX)}
+    first = world.passed(FIRST)
+    assert world.recorded == [] and first.state.mark == Mark(NOW - 5000, "1")
+    make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(first.failed))  # type: ignore[arg-type]
+    assert [one.guid for one in world.recorded] == [f"g{n}" for n in range(FAILURES_MAX, 9)]
+
+
 def test_what_can_not_be_fetched_is_asked_for_once_and_holds_nothing_up() -> None:
     world = World([attempt(f"g{n}", NOW - 5000 + n, n + 1) for n in range(3)])
     world.gone = {"g1"}
     first = world.passed(FIRST)
     assert states(first)["g1"] == "unrecoverable" and first.state.mark == Mark(NOW - 4998, "3")
     asked = world.requests
-    again = make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(first.hopeless))  # type: ignore[arg-type]
+    again = make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(first.failed))  # type: ignore[arg-type]
     assert world.requests - asked == 1
     assert states(again) == {"g1": "unrecoverable"} and again.rows[0].reason == first.rows[1].reason
     world.attempts.append(attempt("g1", NOW - 4000, 9))  # another attempt is asked for
-    make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(again.hopeless))  # type: ignore[arg-type]
+    make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(again.failed))  # type: ignore[arg-type]
     assert world.requests - asked == 3
 
 
