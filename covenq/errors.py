@@ -236,7 +236,7 @@ class OutgoingFailed(CovenqError):
 class GithubLimited(CovenqError):
     """What GitHub, or covenq itself, leaves of requests for now is used up."""
 
-    hint = "Run it again later: what is held by then is not asked for again."
+    hint = "Run it again later: what is in the journal by then is not asked for again."
 
 
 class GithubAnswerUnreadable(CovenqError):

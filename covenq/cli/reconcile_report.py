@@ -10,7 +10,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.model import at_text
 from covenq.reconcile.compare import Comparison
-from covenq.reconcile.result import LogSummary, Row
+from covenq.reconcile.result import LogSummary, Row, state_words
 
 WORDS = {
     "missing": "missing: `covenq reconcile` fetches them",
@@ -20,7 +20,7 @@ WORDS = {
     "not_wanted": "that no route can match, and not fetched: [reconcile] fetch says so",
     "fetched": "fetched, and routed as if they had come",
     "waiting": "fetched and held back: `covenq reroute state:received reason:held` routes them",
-    "held": "held already",
+    "held": "in the journal already",
     "unrecoverable": "can't be recovered",
     "refused": "refused",
     "open": "not fetched yet: run it again",
@@ -33,14 +33,14 @@ def say_compared(summary: LogSummary, comparison: Comparison, since: float) -> N
     """What a log was compared to."""
     attempts = output.count(summary.listed, "attempt")
     say(
-        f"{clean(summary.log)}: {attempts} listed since {at_text(since)[:19]}Z, {summary.held:,} of deliveries that are held"
+        f"{clean(summary.log)}: {attempts} listed since {at_text(since)[:19]}Z, {summary.held:,} of deliveries in the journal"
         f" ({output.count(summary.requests, 'request')})."
     )
     if summary.unreadable:
         say(f"{output.count(summary.unreadable, 'item')} of the list can't be read, and were passed over.")
     if comparison.hook is None and summary.listed:
         say(
-            "GitHub said of none which hook it came from, so none counts as held; what is fetched is recognised by itself."
+            "GitHub said of none which hook it came from, so none is known here; what is fetched is recognised by itself."
         )
 
 
@@ -64,10 +64,6 @@ def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool) -> None:
         say("Nothing is missing.")
 
 
-def _state(row: Row) -> str:
-    return row.state.replace("_", " ")
-
-
 COLUMNS: list[Column[Row]] = [
     Column("FIRST SENT", lambda row: f"{row.first_at[:19]}Z"),
     Column("EVENT", lambda row: f"{row.event}.{row.action}" if row.action else row.event, shrink=12),
@@ -75,5 +71,5 @@ COLUMNS: list[Column[Row]] = [
     Column("ATTEMPTS", lambda row: row.attempts, right=True),
     Column("ANSWER", lambda row: row.status_code or "none", right=True),
     Column("GUID", lambda row: row.guid),
-    Column("STATE", _state),
+    Column("STATE", lambda row: state_words(row.state)),
 ]

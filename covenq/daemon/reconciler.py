@@ -248,8 +248,9 @@ class Reconciler(threading.Thread):
         error = troubles[0] if troubles else None
         summary = None if result is None else result.summary
         states = Counter(row.state for row in ([] if result is None else result.rows))
+        ended_at, before = at_text(self._clock()), self._passes.get(name)
         self._passes[name] = ReconcilePass(
-            at_text(self._clock()),
+            ended_at,
             0 if summary is None else summary.listed,
             0 if summary is None else summary.held,
             0 if summary is None else summary.unreadable,
@@ -257,9 +258,10 @@ class Reconciler(threading.Thread):
             dict(sorted(states.items())),
             None if error is None else str(error),
             None if error is None else error.hint,
+            ended_at if error is None else None if before is None else before.finished_at,
         )
         if states["fetched"]:
-            log.warning("%s: %s that never came fetched", name, counted(states["fetched"], "delivery", "deliveries"))
+            log.warning("%s: fetched %s that never came", name, counted(states["fetched"], "delivery", "deliveries"))
         if states["waiting"]:
             waiting = counted(states["waiting"], "delivery", "deliveries")
             log.warning("%s: %s fetched and held back: `covenq reroute state:received reason:held`", name, waiting)

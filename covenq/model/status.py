@@ -231,7 +231,7 @@ class SecretProblem(Struct):
 class ReconcilePass(Struct):
     """The newest pass over a delivery log of GitHub's. `states` counts what it found that was not held, by how it stands.
 
-    `error` is why it didn't reach its end, if it didn't, and `hint` what helps.
+    `error` is why it didn't reach its end, if it didn't, and `hint` what helps: then the counts are of what it came to.
     """
 
     ended_at: Time
@@ -242,6 +242,8 @@ class ReconcilePass(Struct):
     states: dict[str, Count]
     error: str | None = None
     hint: str | None = None
+    finished_at: Time | None = None
+    """When one of this process reached its end last: this one, if it has no error. Null where none has."""
 
 
 class ReconcileLog(Struct):

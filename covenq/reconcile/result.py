@@ -9,6 +9,12 @@ from covenq.reconcile.compare import Absent
 
 UNSETTLED = frozenset({"missing", "open", "on_its_way"})
 """States of a row that the next pass has to look at again."""
+_WORDS = {"held": "in the journal", "waiting": "held back"}
+
+
+def state_words(state: str) -> str:
+    """A row's state as people read it. What is held back is in the journal, too: only one of the two may be called held."""
+    return _WORDS.get(state) or state.replace("_", " ")
 
 
 class Row(Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -437,6 +438,16 @@ def test_a_delivery_that_came_since_it_was_planned_is_held_once(made: Daemon, pl
 
 
 # ---- what is said where it can't work
+
+
+def test_people_read_held_of_what_is_held_back_alone(made: Daemon, plain: GithubLog) -> None:
+    """JSON says `held` of what is here, and `waiting` of what is held back."""
+    one = plain.add(at=time.time() - HOUR)
+    plain.before_detail = lambda: made.request("POST", "/webhook", one.body, one.headers) and None
+    said = made.cli("reconcile", "--since", "1d", "--yes")
+    text = (said.stdout + said.stderr).decode()
+    assert re.search(rf"{one.guid} +in the journal\n", text) and "1 delivery in the journal already." in text
+    assert "1 of deliveries in the journal" in text and "held" not in text
 
 
 def test_what_is_not_configured_is_said_with_what_to_write(make_daemon: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -175,7 +176,7 @@ def test_what_is_fetched_is_verified_and_in_the_order_in_which_github_sent_it(
     assert received(daemon) == [one.guid for one in missed]
     assert {record["data"]["secret"] for record in daemon.records("delivery.received")} == {"env"}
     daemon.cli("verify", "--signatures")
-    assert "5 deliveries that never came fetched" in eventually(
+    assert "fetched 5 deliveries that never came" in eventually(
         lambda: daemon.log_tail() if "never came" in daemon.log_tail() else ""
     )
 
@@ -234,11 +235,11 @@ def test_after_a_restore_what_is_found_is_held_back_until_an_operator_routes_it(
     assert {one["reason"] for one in held} == {"held"} and "before this journal was restored" in held[0]["detail"]
     why = daemon.cli("why", after[0].guid).stdout.decode()
     assert "held back" in why and f"covenq reroute {first.headers['X-GitHub-Hook-ID']}/{after[0].guid}" in why
-    doctor = daemon.cli("doctor", exit_code=None).stdout.decode()
-    assert (
-        "3 deliveries fetched and held back" in doctor
-        and "held back   3 deliveries" in daemon.cli("status").stdout.decode()
-    )
+    found = daemon.cli("doctor", exit_code=None)
+    doctor = found.stdout.decode()
+    status = daemon.cli("status").stdout.decode()
+    assert "3 deliveries fetched and held back" in doctor and "held back   3 deliveries" in status
+    assert "`covenq reroute` with the same" in status and b"`covenq reroute state:received reason:held`" in found.stderr
     daemon.cli("reroute", "state:received", "reason:held", "--yes")
     assert len(daemon.wait_all_done()) == 5 and status_of(daemon)["waiting"] == 0
     assert daemon.cli_json("deliveries", "reason:held")["items"] == []
@@ -375,9 +376,12 @@ def test_github_away_at_the_start_is_told_and_hinders_nothing(
     assert "does not let" in found["error"] and found["hint"] and found["listed"] == 0
     assert daemon.get("/readyz").status == 200 and daemon.post("issues", {"action": "opened"}).status == 202
     assert daemon.log_tail().count("does not let") == 1
-    assert "did not reach its end" in daemon.cli("status").stdout.decode()
+    status = daemon.cli("status").stdout.decode()
+    assert "did not reach its end" in status and f"app {CLIENT_ID}: not compared yet\n" in status
     doctor = daemon.cli("doctor", exit_code=None).stdout.decode()
-    assert "did not reach its end" in doctor and "covenq_reconcile_failing 1.0" in daemon.api("/metrics").body.decode()
+    assert "not compared yet; the pass of" in doctor and "did not reach its end" in doctor
+    assert "nothing is missing" not in status + doctor and found["finished_at"] is None
+    assert "covenq_reconcile_failing 1.0" in daemon.api("/metrics").body.decode()
     lost = server.add()
     server.faults = []
     eventually(lambda: lost.guid in received(daemon), 60)
@@ -419,6 +423,11 @@ def test_a_walk_that_breaks_off_keeps_its_interval(daemon: Daemon, server: Githu
     assert "answered 500" in eventually(lambda: last_of(daemon)["error"], 60)
     assert "answered 500" in wait_passes(daemon)["error"]
     assert received(daemon) == [] and marks(daemon) == before
+    last, status = last_of(daemon), daemon.cli("status").stdout.decode()
+    doctor = daemon.cli("doctor", exit_code=None).stdout.decode()
+    assert last["finished_at"] < last["ended_at"] and f"compared at {last['finished_at'][:19]}Z; the pass of" in doctor
+    assert re.search(r"compared \S+ ago, and not to the end since\n", status), status
+    assert "nothing is missing" not in status + doctor
     server.before_page = lambda number: None
     server.faults = []
     wait_received(daemon, {one.guid for one in missed}, 120)

@@ -114,27 +114,39 @@ def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         return
     if passes.waiting:
         waiting = output.count(passes.waiting, "delivery", "deliveries")
-        yield "held back", f"{waiting}, fetched and not routed: `covenq deliveries state:received reason:held`"
+        yield "held back", f"{waiting}, fetched and not routed, for they may have been worked on"
+        yield (
+            "",
+            "`covenq deliveries state:received reason:held` lists them, `covenq reroute` with the same routes them",
+        )
     if passes.every_s is None:
         yield "reconcile", "no passes by itself: `covenq reconcile` makes one"
         return
     for one in passes.logs:
         yield "reconcile", _log_text(one, now)
         if one.last is not None and one.last.error:
-            yield "", f"did not reach its end: {clean(one.last.error)}"
+            ago = output.age(one.last.ended_at, now)
+            yield "", f"the pass of {ago} ago did not reach its end: {clean(one.last.error)}"
     if passes.waits:
         yield "", f"waits: {clean(passes.waits)}"
 
 
 def _log_text(one: ReconcileLog, now: float) -> str:
-    name = clean(one.log)
-    if one.last is None:
+    """Of a pass that didn't reach its end neither its time nor that nothing is missing: it can't know."""
+    from covenq.reconcile.result import state_words
+
+    name, last = clean(one.log), one.last
+    if last is None:
         return f"{name}: not compared since the start"
-    counts = _counts_text({state.replace("_", " "): number for state, number in one.last.states.items()})
-    ago = output.age(one.last.ended_at, now)
-    return f"{name}: compared {ago} ago, {one.last.listed:,} attempts listed; " + (
-        "nothing is missing" if counts == "none" else counts
-    )
+    counts = _counts_text({state_words(state): number for state, number in last.states.items()})
+    if last.error is None:
+        found = "nothing is missing" if counts == "none" else counts
+        ago = output.age(last.ended_at, now)
+        return f"{name}: compared {ago} ago, {output.count(last.listed, 'attempt')} listed; {found}"
+    known = "not compared yet"
+    if last.finished_at is not None:
+        known = f"compared {output.age(last.finished_at, now)} ago, and not to the end since"
+    return f"{name}: {known}" + ("" if counts == "none" else f"; {counts}")
 
 
 def _alarm_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from covenq.model.status import ActivePause, Descriptors, Overdue, ReconcileStat
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
+from covenq.reconcile.result import state_words
 from covenq.text import counted
 from journal.presence import exists
 
@@ -78,13 +79,13 @@ def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
             words = f"{one.log}: not compared since the start; {passes.waits or 'a pass is under way'}"
             yield Finding("reconcile", WARN if passes.waits else GOOD, words)
         elif last.error is not None:
-            words = f"{one.log}: the pass of {last.ended_at[:19]}Z did not reach its end: {last.error}"
+            known = "not compared yet" if last.finished_at is None else f"compared at {last.finished_at[:19]}Z"
+            words = f"{one.log}: {known}; the pass of {last.ended_at[:19]}Z did not reach its end: {last.error}"
             yield Finding("reconcile", WARN, words, last.hint)
         else:
-            found = ", ".join(f"{number:,} {state.replace('_', ' ')}" for state, number in last.states.items())
-            words = (
-                f"{one.log}: compared at {last.ended_at[:19]}Z, {last.listed:,} attempts listed; {found or 'all held'}"
-            )
+            found = ", ".join(f"{number:,} {state_words(state)}" for state, number in last.states.items())
+            listed = counted(last.listed, "attempt")
+            words = f"{one.log}: compared at {last.ended_at[:19]}Z, {listed} listed; {found or 'nothing is missing'}"
             yield Finding("reconcile", GOOD, words)
     if passes.missing is not None:
         text, _, command = missing_text(passes.missing, now).rpartition(": ")
@@ -92,7 +93,11 @@ def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
     if passes.waiting:
         waiting = counted(passes.waiting, "delivery", "deliveries")
         words = f"{waiting} fetched and held back: GitHub sent them before this journal was restored, or too long ago"
-        yield Finding("reconcile", WARN, words, "covenq deliveries state:received reason:held")
+        next = (
+            "See them: `covenq deliveries state:received reason:held`. Those that were not worked on: `covenq reroute ID`, "
+            "or all: `covenq reroute state:received reason:held`."
+        )
+        yield Finding("reconcile", WARN, words, next)
 
 
 def _overdue_next(loop: Overdue, state: StateStatus) -> str:
