@@ -39,7 +39,8 @@ def configure(
 ) -> None:
     """Log to `stream` (stderr, by its writer), in this format, from this level on. May be called again, to change either.
 
-    Libraries are logged from `warning` on. Uncaught exceptions, of threads too, are logged in the same way.
+    Libraries are logged from `warning` on, but urllib3, whose warnings quote whole addresses, from `error` on. Uncaught
+    exceptions, of threads too, are logged in the same way.
     """
     handler = QueueingHandler(log_writer.stderr) if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(mask) if format == "json" else TextFormatter(mask))
@@ -49,6 +50,7 @@ def configure(
     root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     for name in ("covenq", "journal"):
         logging.getLogger(name).setLevel(level.upper())
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_thread_uncaught
 

@@ -62,7 +62,7 @@ class OutgoingClient:
         self.loopback = is_loopback(host)
         self._whole_s = whole_s
         self._timeout = Timeout(connect=CONNECT_S, read=silence_s)
-        self._proxy = None if self.loopback else proxy_for(parts.scheme, host, env)
+        self._proxy = proxy_for(parts.scheme, host, env)
         self._manager = _manager(self._proxy)
 
     def ask(
@@ -147,10 +147,10 @@ class OutgoingClient:
 
 
 def proxy_for(scheme: str, host: str, env: Mapping[str, str]) -> str | None:
-    """The proxy that the environment names for a host, or None. Raises UsageError for one that is no address."""
+    """The proxy that the environment names for a host; None for this machine. Raises UsageError for one that is no address."""
     name = f"{scheme}_proxy"
     proxy = env.get(name) or env.get(name.upper())
-    if not proxy or _is_direct(host, env.get("no_proxy") or env.get("NO_PROXY") or ""):
+    if not proxy or is_loopback(host) or _is_direct(host, env.get("no_proxy") or env.get("NO_PROXY") or ""):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
@@ -174,19 +174,26 @@ def _is_direct(host: str, exceptions: str) -> bool:
 
 
 def _manager(proxy: str | None) -> PoolManager:
-    from urllib3 import PoolManager, ProxyManager, make_headers
+    from urllib3 import PoolManager, ProxyManager
 
     context = ssl.create_default_context()  # OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR by itself
     if proxy is None:
         return PoolManager(num_pools=1, ssl_context=context)
+    address, headers = proxy_parts(proxy)
+    return ProxyManager(address, num_pools=1, proxy_headers=headers, ssl_context=context, proxy_ssl_context=context)
+
+
+def proxy_parts(proxy: str) -> tuple[str, dict[str, str]]:
+    """A proxy's address, without the name and password in it, and the headers that say these to it."""
     from urllib.parse import unquote
 
+    from urllib3 import make_headers
+
     parts = urlsplit(proxy)
-    headers = None
+    headers = {}
     if parts.username is not None:
         headers = make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return ProxyManager(address, num_pools=1, proxy_headers=headers, ssl_context=context, proxy_ssl_context=context)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), headers
 
 
 def _headers(response: BaseHTTPResponse) -> dict[str, str]:

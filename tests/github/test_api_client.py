@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509.oid import NameOID
 
 from covenq.errors import ConfigError, CovenqError, GithubLimited, GithubRefused, OutgoingFailed, UsageError
 from covenq.github import app_auth
 from covenq.github.api_client import API_VERSION, GithubApi, Pacing, no_pacing, pacing_towards
 from covenq.github.app_auth import AppAuth, TokenAuth
 from covenq.net.outgoing import OutgoingClient, proxy_for
+from tests.support.certificates import server_tls
 from tests.support.github_log import CLIENT_ID, Fault, GithubLog, github, new_key
+from tests.support.proxy import Proxy, proxying
 
 LOG = "/app/hook/deliveries"
 
@@ -360,65 +357,19 @@ def test_a_proxy_that_is_none_is_refused_and_its_password_never_shown() -> None:
 
 
 def test_what_is_asked_goes_through_the_proxy_and_its_password_only_there() -> None:
-    seen: list[tuple[str, str]] = []
-
-    class Proxy(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:
-            seen.append((self.path, self.headers.get("Proxy-Authorization", "")))
-            self.send_error(502)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        env = {"HTTPS_PROXY": f"http://me:h%75sh@127.0.0.1:{server.server_address[1]}"}
-        client = OutgoingClient("https://github.example.org", env)
+    with proxying(Proxy(0)) as proxy:
+        proxy.refusal = (502, "no way")
+        client = OutgoingClient("https://github.example.org", {"HTTPS_PROXY": f"http://me:h%75sh@{proxy.netloc}"})
         with pytest.raises(OutgoingFailed) as caught:
             client.ask("GET", "/", headers={"Authorization": "Bearer hidden"}, body_max=1000)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    assert seen == [("github.example.org:443", "Basic bWU6aHVzaA==")]
+    assert proxy.asked == [("CONNECT", "github.example.org:443", "Basic bWU6aHVzaA==")]
     said = f"{caught.value} {caught.value.hint}"
     assert "proxy 127.0.0.1" in said and "hush" not in said and "h%75sh" not in said and "hidden" not in said
 
 
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1 and its key, as files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "covenq test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.KeyUsage(True, False, False, False, False, True, True, False, False), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    files = directory / "cert.pem", directory / "key.pem"
-    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
-
-
 def test_an_own_authority_is_trusted_where_it_is_named_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cert, key = certificate(tmp_path)
+    cert, context = server_tls(tmp_path)
     with github() as server:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         url = server.url.replace("http://", "https://")
         with pytest.raises(OutgoingFailed, match="can't be verified") as caught:

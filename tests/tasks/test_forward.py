@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +13,7 @@ from covenq import __version__
 from covenq.model import Category
 from covenq.net.address import shown_address
 from covenq.tasks.execution.breaker import FAILURES_TO_OPEN, OPEN_FIRST_S, OPEN_MAX_S, Breakers
-from covenq.tasks.execution.command import StopEvent
-from covenq.tasks.execution.forward import BODY_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
+from covenq.tasks.execution.forward import Reply, headers_for, outcome_of, retry_after, target_of
 from tests.support.daemon import Daemon, free_port
 from tests.support.journal_json import records
 from tests.support.receiver import Receiver, receiving
@@ -31,13 +25,6 @@ from tests.support.waiting import eventually
 def receiver() -> Iterator[Receiver]:
     with receiving(Receiver()) as server:
         yield server
-
-
-@pytest.fixture
-def stop() -> Iterator[StopEvent]:
-    stop = StopEvent()
-    yield stop
-    stop.close()
 
 
 def route(receiver: Receiver, more: str = "") -> str:
@@ -137,99 +124,6 @@ def test_a_forward_in_flight_ends_with_the_daemon_and_uses_up_no_retry(make_daem
     assert end["category"] == "interrupted"
     daemon.start()
     assert eventually(lambda: last(daemon, task))["attempt"] == 2
-
-
-# ---- one POST
-
-
-def test_a_large_answer_is_cut(receiver: Receiver, stop: StopEvent) -> None:
-    receiver.answer = lambda number: (200, {}, b"x" * (BODY_MAX * 4))
-    reply = post(receiver.url, [], b"{}", 30.0, [stop])
-    assert (reply.status, len(reply.body)) == (200, BODY_MAX)
-
-
-def test_a_timeout_of_months_is_no_short_one(receiver: Receiver, stop: StopEvent) -> None:
-    """In milliseconds it has more than the 32 bits of poll(2); the lower ones are a fifth of a second."""
-    nobody = threading.Event()
-
-    def slowly(number: int) -> tuple[int, dict[str, str], bytes]:
-        nobody.wait(1.0)
-        return 200, {}, b"thanks"
-
-    receiver.answer = slowly
-    assert post(receiver.url, [], b"{}", 2**32 / 1000 - 0.8, [stop]).status == 200
-
-
-def test_no_answer_in_time_no_receiver_no_http(stop: StopEvent) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        assert post(url, [], b"{}", 0.2, [stop]).error == "it gave no whole answer within 0.2 s"
-        threading.Timer(0.1, stop.set, (0.1,)).start()
-        assert post(url, [], b"{}", 60.0, [stop]).status is None
-    assert post(url, [], b"{}", 5.0, []).error == "Connection refused"
-    assert post("http://nowhere.invalid/", [], b"{}", 5.0, []).error == "its name can't be resolved"
-    with socket.create_server(("127.0.0.1", 0)) as odd:
-
-        def talk() -> None:
-            connection, _ = odd.accept()
-            connection.sendall(b"hello ghp_secret\r\n\r\n")
-            connection.recv(100)
-            connection.close()
-
-        thread = threading.Thread(target=talk)
-        thread.start()
-        reply = post(f"http://127.0.0.1:{odd.getsockname()[1]}/", [], b"{}", 5.0, [])
-        thread.join()
-    assert reply.status is None
-    assert "ghp_secret" not in str(reply.error)
-
-
-def test_a_drip_does_not_outlive_the_deadline(stop: StopEvent) -> None:
-    """Each byte comes before any one wait is over; all of them never do."""
-    ended = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as slow:
-
-        def drip() -> None:
-            connection, _ = slow.accept()
-            with connection:
-                try:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\n")
-                    while not ended.wait(0.01):
-                        connection.sendall(b"X: y\r\n"[:1])
-                except OSError:
-                    pass
-
-        thread = threading.Thread(target=drip)
-        thread.start()
-        reply = post(f"http://127.0.0.1:{slow.getsockname()[1]}/", [], b"{}", 0.5, [stop])
-        ended.set()
-        thread.join()
-    assert reply.status is None
-
-
-def test_certificates_are_checked(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    words += " -addext subjectAltName=DNS:localhost"
-    subprocess.run(
-        [openssl, *words.split(), "-keyout", str(key), "-out", str(cert)],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
-    receiver.handle_error = lambda *_: None  # type: ignore[method-assign]
-    url = f"https://localhost:{receiver.server_address[1]}/"
-    reply = post(url, [], b"{}", 30.0, [])
-    assert reply.status is None
-    assert reply.error is not None
-    assert reply.error.startswith("its certificate does not hold: self")
-    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
-    assert post(url, [], b"{}", 30.0, []).status == 200
 
 
 def test_what_a_reply_makes_of_the_attempt() -> None:

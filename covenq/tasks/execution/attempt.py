@@ -1,7 +1,6 @@
 """One attempt at one task in this daemon, from its claim to the record that ends it.
 
-Every step is a record of its claim (`covenq.tasks.scheduling.claim`). So when somebody else has moved the task meanwhile, this
-attempt learns that its claim is stale.
+Every step is a record of its claim (`covenq.tasks.scheduling.claim`), which is stale once somebody else has moved the task.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from covenq.tasks.execution import running
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
-from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, post, target_of
+from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, target_of
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.shortage import StartLimit, is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -348,7 +347,7 @@ class Attempt:
         original = delivery.data.get("headers")
         more = [("X-Covenq-Task", self.task.id), ("X-Covenq-Attempt", str(claim.attempt))]
         headers = headers_for(original if isinstance(original, list) else [], more)
-        body, name = delivery.payload or b"", self.task.policy.sign
+        body, name, stops = delivery.payload or b"", self.task.policy.sign, (context.stop, self.lost)
         if name is not None:
             secret = context.secret_of(name)
             if secret is None:
@@ -357,10 +356,11 @@ class Attempt:
                 )
             headers = sign_anew(headers, secret, body)
         self._phase(claim, "started")
-        stops = [context.stop, self.lost]
         try:
+            from covenq.tasks.execution.post import post  # imports urllib3
+
             with context.starts.running():
-                reply = post(url, headers, body, self.task.policy.timeout_s, stops)
+                reply = post(url, headers, body, self.task.policy.timeout_s, stops, context.environ)
         except OSError as error:
             return self._not_started(error)
         except ValueError:  # a route's is checked; an odd record may hold another

@@ -1,38 +1,22 @@
-"""Forwarding: posts a delivery to a URL as it came, with the original headers and bytes.
+"""Forwarding: a delivery is posted to a URL as it came, with the original headers and bytes (`covenq.tasks.execution.post`).
 
 So the receiver checks GitHub's signature itself, or one that is made anew with a secret of ours, where the route says so.
-
-No redirect is followed, since a receiver must not choose who else gets the delivery. The status of the answer decides; a
-bounded part of its body is kept. Every wait is ended by one deadline, by a stop, or by the loss of the task.
+The status of the answer decides; a bounded part of its body is kept.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import http.client
-import os
-import select
-import socket
-import ssl
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from covenq import __version__
 from covenq.model import Category
 from covenq.net.address import shown_address
-from covenq.tasks.execution.command import StopEvent
-from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.scheduling.outcome import Outcome, is_retried_status
 from covenq.text import one_line
 
-CONNECT_S = 10.0
-SOCKET_TIMEOUT_MAX_S = 2_000_000.0
-"""poll(2), by which sockets wait, takes at most 24 days."""
 BODY_MAX = 64 * 1024
 """Bytes kept of an answer's body. The rest is not read."""
 
@@ -40,7 +24,6 @@ _CONNECTION_HEADERS = frozenset(
     {"host", "content-length", "connection", "transfer-encoding", "expect", "te", "upgrade"}
 )
 """Headers that belong to a connection: not those of the one by which the delivery came are sent, but this one's own."""
-_REASON_MAX = 200
 _ADDRESS_MAX = 300
 _TYPE_MAX = 200
 
@@ -92,37 +75,6 @@ def headers_for(original: Iterable[Sequence[str]], more: Iterable[tuple[str, str
     return [*kept, *([] if named else [("User-Agent", f"covenq/{__version__}")]), *more]
 
 
-def post(
-    url: str,
-    headers: Iterable[tuple[str, str]],
-    body: bytes,
-    timeout_s: float,
-    stops: Sequence[StopEvent],
-    *,
-    context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
-) -> Reply:
-    """One POST. `stops` end it early. Never raises for what a network or a receiver does.
-
-    Raises OSError where this process is short of descriptors, threads or memory: the receiver has seen nothing then.
-    """
-    parts = urlsplit(url)
-    connection = _connection(parts, min(CONNECT_S, timeout_s), context)
-    try:
-        with _Watchdog(connection, timeout_s, stops) as watch:
-            try:
-                return _exchange(connection, parts, headers, body, watch)
-            except ssl.SSLCertVerificationError as error:
-                return Reply(error=f"its certificate does not hold: {error.verify_message}"[:_REASON_MAX])
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                if isinstance(error, OSError) and connection.sock is None and is_shortage(error):
-                    raise
-                if watch.fired == "deadline":
-                    return Reply(error=f"it gave no whole answer within {timeout_s:g} s")
-                return Reply(error=_reason(error))
-    finally:
-        connection.close()
-
-
 def outcome_of(reply: Reply, url: str, now: float) -> Outcome:
     """The outcome of an attempt by its reply. 5xx, 408, 425, 429 and no answer may be retried; others would come again."""
     if reply.status is None:
@@ -159,102 +111,3 @@ def retry_after(value: str | None, now: float) -> float | None:
         return max(parsedate_to_datetime(text).timestamp() - now, 0.0)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _connection(
-    parts: SplitResult, timeout: float, context: Callable[[], ssl.SSLContext]
-) -> http.client.HTTPConnection:
-    if parts.scheme == "https":
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context())
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-
-
-def _exchange(
-    connection: http.client.HTTPConnection,
-    parts: SplitResult,
-    headers: Iterable[tuple[str, str]],
-    body: bytes,
-    watch: _Watchdog,
-) -> Reply:
-    connection.connect()
-    # The watchdog ends it, and knows why; this is for the case that its shutdown wakes no read.
-    connection.sock.settimeout(min(watch.remaining_s() + 1.0, SOCKET_TIMEOUT_MAX_S))
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.putrequest("POST", target, skip_accept_encoding=True)
-    for name, value in headers:
-        connection.putheader(name, value.encode("latin-1", "replace"))
-    connection.putheader("Content-Length", str(len(body)))
-    connection.putheader("Connection", "close")
-    # A receiver may answer, and close, before it has read everything: then its answer counts, not the broken pipe.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.endheaders(body)
-    response = connection.getresponse()
-    if watch.fired is not None:  # a connection that was shut down looks like the end of the headers
-        raise TimeoutError
-    kept = bytearray()
-    with contextlib.suppress(OSError, http.client.HTTPException):  # the status is known; the body is for people
-        while len(kept) < BODY_MAX and (piece := response.read1(BODY_MAX - len(kept))):
-            kept += piece
-    return Reply(response.status, tuple(response.getheaders()), bytes(kept))
-
-
-def _reason(error: Exception) -> str:
-    """Why there was no answer, in the system's words, never in those of a receiver."""
-    if isinstance(error, TimeoutError):
-        return "it took too long"
-    if isinstance(error, socket.gaierror):
-        return "its name can't be resolved"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'protocol error'}"[:_REASON_MAX]
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror[:_REASON_MAX]
-    if isinstance(error, http.client.HTTPException):
-        return f"it does not speak HTTP ({type(error).__name__})"
-    return type(error).__name__
-
-
-class _Watchdog:
-    """A watchdog thread: shuts a connection down at the deadline or at a stop, which ends whatever call it blocks in."""
-
-    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, stops: Sequence[StopEvent]) -> None:
-        self._connection = connection
-        self._deadline = time.monotonic() + timeout_s
-        self._stops = [one.fd for one in stops]
-        self._done, self._tell = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="forward-watch", daemon=True)
-        self.fired: str | None = None
-
-    def remaining_s(self) -> float:
-        return max(self._deadline - time.monotonic(), 0.001)
-
-    def __enter__(self) -> _Watchdog:
-        try:
-            self._thread.start()
-        except RuntimeError:
-            os.close(self._tell)
-            os.close(self._done)
-            raise OSError(errno.EAGAIN, "no thread can be started") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._tell)
-        self._thread.join()
-        os.close(self._done)
-
-    def _run(self) -> None:
-        poll = select.poll()
-        for fd in (self._done, *self._stops):
-            poll.register(fd, select.POLLIN | select.POLLHUP)
-        while True:
-            # Once it has fired, repeat the shutdown: the socket may not have existed yet.
-            wait = self.remaining_s() if self.fired is None else 0.05
-            ready = [fd for fd, _ in poll.poll(min(wait, 3600.0) * 1000)]
-            if self._done in ready:
-                return
-            if self.fired is None and (ready or self.remaining_s() <= 0.001):
-                self.fired = "sign" if ready else "deadline"
-                for fd in self._stops:
-                    poll.unregister(fd)
-            if self.fired is not None and (sock := self._connection.sock) is not None:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,100 @@
+"""A forward proxy: whatever host it is asked for, it leads to one port of this machine."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+RELAYED = 64 * 1024
+"""Bytes read at a time."""
+
+
+class Proxy(ThreadingHTTPServer):
+    """Keeps what it was asked for in `asked`: method, target and Proxy-Authorization. `refusal` is answered to every CONNECT."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.to = port
+        self.asked: list[tuple[str, str, str]] = []
+        self.refusal: tuple[int, str] | None = None
+        self.silent: threading.Event | None = None
+        """Where it is one: it is set by a CONNECT, which is then not answered until the client goes."""
+
+    @property
+    def netloc(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, *_: object) -> None:
+        pass  # a client that doesn't believe its certificate
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def _note(self) -> None:
+        self.server.asked.append((self.command, self.path, self.headers.get("Proxy-Authorization", "")))
+
+    def do_CONNECT(self) -> None:
+        self._note()
+        self.close_connection = True
+        if self.server.silent is not None:
+            self.server.silent.set()
+            self.connection.recv(1)
+            return
+        if self.server.refusal is not None:
+            self.send_error(*self.server.refusal)
+            return
+        with socket.create_connection(("127.0.0.1", self.server.to)) as there:
+            self.send_response(200)
+            self.end_headers()
+            _relay(self.connection, there)
+
+    def do_POST(self) -> None:
+        self._note()
+        parts = urlsplit(self.path)
+        there = HTTPConnection("127.0.0.1", self.server.to, timeout=30)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "proxy-authorization"}
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        there.request("POST", f"{parts.path}?{parts.query}", body=body, headers=headers)
+        answer = there.getresponse()
+        said = answer.read()
+        there.close()
+        self.send_response(answer.status)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _relay(one: socket.socket, other: socket.socket) -> None:
+    """Until one of the two has no more to say."""
+    while True:
+        pending = getattr(one, "pending", int)()
+        for ready in [one] if pending else select.select([one, other], [], [])[0]:
+            piece = ready.recv(RELAYED)
+            if not piece:
+                return
+            (other if ready is one else one).sendall(piece)
+
+
+@contextmanager
+def proxying(proxy: Proxy) -> Iterator[Proxy]:
+    """The proxy, which answers until the end of the `with`."""
+    thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()
