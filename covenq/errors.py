@@ -224,13 +224,17 @@ class BackupListUnreadable(CovenqError):
 
 
 class OutgoingFailed(CovenqError):
-    """A request to another host got no whole answer. `retry`: it may, if it is made once more."""
+    """A request to another host got no whole answer. `retry`: it may, if it is made once more.
+
+    `sent`: the other host may have got it. False where no connection came about.
+    """
 
     hint = "Try again when it can be reached."
 
-    def __init__(self, message: str, *, hint: str | None = None, retry: bool = True) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, retry: bool = True, sent: bool = True) -> None:
         super().__init__(message, hint=hint)
         self.retry = retry
+        self.sent = sent
 
 
 class GithubLimited(CovenqError):

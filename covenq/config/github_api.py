@@ -211,10 +211,10 @@ def checked_api_url(text: str) -> str:
     return url
 
 
-def require_logs(logs: GithubLogs) -> None:
-    """Raises ConfigError where no delivery log is configured."""
+def require_logs(logs: GithubLogs, what: str = "delivery log") -> None:
+    """Raises ConfigError where none is configured. `what` of GitHub's is asked for."""
     if logs.app is None and not logs.hooks:
         raise ConfigError(
-            "the configuration names no delivery log of GitHub's",
+            f"the configuration names no {what} of GitHub's",
             hint="Write [github.app] with `covenq init --github-app`, or add a [[github.hook]]: covenq.toml(5).",
         )

@@ -134,11 +134,12 @@ class OutgoingClient:
             case exceptions.ProxyError():
                 return OutgoingFailed(f"{self.host} can't be reached{through}", hint="Check HTTPS_PROXY and NO_PROXY.")
             case exceptions.NameResolutionError():
-                return OutgoingFailed(f"the name {self.host} can't be resolved")
+                return OutgoingFailed(f"the name {self.host} can't be resolved", sent=False)
             case exceptions.NewConnectionError():
-                return OutgoingFailed(f"{self.host} takes no connection{through}")
+                return OutgoingFailed(f"{self.host} takes no connection{through}", sent=False)
             case exceptions.ConnectTimeoutError():
-                return OutgoingFailed(f"{self.host} took no connection within {CONNECT_S:g} seconds{through}")
+                words = f"{self.host} took no connection within {CONNECT_S:g} seconds{through}"
+                return OutgoingFailed(words, sent=False)
             case exceptions.ReadTimeoutError() | TimeoutError():
                 return OutgoingFailed(f"{self.host} fell silent in the middle of an answer{through}")
             case ValueError():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import ROOT
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, free_port
 from tests.support.github_log import APP_ID, Fault, GithubLog, github
 from tests.support.github_settings import Hook
 from tests.support.requests import HOOK, issue, signed
@@ -157,7 +157,7 @@ def test_the_secret_that_the_first_start_made_is_rotated(make_daemon: Make, serv
 
 def test_without_a_daemon_the_next_start_has_both(daemon: Daemon, server: GithubLog) -> None:
     daemon.stop()
-    daemon.cli("secrets", "rotate", "--yes")
+    assert b"No daemon runs" in daemon.cli("secrets", "rotate", "--yes").stderr
     daemon.start()
     assert [post(daemon, OLD), post(daemon, server.settings.app.secrets[0], 2)] == [202, 202]
 
@@ -237,7 +237,8 @@ def test_which_webhook_and_which_secret_have_to_be_clear(make_daemon: Make, serv
 def test_without_anything_of_github_s_in_the_configuration_it_says_what_is_missing(make_daemon: Make) -> None:
     daemon = make_daemon('[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n', start=False)
     daemon.data.mkdir(mode=0o700)
-    assert b"[github.app]" in daemon.cli("secrets", "rotate", "--yes", exit_code=2).stderr
+    said = daemon.cli("secrets", "rotate", "--yes", exit_code=2).stderr
+    assert b"names no webhook of GitHub's" in said and b"[github.app]" in said
 
 
 # ---- what GitHub refuses, and what isn't known
@@ -260,12 +261,38 @@ def test_what_github_refuses_changes_nothing_there_and_the_next_run_goes_on_with
     for number, (fault, exit_code, words) in enumerate(REFUSALS, 1):
         server.faults.append(fault)
         said = daemon.cli("secrets", "rotate", "--yes", exit_code=exit_code)
-        assert words in said.stderr and b"GitHub still signs with app." in said.stderr and said.stdout == b""
+        assert words in said.stderr and b"it signs with what it had before, app, or app-r2" in said.stderr
+        assert said.stdout == b""
         assert not server.settings.app.secrets and len(changes(server)) == number
         made.add((tmp_path / "app-secret-r2").read_text().strip())
         assert not any(one.encode() in said.stderr for one in made)
     (new,) = made
     assert [post(daemon, OLD), post(daemon, new, 2)] == [202, 202]
+
+
+def test_of_what_is_refused_when_github_has_the_new_secret_nobody_is_told_that_it_has_not(
+    daemon: Daemon, server: GithubLog
+) -> None:
+    daemon.cli("secrets", "rotate", "--yes")
+    for fault, exit_code, words in REFUSALS:
+        server.faults.append(fault)
+        said = daemon.cli("secrets", "rotate", "--yes", exit_code=exit_code).stderr
+        assert words in said and b"still signs" not in said and b"nothing signs" not in said
+        assert b"This changed nothing at GitHub" in said
+    (unused,) = (one for one in daemon.cli_json("secrets")["items"] if one["name"] == "app-r2")
+    assert unused["verdict"] == "unused" and "GitHub may have been given it" in unused["reason"]
+    assert "take it away" not in unused["reason"]
+
+
+def test_of_a_github_that_takes_no_connection_it_is_known_that_it_was_not_told(
+    daemon: Daemon, server: GithubLog
+) -> None:
+    assert daemon.config is not None
+    text = daemon.config.read_text()
+    daemon.stop()
+    daemon.config.write_text(text.replace(server.url, f"http://127.0.0.1:{free_port()}"))
+    said = daemon.cli("secrets", "rotate", "--yes", exit_code=1).stderr
+    assert b"takes no connection" in said and b"This changed nothing at GitHub" in said and b"not known" not in said
 
 
 def test_what_was_refused_is_done_by_the_next_run(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def rotate(
 
     where = locate_in_use(data, config)
     where = Location(secret_rotation.absolute(where.config), where.data)
-    require_logs(where.config.github_logs)
+    require_logs(where.config.github_logs, "webhook")
     owner = _owner(where.config.github_logs, app, hook)
     with source(data, config) as opened, secret_rotation.alone(where.data):
         _require_same_configuration(opened, where)
@@ -106,6 +106,8 @@ def rotate(
                 _rotate(opened, where, rotation, partial(set_secret, api, owner))
             finally:
                 api.close()
+            if not opened.live:
+                say("No daemon runs: nothing of GitHub's is let in before `covenq serve` does.")
     with output.report_of_act(not dry_run):
         _report(_Report(
             owner.name, rotation.new.name, rotation.old.name, str(rotation.new.file), str(where.config.path),
@@ -214,23 +216,27 @@ def _await(
 
 @contextmanager
 def _told_what_is_known(rotation: Rotation) -> Iterator[None]:
-    """Say what GitHub signs with, where an error leaves that open or unchanged."""
+    """Say what GitHub may sign with, where an error leaves that open, or as it was. An earlier run may have set the new one."""
     new, old = clean(rotation.new.name), clean(rotation.old.name)
     again = "Run it again: it gives GitHub the same secret."
     unknown = (
         f"It is not known whether GitHub signs with {new} or still with {old}. Both are valid: nothing is refused."
     )
+    unchanged = (
+        f"This changed nothing at GitHub: it signs with what it had before, {old}, or {new} if an earlier run gave it that. "
+        "Both are valid here: nothing is refused. Run it again to go on."
+    )
     try:
         yield
     except OutgoingFailed as error:
-        say(unknown)
-        raise OutgoingFailed(str(error), hint=again, retry=error.retry) from None
+        say(unknown if error.sent else unchanged)
+        raise OutgoingFailed(str(error), hint=again, retry=error.retry, sent=error.sent) from None
     except KeyboardInterrupt:
         say(unknown)
         say(f"hint: {again}")
         raise
     except CovenqError:
-        say(f"GitHub still signs with {old}. {new} is valid here, and nothing signs with it: run it again to go on.")
+        say(unchanged)
         raise
 
 

@@ -188,7 +188,9 @@ def _verdict(
         return _verdict_object("only", False, "It is the only one: without it nothing would be let in.")
     if use is None:
         return _verdict_object(
-            "unused", False, "Nothing was signed with it yet: give it to GitHub, or take it away if it never was."
+            "unused",
+            False,
+            "Nothing that came was signed with it yet; GitHub may have been given it, and sign with it already.",
         )
     newer = {
         hook: [one for one in others if one in used and used[one].hooks.get(hook, 0) > last]
