@@ -12,6 +12,7 @@ from covenq.intake.receive import decide
 from covenq.model import TOKEN, DeliveryId, Kind, State, task_subject
 from covenq.model.rows import DeliveryProgress
 from covenq.routing.decide import Decision, route
+from covenq.routing.imported import IMPORTED, ignored, is_without_tasks
 from covenq.routing.late import LATE, born_superseded, late_of, superseded
 from journal.append import append_known
 from journal.interface import Journal
@@ -30,10 +31,15 @@ def route_received(
     """Route a delivery that is still `received`, by today's routes: queue its tasks, or record why it is ignored.
 
     `row` is the delivery (its `last_seq` is what `delivery.ignored` is appended against), `record` its
-    `delivery.received`. What an earlier call that was cut short, or another caller, appended already is left as it is. A
-    Decision in `received` means that a rule failed again. Raises JournalError.
+    `delivery.received`. One that was imported without tasks is ignored, whatever they are. What an earlier call that was cut
+    short, or another caller, appended already is left as it is. A Decision in `received` means that a rule failed again. Raises
+    JournalError.
     """
     delivery = DeliveryId(row.hook, row.guid)
+    if is_without_tasks(record.data):
+        left = ignored(delivery, config.sha256)
+        _append_ignored(journal, left, row.last_seq)
+        return Decision(State.IGNORED, (left,), reason=IMPORTED)
     decision = decide(config, delivery, _row(record), _payload(record), clock, record.seq)
     if decision.state is State.IGNORED:
         _append_ignored(journal, decision.entries[0], row.last_seq)

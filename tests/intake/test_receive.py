@@ -514,6 +514,27 @@ def test_resume_leaves_a_delivery_that_survived_alone_to_be_routed_by_todays_rou
     assert route_received(house.journal, house.config, house.row("g-1"), received_of(house)).state is State.QUEUED
 
 
+def test_an_import_without_tasks_that_a_crash_cut_short_is_given_none_by_todays_routes(house: House) -> None:
+    class Prefix:
+        def append(self, entries: list[Entry]) -> Unknown:
+            received = entries[0]
+            house.journal.append(
+                [received._replace(data={**received.data, "source": "import", "secret": None, "tasks": []})]
+            )
+            raise JournalClosed("the process is gone")
+
+    house.post(journal=Prefix(), lookup=lambda id, seq: None)
+    house.reopen()
+    assert resume(house.journal, house.config) is None
+    row = house.row("g-1")
+    assert row.state == "received"
+    for _ in range(2):
+        decision = route_received(house.journal, house.config, row, received_of(house))
+        assert (decision.state, decision.tasks, decision.reason) == (State.IGNORED, (), "imported")
+    assert house.kinds() == ["delivery.received", "delivery.ignored"]
+    assert (house.row("g-1").state, house.row("g-1").reason) == ("ignored", "imported")
+
+
 def test_resume_leaves_alone_what_todays_routes_do_not_make(house: House) -> None:
     cut_short(house, 2)
     assert resume(house.journal, config_of("event:issues")) is None

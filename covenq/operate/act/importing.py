@@ -28,6 +28,7 @@ from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
 from covenq.operate.signed_later import find_signed_later, has_conflict
 from covenq.routing.decide import PING, route
+from covenq.routing.imported import ignored
 from covenq.routing.late import born_superseded
 from covenq.state import query
 from covenq.text import instant
@@ -35,8 +36,6 @@ from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry
 
-IMPORTED = "imported"
-"""The reason of a delivery that was imported without tasks."""
 VERIFIED = "verified"
 UNVERIFIED = "unverified"
 """How a body was got that was rebuilt from GitHub's JSON of it: `origin.body` of its record."""
@@ -292,9 +291,8 @@ def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable
         decision = route(config, parsed.delivery, parsed.row, lambda: parsed.body, now=clock)
         tasks = decision.tasks if decision.state is not State.RECEIVED else None
         return Item(str(parsed.delivery), (_with_tasks(parsed.received, tasks), *decision.entries), decision.tasks)
-    told = {"reason": IMPORTED, "detail": "It was imported, and given no tasks: `covenq reroute` makes them."}
-    ignored = Entry(parsed.delivery.subject, str(Kind.IGNORED), {**told, "config": config.sha256})
-    return Item(str(parsed.delivery), (_with_tasks(parsed.received, ()), ignored), ())
+    unrouted = ignored(parsed.delivery, config.sha256)
+    return Item(str(parsed.delivery), (_with_tasks(parsed.received, ()), unrouted), ())
 
 
 def _with_tasks(received: Entry, tasks: Sequence[str] | None) -> Entry:
