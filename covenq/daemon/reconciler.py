@@ -47,6 +47,8 @@ TICK_S = 0.5
 """How often it is looked whether a pass is due, and whether the intake is open."""
 OVERDUE_S = 900.0
 """Seconds without a round, or a request of one: a whole answer may take five minutes."""
+LOST_LOGGED = 20
+"""Deliveries that can't be fetched which one pass logs by themselves."""
 RETRY_S = 30.0
 """Seconds after which a pass that covenq itself could not make, rather than GitHub, is tried again, if that is sooner."""
 
@@ -218,6 +220,8 @@ class Reconciler(threading.Thread):
         write_state(self._operations.journal, one, state, result.state)
         for problem in sorted(recorder.unread):
             self._tell(f"{one.name} {problem}", "secret", f"{one.name}: not tried for signatures: {problem}")
+        before = unfetched.hopeless if told_at == number else {}
+        self._tell_lost(one.name, [row for row in result.unfetched.hopeless.values() if row.attempt not in before])
         self._note(one.name, result, result.troubles)
 
     def _import(self, wanted: Import) -> Imported:
@@ -265,10 +269,22 @@ class Reconciler(threading.Thread):
         if states["waiting"]:
             waiting = counted(states["waiting"], "delivery", "deliveries")
             log.warning("%s: %s fetched and held back: `covenq reroute state:received reason:held`", name, waiting)
+        if summary is not None and summary.unreadable:
+            odd = counted(summary.unreadable, "item")
+            self._tell(f"{name} list", "unreadable", f"{name}: {odd} of GitHub's list can't be read, and passed over")
+        elif summary is not None:
+            self._told.pop(f"{name} list", None)
         if error is not None:
             self._tell(name, type(error).__name__, f"{name}: {error}")
         elif self._told.pop(name, None) is not None:
             log.info("%s is compared again", name)
+
+    def _tell_lost(self, name: str, rows: Sequence[Row]) -> None:
+        """Log, once, what is given up: the mark moves past it, and later passes don't list it."""
+        for row in rows[:LOST_LOGGED]:
+            log.error("%s: %s, first sent %s, is not fetched: %s", name, row.guid, row.first_at, row.reason)
+        if len(rows) > LOST_LOGGED:
+            log.error("%s: nor are %s more: `covenq reconcile` lists them", name, len(rows) - LOST_LOGGED)
 
     def _failed(self, name: str, error: Exception) -> None:
         """A pass that covenq could not make: a key that can't be read, a full disk."""

@@ -391,6 +391,16 @@ def test_github_away_at_the_start_is_told_and_hinders_nothing(
     assert "covenq_reconcile_failing 0.0" in metrics and "covenq_reconcile_fetched_total 1.0" in metrics
 
 
+def test_what_can_not_be_fetched_or_read_is_logged_once(daemon: Daemon, server: GithubLog) -> None:
+    gone = server.add(forgotten=True)
+    server.add(payload={"action": "x" * 100})
+    eventually(lambda: last_of(daemon)["states"] == {"unrecoverable": 1} and last_of(daemon)["unreadable"] == 1, 60)
+    wait_passes(daemon, 2)
+    (line,) = [one for one in daemon.log_tail().splitlines() if gone.guid in one]
+    assert "is not fetched: GitHub has it no more" in line
+    assert daemon.log_tail().count("1 item of GitHub's list can't be read, and passed over") == 1
+
+
 def test_a_log_that_can_not_be_read_keeps_no_other_from_it(
     make_daemon: Make, server: GithubLog, tmp_path: Path
 ) -> None:
