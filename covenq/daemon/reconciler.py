@@ -34,7 +34,7 @@ from covenq.operate.inspect.reconciling import reconcile_status
 from covenq.operate.operations import IMPORT
 from covenq.operate.parameters import Import
 from covenq.reconcile.holdings import StoredHoldings
-from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
+from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, given_up, make_pass
 from covenq.reconcile.log_state import LogState, begun
 from covenq.reconcile.logs import Asking, open_log
 from covenq.reconcile.result import Row
@@ -220,8 +220,8 @@ class Reconciler(threading.Thread):
         write_state(self._operations.journal, one, state, result.state)
         for problem in sorted(recorder.unread):
             self._tell(f"{one.name} {problem}", "secret", f"{one.name}: not tried for signatures: {problem}")
-        before = unfetched.hopeless if told_at == number else {}
-        self._tell_lost(one.name, [row for row in result.unfetched.hopeless.values() if row.attempt not in before])
+        before = given_up(failed) if told_at == number else {}
+        self._tell_lost(one.name, [row for attempt, row in given_up(result.failed).items() if attempt not in before])
         self._note(one.name, result, result.troubles)
 
     def _import(self, wanted: Import) -> Imported:

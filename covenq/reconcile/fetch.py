@@ -1,12 +1,13 @@
 """Fetching: the details of missing deliveries out of GitHub's log, recorded in batches in the order in which GitHub sent them.
 
 What records them is passed in (`Recorder`). A detail that GitHub can't give costs that delivery alone; several in a row, or a
-limit that is met, end the fetching: what is left stays open, and the next pass fetches it. What is erased while it is fetched is
-not recorded: that is looked at once more for each batch.
+limit that is met, end the fetching out of that log: what is left stays open, and the next pass fetches it. What is erased while
+it is fetched is not recorded: that is looked at once more for each batch.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -24,7 +25,7 @@ BATCH = 64
 BATCH_BYTES = 2 << 20
 """Deliveries that are recorded at once, and bytes of them."""
 FAILURES_MAX = 3
-"""Details in a row that GitHub fails to give, after which no more are asked for."""
+"""Details in a row of one log that GitHub fails to give, after which no more are asked for."""
 TROUBLE = (GithubLimited, GithubRefused, GithubAnswerUnreadable, OutgoingFailed)
 """What may keep a log from being read, and is no reason to leave the next one unread."""
 
@@ -81,18 +82,18 @@ def fetch(
         row.state = "open"
     batch = _Batch(recorder, erased_now)
     troubles: list[CovenqError] = []
-    failed = 0
+    failed = Counter[str]()
     for number, row in enumerate(rows, 1):
+        if failed[row.log] >= FAILURES_MAX:
+            continue
         try:
             text = detail_of[row.log](row.attempt)
         except TROUBLE as error:
             troubles.append(error)
             row.reason = str(error)
-            failed += 1
-            if isinstance(error, GithubLimited | GithubRefused) or failed == FAILURES_MAX:
-                break
+            failed[row.log] += FAILURES_MAX if isinstance(error, GithubLimited | GithubRefused) else 1
             continue
-        failed = 0
+        failed[row.log] = 0
         if text is None:
             row.state, row.reason = "unrecoverable", "GitHub has it no more"
         else:

@@ -70,6 +70,11 @@ class PassResult:
 NOTHING_EARLIER = Earlier()
 
 
+def given_up(failed: Mapping[str, Row]) -> dict[str, Row]:
+    """Those of the rows that could not be fetched which no pass asks for again."""
+    return {attempt: row for attempt, row in failed.items() if row.state in _SETTLED_FAILURES}
+
+
 def erased_by(holdings: Knowing) -> IsErased:
     """What these holdings tell of rows."""
     return lambda row: holdings.is_erased(row.repo_id, row.installation, seconds_of(row.first_at))

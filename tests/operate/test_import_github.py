@@ -20,7 +20,12 @@ from hypothesis import strategies as st
 from covenq.errors import UsageError
 from covenq.github import samples
 from covenq.operate.act import archive, detail_file
+from covenq.operate.act.fetched import ImportRecorder
+from covenq.operate.act.plan import CHANGED
+from covenq.operate.answers import ALREADY_HERE, Imported, Skipped
 from covenq.operate.imported import ImportedDelivery, NotImported
+from covenq.operate.parameters import Import
+from covenq.reconcile.fetch import Detail
 from tests.support.daemon import Daemon
 from tests.support.delivery_details import ATTEMPT, GUID, HTML, PLAIN, STYLES, Number, Style, detail
 from tests.support.requests import issue, sign
@@ -511,3 +516,13 @@ def test_what_comes_late_supersedes_nothing_that_github_sent_later(
     daemon.cli("requeue", late)
     assert states(daemon)["late"][0] == "queued", "an operator's word counts"
     assert states(daemon)["third"][0] == "queued", "and what it runs supersedes nothing"
+
+
+@pytest.mark.parametrize(("reason", "state"), [(CHANGED, "open"), (ALREADY_HERE, "held"), ("out of scope", "refused")])
+def test_what_moved_while_it_was_fetched_is_no_refusal_and_stays_open(reason: str, state: str) -> None:
+    def act(wanted: Import) -> Imported:
+        return Imported([], [Skipped("30/moved", reason)], [])
+
+    text, _ = delivered(7, "moved")
+    found = ImportRecorder(act, [], "daemon").record([Detail("moved", text, "2026-11-20T00:57:16.000000Z", None)])
+    assert [one.state for one in found] == [state]

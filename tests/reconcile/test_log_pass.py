@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from covenq.errors import CovenqError, GithubLimited, OutgoingFailed
+from covenq.errors import CovenqError, GithubLimited, GithubRefused, OutgoingFailed
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId, at_text
-from covenq.reconcile.fetch import FAILURES_MAX, Detail, Outcome
+from covenq.reconcile.compare import Absent
+from covenq.reconcile.fetch import FAILURES_MAX, Detail, Outcome, fetch
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
 from covenq.reconcile.log_state import LogState, Mark, begun, data_of, moved, state_of, why_held
+from covenq.reconcile.result import row_of
 from covenq.reconcile.walk import CursorRefused
 
 NOW = 1_800_000_000.0
@@ -167,6 +169,31 @@ def test_one_detail_that_github_can_not_give_keeps_no_other_from_being_fetched()
     world.held_guids, asked = set(), world.requests
     world.passed(FIRST)
     assert world.requests - asked == 1 + FAILURES_MAX
+
+
+def test_a_log_that_gives_no_details_keeps_those_of_no_other_from_being_fetched() -> None:
+    world = World([attempt(f"g{n}", NOW - 5000 + n, n + 1) for n in range(8)])
+    errors = {"refuses": GithubRefused("no"), "fails": OutgoingFailed("away")}
+    asked: list[str] = []
+
+    def failing(log: str) -> Callable[[str], bytes | None]:
+        def detail(attempt: str) -> bytes | None:
+            asked.append(log)
+            raise errors[log]
+
+        return detail
+
+    logs = ["refuses", "fails", "fails", "fails", "good", "refuses", "fails", "good"]
+    absent = [
+        Absent("9", f"g{n}", "push", None, None, None, NOW - 5000 + n, NOW - 5000 + n, 1, str(n + 1), 500)
+        for n in range(8)
+    ]
+    rows = [row_of(log, one, "missing") for log, one in zip(logs, absent, strict=True)]
+    details = {"good": world.detail, **{log: failing(log) for log in errors}}
+    troubles = fetch(rows, details, world, lambda row: None, lambda: lambda row: False)
+    assert [one.guid for one in world.recorded] == ["g4", "g7"]
+    assert asked == ["refuses", *["fails"] * FAILURES_MAX] and len(troubles) == 4
+    assert {row.state for row in rows if row.log != "good"} == {"open"}
 
 
 def test_however_many_details_github_can_not_give_the_next_pass_fetches_the_others() -> None:

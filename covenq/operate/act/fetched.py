@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from covenq.errors import UsageError
 from covenq.operate.act.archive import read
+from covenq.operate.act.plan import CHANGED
 from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Imported
 from covenq.operate.imported import ImportedDelivery, NotImported
 from covenq.operate.parameters import Import
@@ -67,8 +68,10 @@ class ImportRecorder:
         for skipped in answer.skipped:
             hook, _, guid = skipped.id.rpartition("/")
             reason = None if skipped.reason == ALREADY_HERE else skipped.reason
-            held = reason is None or reason == OTHER_BODY
-            told.setdefault(guid, Outcome("held", reason, hook or None) if held else Outcome("refused", reason))
+            if reason is None or reason == OTHER_BODY:
+                told.setdefault(guid, Outcome("held", reason, hook or None))
+            else:  # what changed all the time is decided at the next pass
+                told.setdefault(guid, Outcome("open" if reason == CHANGED else "refused", reason))
         if not all(one.verified for one in told.values() if one.verified is not None):
             self.unread.update(answer.secrets_unread)
         return told
