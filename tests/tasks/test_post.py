@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 import subprocess
@@ -342,6 +344,17 @@ def test_urllib3_is_imported_where_something_is_forwarded_alone() -> None:
     code = "import sys, covenq.tasks.execution.pool, covenq.net.outgoing; print('urllib3' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert said.stdout == "False\n"
+
+
+@pytest.mark.parametrize("env", [{}, {"HTTP_PROXY": "http://127.0.0.1:1"}])
+def test_a_shortage_is_no_answer_of_the_receivers(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", short)
+    with pytest.raises(OSError) as caught:
+        post_by("http://192.0.2.1/", [], b"{}", 30.0, [], env)
+    assert caught.value.errno == errno.EMFILE
 
 
 def test_authorities_are_read_for_tls_alone(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
