@@ -57,13 +57,8 @@ def begun_ledger(since: float) -> Ledger:
     return Ledger(_minute(since))
 
 
-def goes_back_to(ledger: Ledger) -> float:
-    """The time up to which a walk has to go back for the ledger."""
-    return min([ledger.boundary, *(one.first_at for one in ledger.tracked if one.state in UNSETTLED)])
-
-
 def advanced(before: Ledger, seen: Seen, now: float) -> Ledger:
-    """The ledger after a whole pass that walked back to `goes_back_to` at least."""
+    """The ledger after a whole pass that walked back to its boundary, and to the oldest delivery that was open, at least."""
     ledger = before.pruned()
     settled = {hour: Tally(tally) for hour, tally in ledger.settled.items()}
     known = {row.guid: _not_held(row, one.first_at) for one, row in seen.absent}

@@ -15,7 +15,7 @@ from covenq.model.ledger import Ledger
 from covenq.reconcile.compare import Absent, Policy
 from covenq.reconcile.compare_pass import Holdings, Scope, compare_log
 from covenq.reconcile.fetch import TROUBLE, IsErased, Recorder, fetch
-from covenq.reconcile.ledger import Seen, advanced, begun_ledger, goes_back_to
+from covenq.reconcile.ledger import Seen, advanced, begun_ledger
 from covenq.reconcile.log_state import LogState, moved, why_held
 from covenq.reconcile.logs import DeliveryLog
 from covenq.reconcile.result import LogSummary, Row, row_of
@@ -102,7 +102,7 @@ def make_pass(
 
     since = state.since(settings.overlap_s)
     ledger = earlier.ledger or begun_ledger(since)
-    scope = Scope(min(since, goes_back_to(ledger)), parse(""), now, 0.0, settings.grace_s)
+    scope = Scope(min(since, ledger.boundary), parse(""), now, 0.0, settings.grace_s)
     try:
         found = compare_log(log, log.hook or state.hook, holdings, scope, restarted)
     except TROUBLE as error:

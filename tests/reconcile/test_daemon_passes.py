@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -140,6 +141,10 @@ def test_an_outage_ends_with_every_delivery_held_once_wherever_the_daemon_is_kil
     ends = daemon.wait_all_done(timeout=600)
     assert len(ends) == sent // 10 and all(one == ["task.completed"] for one in ends.values())
     assert eventually(lambda: wait_passes(daemon)["states"] == {}, 60)
+    rows = daemon.cli_json("ledger")["items"]
+    sources = Counter(record["data"]["source"] for record in daemon.records("delivery.received"))
+    assert sum(row["listed"] for row in rows) == sent
+    assert {"http": sum(row["held"] for row in rows), "import": sum(row["fetched"] for row in rows)} == sources
 
 
 def test_a_delivery_by_webhook_by_redelivery_and_by_fetch_at_once_makes_one_task(

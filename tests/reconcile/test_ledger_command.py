@@ -158,7 +158,7 @@ def test_a_row_with_everything_in_it_has_eighty_columns(capsys: pytest.CaptureFi
     assert len(heading) <= 80 and len(row) <= 80
     rows = [hour(held=5)]
     print_table(columns(rows, 0.0), rows)
-    assert capsys.readouterr().out.split() == ["HOUR", "(UTC)", "LISTED", "HELD", "2026-11-30", "14:00", "5", "5"]
+    assert capsys.readouterr().out.split() == ["HOUR", "(UTC)", "LISTED", "CAME", "2026-11-30", "14:00", "5", "5"]
 
 
 def test_the_alarm_says_which_hours_and_how_long_there_is() -> None:

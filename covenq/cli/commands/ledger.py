@@ -1,4 +1,4 @@
-"""`covenq ledger`: what GitHub's delivery logs list, hour by hour, what of it is held, and what is still missing."""
+"""`covenq ledger`: what GitHub's delivery logs list, hour by hour, what of it came, and what is still missing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from covenq.model.status import LedgerHour, ReconcileStatus
 
 REASONS_SHOWN = 10
+_WORDS = {"held": "came"}
+"""What people read elsewhere than the state: held back is what was fetched and not routed."""
 _STATES = ("held", "fetched", "unrecoverable", "refused", "erased", "before_us", "not_wanted", "on_its_way", "open")
 
 
@@ -35,7 +37,7 @@ def ledger(
     url: UrlOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
-    """Show what GitHub sent, what of it is held, and what is missing.
+    """Show what GitHub sent, what of it came, and what is missing.
 
     A row for each hour in which GitHub first sent something, as the daemon's passes over its delivery logs found it: how many
     deliveries it lists, how many came, were fetched, are still open and until when GitHub can be asked for them, are lost, and
@@ -67,7 +69,7 @@ def columns(rows: Sequence[LedgerHour], now: float) -> list[Column[LedgerHour]]:
         found.append(Column("LOG", lambda row: row.log, shrink=8))
     found.append(Column("LISTED", lambda row: row.listed, right=True))
     optional: list[Column[LedgerHour]] = [
-        Column("HELD", lambda row: row.held or "", right=True),
+        Column("CAME", lambda row: row.held or "", right=True),
         Column("FETCHED", lambda row: row.fetched or "", right=True),
         Column("OPEN", lambda row: row.open or "", right=True, colour=lambda _: output.RED),
         Column("GONE IN", lambda row: output.left(row.forgotten_at, now), right=True),
@@ -85,7 +87,7 @@ def _sums(rows: Sequence[LedgerHour], passes: ReconcileStatus | None, now: float
         return
     if rows:
         totals = {state: sum(getattr(row, state) for row in rows) for state in _STATES}
-        told = ", ".join(f"{state.replace('_', ' ')} {number:,}" for state, number in totals.items() if number)
+        told = ", ".join(f"{_WORDS.get(state) or state.replace('_', ' ')} {number:,}" for state, number in totals.items() if number)
         yield f"{output.count(sum(row.listed for row in rows), 'delivery', 'deliveries')} listed: {told}."
     else:
         yield "Nothing that GitHub sent in that time was compared, or it sent nothing."
