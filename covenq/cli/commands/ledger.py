@@ -87,7 +87,8 @@ def _sums(rows: Sequence[LedgerHour], passes: ReconcileStatus | None, now: float
         return
     if rows:
         totals = {state: sum(getattr(row, state) for row in rows) for state in _STATES}
-        told = ", ".join(f"{_WORDS.get(state) or state.replace('_', ' ')} {number:,}" for state, number in totals.items() if number)
+        words = {state: _WORDS.get(state) or state.replace("_", " ") for state in totals}
+        told = ", ".join(f"{words[state]} {number:,}" for state, number in totals.items() if number)
         yield f"{output.count(sum(row.listed for row in rows), 'delivery', 'deliveries')} listed: {told}."
     else:
         yield "Nothing that GitHub sent in that time was compared, or it sent nothing."
