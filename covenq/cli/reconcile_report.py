@@ -13,7 +13,7 @@ from covenq.reconcile.compare import Comparison
 from covenq.reconcile.result import LogSummary, Row, state_words
 
 WORDS = {
-    "missing": "missing: `covenq reconcile` fetches them",
+    "missing": "missing",
     "before_us": "sent before covenq was there: `covenq reconcile --since` takes them too",
     "on_its_way": "of the last minutes, and perhaps on their way",
     "erased": "of what was erased here, and never fetched",
@@ -44,8 +44,19 @@ def say_compared(summary: LogSummary, comparison: Comparison, since: float) -> N
         )
 
 
-def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool) -> None:
-    """The rows on stdout, and how many stand how on stderr."""
+def say_held_back(number: int) -> None:
+    """How many of those that are missing will not be routed when they are fetched."""
+    if number:
+        say(
+            f"{number:,} of those will be held back: GitHub sent them before this journal was restored, or too long ago."
+        )
+
+
+def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool, again: str, held_back: int) -> None:
+    """The rows on stdout, and how many stand how on stderr.
+
+    `again` is the command that fetches what is missing, and `held_back` how many of those it would not route.
+    """
     if json:
         output.emit_page(rows, next=None, logs=list(logs))
     else:
@@ -53,7 +64,10 @@ def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool) -> None:
     counted = Counter(row.state for row in rows)
     for state, words in WORDS.items():
         if counted[state]:
-            say(f"{output.count(counted[state], 'delivery', 'deliveries')} {words}.")
+            next = f": `{again}` fetches what GitHub still has of it" if state == "missing" else ""
+            say(f"{output.count(counted[state], 'delivery', 'deliveries')} {words}{next}.")
+    if counted["missing"]:
+        say_held_back(held_back)
     unverified = sum(row.verified is False for row in rows)
     if unverified:
         say(f"{unverified:,} of those unverified: no secret here signed them in any way to write their JSON.")

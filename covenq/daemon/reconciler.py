@@ -24,7 +24,7 @@ from covenq.filter.grammar import parse
 from covenq.github.api_client import Usage
 from covenq.model import at_text
 from covenq.model.rows import Delivery, OneDelivery, Page
-from covenq.model.status import ReconcilePass, ReconcileStatus
+from covenq.model.status import ReconcilePass, ReconcileStatus, Unrecoverable
 from covenq.operate.act.fetched import ImportRecorder
 from covenq.operate.act.log_records import read_ledger, read_state, write_ledger, write_state
 from covenq.operate.answers import Imported
@@ -51,6 +51,8 @@ LOST_LOGGED = 20
 """Deliveries that can't be fetched which one pass logs by themselves."""
 RETRY_S = 30.0
 """Seconds after which a pass that covenq itself could not make, rather than GitHub, is tried again, if that is sooner."""
+UNRECOVERABLE_MAX = 100
+"""Deliveries that can't be fetched that are named, of a pass."""
 
 log = logging.getLogger("covenq.reconcile")
 
@@ -251,7 +253,9 @@ class Reconciler(threading.Thread):
         """Keep what a pass found for the status, and log it."""
         error = troubles[0] if troubles else None
         summary = None if result is None else result.summary
-        states = Counter(row.state for row in ([] if result is None else result.rows))
+        rows = [] if result is None else result.rows
+        states = Counter(row.state for row in rows)
+        lost = [Unrecoverable(row.guid, row.reason or "") for row in rows if row.state == "unrecoverable"]
         ended_at, before = at_text(self._clock()), self._passes.get(name)
         self._passes[name] = ReconcilePass(
             ended_at,
@@ -263,6 +267,7 @@ class Reconciler(threading.Thread):
             None if error is None else str(error),
             None if error is None else error.hint,
             ended_at if error is None else None if before is None else before.finished_at,
+            lost[:UNRECOVERABLE_MAX],
         )
         if states["fetched"]:
             log.warning("%s: fetched %s that never came", name, counted(states["fetched"], "delivery", "deliveries"))

@@ -228,6 +228,13 @@ class SecretProblem(Struct):
     problem: str
 
 
+class Unrecoverable(Struct):
+    """A delivery that a pass could not fetch, and never will, and why."""
+
+    guid: str
+    reason: str
+
+
 class ReconcilePass(Struct):
     """The newest pass over a delivery log of GitHub's. `states` counts what it found that was not held, by how it stands.
 
@@ -244,6 +251,8 @@ class ReconcilePass(Struct):
     hint: str | None = None
     finished_at: Time | None = None
     """When one of this process reached its end last: this one, if it has no error. Null where none has."""
+    unrecoverable: list[Unrecoverable] = []
+    """Some of those that `states` counts as unrecoverable."""
 
 
 class ReconcileLog(Struct):

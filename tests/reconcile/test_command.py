@@ -450,6 +450,13 @@ def test_people_read_held_of_what_is_held_back_alone(made: Daemon, plain: Github
     assert "1 of deliveries in the journal" in text and "held" not in text
 
 
+def test_a_dry_run_says_the_command_that_fetches_the_same(made: Daemon, plain: GithubLog) -> None:
+    plain.add("push", {"ref": "refs/heads/main"}, at=time.time() - HOUR)
+    said = made.cli("reconcile", "--since", "2h", "--dry-run", "event:push").stderr.decode()
+    assert "1 delivery missing: `covenq reconcile --since 2h event:push` fetches" in said
+    assert b"Nothing is missing." in made.cli("reconcile", "event:issues", "--dry-run").stderr
+
+
 def test_what_is_not_configured_is_said_with_what_to_write(make_daemon: Make) -> None:
     daemon = make_daemon("[log]\n", start=False)
     said = daemon.cli("reconcile", exit_code=2)

@@ -273,6 +273,9 @@ def test_what_was_held_back_supersedes_nothing_that_github_sent_later(
 
 def test_the_command_holds_back_after_a_restore_too(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:
     after, _ = restored(daemon, server, tmp_path)
+    words = f"{len(after)} of those will be held back".encode()
+    assert words in daemon.cli("reconcile", "--since", "1h", "--dry-run").stderr
+    assert words in daemon.cli("reconcile", "--since", "1h", exit_code=2).stderr  # before it asks
     listed = daemon.cli_json("reconcile", "--since", "1h", "--yes")["items"]
     assert {row["guid"]: row["state"] for row in listed} == {one.guid: "waiting" for one in after}
     assert "before this journal was restored" in listed[0]["reason"]
@@ -367,6 +370,16 @@ def test_a_pass_with_fewer_than_a_hundred_attempts_in_its_overlap_is_one_request
     wait_passes(daemon, 3)
     assert set(server.asked[asked:]) == {f"GET {LOG}?per_page=100"}
     assert len(marks(daemon)) == records  # nothing changed, and nothing is recorded
+
+
+def test_what_can_never_be_fetched_is_named_with_its_reason_and_what_to_do(daemon: Daemon, server: GithubLog) -> None:
+    lost = server.add(forgotten=True)
+    eventually(lambda: last_of(daemon)["unrecoverable"], 60)
+    found = daemon.cli("doctor", exit_code=None)
+    assert f"1 delivery can't be fetched: {lost.guid}: GitHub has it no more" in " ".join(found.stdout.decode().split())
+    assert b"Redeliver it by its GUID" in found.stderr
+    planned = daemon.cli_json("reconcile", "--since", "1h", "--dry-run")["items"]
+    assert [row["reason"] for row in planned] == ["the daemon could not fetch it: GitHub has it no more"]
 
 
 # ---- GitHub is away, or slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ from covenq.cli.options import (
     Words,
     Yes,
 )
-from covenq.cli.output import clean, say
+from covenq.cli.output import clean, command_text, say
 from covenq.cli.progress import bar
 from covenq.cli.remote import selected_remote
 from covenq.errors import CovenqError, Failure, Refused, UsageError
@@ -88,7 +88,7 @@ def reconcile(
       covenq reconcile --dry-run
       covenq reconcile --since 6h event:push,pull_request
     """
-    from covenq.cli.reconcile_report import report
+    from covenq.cli.reconcile_report import report, say_held_back
     from covenq.config.github_api import require_logs
     from covenq.filter.grammar import parse
     from covenq.reconcile.compare import require_listed
@@ -123,19 +123,24 @@ def reconcile(
             summaries.append(summary)
         rows.sort(key=lambda row: row.first_at)
         missing = [row for row in rows if row.state == "missing"]
-        if missing and not dry_run:
+        max_age_s = None if span.asked else settings.max_age_s
+
+        def hold(row: Row) -> Hold | None:
+            before = known[row.log].held_before if row.log in known else None
+            return why_held(row.first_at, None if before is None else seconds_of(before), max_age_s, now)
+
+        held_back = sum(hold(row) is not None for row in missing)
+        if dry_run:
+            _explain(missing, known)
+        elif missing:
             _require_open_intake(opened)
             if len(missing) > 1 and not yes:
+                say_held_back(held_back)
                 confirm(FETCH, len(missing), [])
-            max_age_s = None if span.asked else settings.max_age_s
-
-            def hold(row: Row) -> Hold | None:
-                before = known[row.log].held_before if row.log in known else None
-                return why_held(row.first_at, None if before is None else seconds_of(before), max_age_s, now)
-
             _fetch(opened, {log.name: log for log in logs}, missing, hold, where.config.hooks, troubles)
     with output.report_of_act(not dry_run):
-        report(rows, summaries, json)
+        again = command_text("covenq", "reconcile", *(() if since is None else ("--since", since)), *(words or ()))
+        report(rows, summaries, json, again, held_back)
     if troubles:
         for error in troubles:
             say(f"covenq: {clean(error)}")
@@ -166,6 +171,15 @@ def _known(opened: Source) -> dict[str, ReconcileLog]:
     """What is known of each log from the daemon's passes, by its name."""
     found = opened.status().reconcile
     return {} if found is None else {one.log: one for one in found.logs}
+
+
+def _explain(missing: Sequence[Row], known: Mapping[str, ReconcileLog]) -> None:
+    """Give each that the daemon could not fetch the reason."""
+    for row in missing:
+        last = known[row.log].last if row.log in known else None
+        for one in () if last is None else last.unrecoverable:
+            if one.guid == row.guid:
+                row.reason = f"the daemon could not fetch it: {one.reason}"
 
 
 def _compared(

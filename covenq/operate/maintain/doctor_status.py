@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from covenq.model.ledger import missing_text
-from covenq.model.status import ActivePause, Descriptors, Overdue, ReconcileStatus, StateStatus, Status, Watchdog
+from covenq.model.status import (
+    ActivePause,
+    Descriptors,
+    Overdue,
+    ReconcilePass,
+    ReconcileStatus,
+    StateStatus,
+    Status,
+    Watchdog,
+)
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
@@ -21,6 +30,8 @@ _RESTART = (
     "look at the daemon's log (`journalctl -u covenq`, or its standard error), and restart it: what runs is given back, and "
     "nothing is lost."
 )
+UNRECOVERABLE_SHOWN = 5
+"""GUIDs that one finding names, at most."""
 STUCK_SHOWN = 5
 """Stuck tasks that get a finding each, at most."""
 
@@ -87,6 +98,8 @@ def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
             listed = counted(last.listed, "attempt")
             words = f"{one.log}: compared at {last.ended_at[:19]}Z, {listed} listed; {found or 'nothing is missing'}"
             yield Finding("reconcile", GOOD, words)
+        if last is not None and last.unrecoverable:
+            yield _unrecoverable(one.log, last)
     if passes.missing is not None:
         text, _, command = missing_text(passes.missing, now).rpartition(": ")
         yield Finding("reconcile", WARN, text, command)
@@ -98,6 +111,15 @@ def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
             "or all: `covenq reroute state:received reason:held`."
         )
         yield Finding("reconcile", WARN, words, next)
+
+
+def _unrecoverable(log: str, last: ReconcilePass) -> Finding:
+    lost, number = last.unrecoverable, last.states.get("unrecoverable", len(last.unrecoverable))
+    shown = "; ".join(f"{one.guid}: {one.reason}" for one in lost[:UNRECOVERABLE_SHOWN])
+    more = f"; and {number - UNRECOVERABLE_SHOWN:,} more" if number > UNRECOVERABLE_SHOWN else ""
+    words = f"{log}: {counted(number, 'delivery', 'deliveries')} can't be fetched: {shown}{more}"
+    next = "Redeliver it by its GUID in the webhook's or the App's settings on GitHub, or do by hand what it asked for."
+    return Finding("reconcile", WARN, words, next)
 
 
 def _overdue_next(loop: Overdue, state: StateStatus) -> str:
