@@ -79,7 +79,7 @@ def _values(field: str, prefix: str, config: str | None, data: str | None) -> li
     elif field == "event":
         known = EVENTS
     elif field == "source":
-        known = ("http", "import")
+        known = ("http", "import", "send")
     elif field == "kind":
         known = ("forward", "pull", "run")
     elif field == "route":

@@ -68,7 +68,7 @@ FIELDS: dict[str, str] = {
     "attempts": "how many attempts a task had",
     "duplicates": "how often the delivery came again",
     "size": "the payload's bytes",
-    "source": "http or import",
+    "source": "http, import, or send (what `covenq send` sent)",
     "secret": "the name of the secret that verified it",
     "twin": "the GUID of an earlier delivery with the same body",
     "age": "how long ago it came: age<1h, age>2d",

@@ -34,6 +34,9 @@ HEADERS_MAX = 40
 HEADER_NAME_MAX = 64
 HEADER_VALUE_MAX = 1024
 
+SENT = "send"
+SENDER = "GitHub-Hookshot/covenq-sample"
+"""The User-Agent of `covenq send`."""
 _JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
 FORM_TYPE = "application/x-www-form-urlencoded"
 _CODINGS = frozenset({"gzip", "x-gzip", "br", "deflate", "compress", "x-compress", "zstd"})
@@ -73,6 +76,14 @@ def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         lower = name.lower()
         folded[lower] = f"{folded[lower]}, {value}" if lower in folded else value
     return folded
+
+
+def source_of(headers: Mapping[str, str]) -> str:
+    """How a delivery came, by its headers (by lower-case name): `http`, or `send` of one that `covenq send` signed.
+
+    Which secret signed that says nothing of the one that GitHub signs with.
+    """
+    return SENT if headers.get("user-agent") == SENDER else "http"
 
 
 def recorded_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:

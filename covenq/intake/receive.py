@@ -203,7 +203,7 @@ def _validated(request: Request, live: Snapshot, bindings: ScopeBindings) -> Ans
         "event": identity.event,
         **columns,
         "secret": secret,
-        "source": "http",
+        "source": github_request.source_of(headers),
         "headers": github_request.recorded_headers(request.headers),
         "twin": None,
     }

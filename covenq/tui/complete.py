@@ -16,7 +16,7 @@ VALUES: dict[str, Sequence[str]] = {
     "state": [str(state) for state in State],
     "category": [str(category) for category in Category],
     "kind": ["run", "forward", "pull"],
-    "source": ["http", "import"],
+    "source": ["http", "import", "send"],
     "since": ["15m", "1h", "1d", "7d"],
     "before": ["1h", "1d", "7d"],
 }

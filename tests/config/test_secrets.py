@@ -194,9 +194,9 @@ class Story:
         schema.create(self.conn)
         self.seq = 0
 
-    def used(self, name: str, hook: str = "7", *, days_ago: float = 1.0) -> Story:
+    def used(self, name: str, hook: str = "7", *, days_ago: float = 1.0, source: str = "http") -> Story:
         self.seq += 1
-        (record,) = as_records([received(f"g-{self.seq}", hook, secret=name)], first=self.seq)
+        (record,) = as_records([received(f"g-{self.seq}", hook, secret=name, source=source)], first=self.seq)
         fold(self.conn, [structs.replace(record, at=_at(days_ago))])
         return self
 
@@ -255,6 +255,24 @@ def test_a_silent_hook_is_not_given_up_for_a_secret_that_may_not_speak_for_it() 
     assert secret_usage.view(story.conn, held, NOW).items[0].verdict == "in_use"
 
 
+def test_what_send_sent_says_nothing_of_what_github_signs_with() -> None:
+    story = Story().used("old").used("new")
+    for hook in ("7", "446581321"):
+        story.used("old", hook, source="send")
+        assert story.verdicts("old", "new") == {"old": "retire", "new": "in_use"}
+    story = Story().used("old").used("new", source="send")
+    assert story.verdicts("old", "new") == {"old": "in_use", "new": "unused"}
+
+
+def test_what_was_fetched_is_use_of_its_secret_and_no_evidence_that_its_hook_was_changed() -> None:
+    story = Story().used("old").used("new", source="import")
+    assert story.verdicts("old", "new") == {"old": "in_use", "new": "wait"}
+    item = secret_usage.view(story.conn, [(SecretSource("new", env="A"), None)], NOW).items[0]
+    assert (item.last_used_at, item.recent, item.hooks) == (_at(1), 1, 1)
+    story.used("new")
+    assert story.verdicts("old", "new") == {"old": "retire", "new": "in_use"}
+
+
 def test_counts_and_dates() -> None:
     story = Story().used("a", days_ago=50).used("a", days_ago=3).used("a", "8", days_ago=2).used("b", days_ago=1)
     a, b = secret_usage.view(story.conn, [(SecretSource(n, file=Path("/x") / n), None) for n in "ab"], NOW).items
@@ -268,8 +286,7 @@ def test_many_secrets_and_deliveries_are_asked_for_by_the_index() -> None:
     conn = Story().conn
     for sql, params, index in (
         (secret_usage._NEXT, ("", ""), "COVERING INDEX deliveries_secret"),
-        (secret_usage._FIRST, ("", ""), "INDEX deliveries_secret"),
-        (secret_usage._LAST, ("", ""), "INDEX deliveries_secret"),
+        *((sql, ("", ""), "INDEX deliveries_secret") for sql in secret_usage._ENDS),
         (secret_usage._COUNT, ("", "", 0), "COVERING INDEX deliveries_secret"),
     ):
         plan = " ".join(str(row[3]) for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", params))
@@ -407,7 +424,9 @@ def test_send_signs_with_a_secret_that_may_speak_for_what_it_sends(make_daemon: 
     del daemon.env["NOT_SET_HERE"]
     guid = daemon.cli("send", "issues").stdout.decode().strip()
     found = daemon.cli_json("show", guid)
-    assert (found["hook"], found["secret"]) == ("77", "mine")
+    assert (found["hook"], found["secret"], found["source"]) == ("77", "mine", "send")
+    (mine,) = (one for one in daemon.cli_json("secrets")["items"] if one["name"] == "mine")
+    assert mine["verdict"] == "unused"
 
 
 @pytest.mark.parametrize("text", ["[github]\nhooks = [\n", "[worker]\nconcurrency = " + "9" * 5000 + "\n"])

@@ -283,7 +283,7 @@ def test_what_was_signed_earlier_says_nothing_of_the_secret_that_a_hook_has_now(
     assert daemon.cli_json("deliveries", f"guid:{GUID}")["items"][0]["secret"] == "old"
     secrets = {one["name"]: one for one in daemon.cli_json("secrets")["items"]}
     assert (secrets["env"]["verdict"], secrets["env"]["retire"]) == ("in_use", False)
-    assert (secrets["old"]["verdict"], secrets["old"]["last_used_at"]) == ("unused", None)
+    assert (secrets["old"]["verdict"], secrets["old"]["retire"], secrets["old"]["hooks"]) == ("wait", False, 1)
 
 
 def test_an_item_of_the_api_is_rebuilt_only_where_it_asks_and_claims_nothing_itself(make_daemon: Make) -> None:

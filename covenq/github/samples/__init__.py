@@ -12,6 +12,7 @@ from typing import Protocol
 import orjson
 
 from covenq.errors import NotFound
+from covenq.github.request import SENDER
 from covenq.github.samples import code, issues, pulls, repositories
 from covenq.github.signature import sign
 from covenq.model import JsonObject
@@ -90,7 +91,7 @@ def headers(
     made = {
         "Accept": "*/*",
         "Content-Type": "application/x-www-form-urlencoded" if form else "application/json",
-        "User-Agent": "GitHub-Hookshot/covenq-sample",
+        "User-Agent": SENDER,
         "X-GitHub-Delivery": guid,
         "X-GitHub-Event": event,
     }

@@ -20,8 +20,8 @@ _SURELY = 401
 _PERHAPS = frozenset({400, 403})
 """Statuses by which receivers refuse a signature; some of them refuse by these what is wrong otherwise, too."""
 _SINCE = """SELECT 1 FROM webhook_deliveries INDEXED BY deliveries_secret
-    WHERE secret = ? AND hook = ? AND seq > ? AND source IS NOT 'import' LIMIT 1"""
-"""What is imported was signed before it came, by whichever secret was the hook's then."""
+    WHERE secret = ? AND hook = ? AND seq > ? AND coalesce(source, 'http') = 'http' LIMIT 1"""
+"""What is imported was signed before it came, by whichever secret was the hook's then; what `covenq send` sent, not by GitHub."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,12 @@ NAMED_MAX = 20
 _NEXT = """SELECT secret, hook FROM webhook_deliveries INDEXED BY deliveries_secret
     WHERE (secret, hook) > (?, ?) ORDER BY secret, hook LIMIT 1"""
 _CAME = """SELECT seq FROM webhook_deliveries INDEXED BY deliveries_secret
-    WHERE secret = ? AND hook = ? AND source IS NOT 'import'"""
-"""What is imported was signed before it came: it says nothing of which secret its hook has now."""
-_FIRST = f"{_CAME} ORDER BY seq LIMIT 1"
-_LAST = f"{_CAME} ORDER BY seq DESC LIMIT 1"
+    WHERE secret = ? AND hook = ? AND coalesce(source, 'http') = 'http'"""
+"""What is imported, or fetched, was signed before it came: it says nothing of which secret its hook has now."""
+_SIGNED = """SELECT seq FROM webhook_deliveries INDEXED BY deliveries_secret
+    WHERE secret = ? AND hook = ? AND source IS NOT 'send'"""
+"""It is use of the secret all the same. What `covenq send` sent is neither."""
+_ENDS = tuple(f"{sql} ORDER BY seq {way} LIMIT 1" for sql in (_SIGNED, _CAME) for way in ("ASC", "DESC"))
 _COUNT = (
     "SELECT count(*) FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? AND seq >= ?"
 )
@@ -43,12 +45,17 @@ _SINCE = "SELECT seq FROM webhook_deliveries WHERE received_at >= ? ORDER BY rec
 
 @dataclass(slots=True)
 class SecretUsage:
-    """A secret's use by the deliveries: seqs of the first and the newest, each hook's newest, and how many are recent."""
+    """A secret's use by the deliveries: seqs of the first and the newest, each hook's newest, and how many are recent.
 
-    first: int = 0
+    `begun` and `came` are the first, and each hook's newest, of those that were signed when they came.
+    """
+
+    first: int
     last: int = 0
     recent: int = 0
     hooks: dict[str, int] = field(default_factory=dict)
+    begun: int = 0
+    came: dict[str, int] = field(default_factory=dict)
 
 
 def usage_by_secret(conn: sqlite3.Connection, since: str) -> dict[str, SecretUsage]:
@@ -62,13 +69,15 @@ def usage_by_secret(conn: sqlite3.Connection, since: str) -> dict[str, SecretUsa
         if row is None:
             break
         place = (str(row[0]), str(row[1]))
-        ends = [conn.execute(sql, place).fetchone() for sql in (_FIRST, _LAST)]
-        if None in ends:
+        ends = [conn.execute(sql, place).fetchone() for sql in _ENDS]
+        first, last, begun, came = (0 if end is None else int(end[0]) for end in ends)
+        if not first:
             continue
-        first, last = (int(seq) for (seq,) in ends)
         use = found.setdefault(place[0], SecretUsage(first))
         use.first, use.last = min(use.first, first), max(use.last, last)
         use.hooks[place[1]] = last
+        if came:
+            use.begun, use.came[place[1]] = min(use.begun or begun, begun), came
         use.recent += int(conn.execute(_COUNT, (*place, bound)).fetchone()[0])
     return found
 
@@ -193,7 +202,7 @@ def _verdict(
             "Nothing that came was signed with it yet; GitHub may have been given it, and sign with it already.",
         )
     newer = {
-        hook: [one for one in others if one in used and used[one].hooks.get(hook, 0) > last]
+        hook: [one for one in others if one in used and used[one].came.get(hook, 0) > last]
         for hook, last in use.hooks.items()
     }
     waiting = [hook for hook, names in newer.items() if not names]
@@ -201,7 +210,14 @@ def _verdict(
         names = ", ".join(sorted({one for ones in newer.values() for one in ones}))
         hooks = "The hook" if len(newer) == 1 else f"Each of the {len(newer)} hooks"
         return _verdict_object("retire", True, f"{hooks} that signed with it has signed with another since ({names}).")
-    begun = [one for one in covering if one in used and used[one].first > use.last]
+    if not use.came:
+        return _verdict_object(
+            "wait",
+            False,
+            "What it signed was fetched or imported: GitHub may sign with it now, or not any more.",
+            waiting,
+        )
+    begun = [one for one in covering if one in used and used[one].begun > use.last]
     if not begun:
         return _verdict_object("in_use", False, "Hooks still sign with it.", waiting)
     what = "hook " + waiting[0] if len(waiting) == 1 else f"{len(waiting)} hooks"
