@@ -27,6 +27,7 @@ from covenq.errors import GithubAnswerUnreadable, GithubLimited, OutgoingFailed,
 from covenq.github.api_client import GithubApi, pacing_towards
 from covenq.github.app_auth import AppAuth
 from covenq.net.outgoing import OutgoingClient
+from journal.presence import is_absent
 
 ANSWER_MAX = 1 << 20
 _ID_MAX = 2**63 - 1
@@ -55,8 +56,8 @@ def use_existing(target: Target, url: str | None, api_url: str | None, env: Mapp
                 "the configuration has a public_url already", hint="Leave --url out, or change the setting."
             )
     given = identity(ask_line("The App's client id, or its number (on its page, under About): "))
-    file = Path(ask_line("The file of its private key: ")).expanduser().absolute()
-    key = private_key(file)
+    key_file = Path(ask_line("The file of its private key: ")).expanduser().absolute()
+    key = private_key(key_file)
     auth = AppAuth(given.client_id or str(given.id), [key], time.time)
     client = OutgoingClient(api, env)
     try:
@@ -66,11 +67,17 @@ def use_existing(target: Target, url: str | None, api_url: str | None, env: Mapp
         found = given
     finally:
         client.close()
-    configuration.write(target, AppSettings(found.id, found.client_id, str(file), None, api, url))
+    configuration.write(target, AppSettings(found.id, found.client_id, str(key_file), None, api, url))
     if all(one.name == FROM_ENVIRONMENT for one in target.loaded.secrets):
+        file = default_file(target.data)
+        here = (
+            f"`covenq serve` makes one, {clean(file)}, at its first start"
+            if is_absent(file)
+            else f"{clean(file)} is used"
+        )
         say(
-            f"The configuration names no webhook secret: the App's has to be that in {clean(default_file(target.data))}, "
-            "or be named in [github] webhook_secrets."
+            f"The configuration names no webhook secret: {here}; then `covenq secrets rotate` has the App sign with one of its "
+            "own. One that the App has already can be named in [github] webhook_secrets."
         )
 
 

@@ -38,6 +38,11 @@ class GithubApp:
     api_url: str = GITHUB_API
 
     @property
+    def secret_name(self) -> str | None:
+        """The name of the webhook secret that GitHub gave with the App, where `covenq init` made it."""
+        return None if self.id is None else f"app-{self.id}"
+
+    @property
     def issuer(self) -> str:
         """By what GitHub knows the App: the client id, which it recommends, else the number."""
         return self.client_id if self.client_id is not None else str(self.id)
@@ -207,7 +212,7 @@ def checked_api_url(text: str) -> str:
         hint = f"Write {GITHUB_API}, or https://HOST/api/v3 of an Enterprise Server."
         raise UsageError(str(error), hint=hint) from None
     if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-        raise UsageError("must be https: what is sent there authorises", hint="Write https://…")
+        raise UsageError(f"{url[:200]} must be https: what is sent there authorises", hint="Write https://…")
     return url
 
 

@@ -30,7 +30,7 @@ def checked_public_url(text: str, webhook_path: str) -> str:
         raise UsageError(f"an address of over {URL_MAX} characters is none of a webhook's", hint=HINT)
     parts = parse_url(url)
     if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-        raise UsageError("must be https: deliveries hold what nobody on the way may read", hint=HINT)
+        raise UsageError(f"{url} must be https: deliveries hold what nobody on the way may read", hint=HINT)
     if webhook_path != "/" and parts.path.endswith(webhook_path):
-        raise UsageError(f"ends with {webhook_path}, which is put behind it anyway", hint=HINT)
+        raise UsageError(f"{url} ends with {webhook_path}, which is put behind it anyway", hint=HINT)
     return url

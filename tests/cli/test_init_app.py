@@ -453,9 +453,9 @@ def test_the_listener_answers_this_browser_alone(start: Callable[..., Init]) -> 
         (["--org", "a?state=b"], 2, "is no organisation's name"),
         (["--org", "octo org\x1b[2J"], 2, "is no organisation's name"),
         (["--name", "x" * 35], 2, "1 to 34 characters"),
-        (["--api-url", "http://ghe.example.org"], 2, "must be https"),
-        (["--url", "http://covenq.example.org"], 2, "must be https"),
-        (["--url", f"{URL}/webhook"], 2, "ends with /webhook"),
+        (["--api-url", "http://ghe.example.org"], 2, "http://ghe.example.org must be https"),
+        (["--url", "http://covenq.example.org"], 2, "http://covenq.example.org must be https"),
+        (["--url", f"{URL}/webhook"], 2, f"{URL}/webhook ends with /webhook"),
         (["--url", "https://me:pw@covenq.example.org"], 2, "a name or a password"),
         (["--force"], 2, "can't be combined"),
         (["--credential", "a"], 2, "can't be combined"),
@@ -544,7 +544,7 @@ def test_an_app_that_is_there_is_asked_for_and_asked(
     assert app is not None
     assert (app.id, app.client_id, app.keys[0].file, app.api_url) == (APP_ID, CLIENT_ID, key, hub.url)
     assert config.public_url == URL and config.secrets == ()
-    assert str(init.dir / "secret") in said, "whose webhook secret it has to have"
+    assert f"`covenq serve` makes one, {init.dir / 'secret'}" in said and "then `covenq secrets rotate`" in said
     assert init.files() == {"covenq.toml"}
     told_nowhere(init, "eyJ")
 

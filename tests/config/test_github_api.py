@@ -65,7 +65,7 @@ def test_nothing_is_said_of_what_is_not_configured() -> None:
         ({"app": {"id": 1, "private_key_file": ""}}, "private_key_file: is empty"),
         ({"app": {"id": 1, "private_key_credential": "a/b"}}, "has no slash"),
         ({"app": {"id": 1, "private_key_fil": "a"}}, "did you mean private_key_file"),
-        ({"app": APP | {"api_url": "http://ghe.example.org"}}, "api_url: must be https"),
+        ({"app": APP | {"api_url": "http://ghe.example.org"}}, "api_url: http://ghe.example.org must be https"),
         ({"app": APP | {"api_url": "https://me:secret@ghe.example.org"}}, "a name or a password"),
         ({"app": APP | {"api_url": "ftp://ghe.example.org"}}, "is no web address"),
         ({"hook": [{**HOOK, "org": "octo"}]}, "exactly one of repo and org"),

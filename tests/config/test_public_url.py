@@ -24,8 +24,11 @@ def test_an_address_is_taken_without_a_slash_at_its_end() -> None:
 @pytest.mark.parametrize(
     ("server", "said"),
     [
-        ({"public_url": "http://covenq.example.org"}, "must be https"),
-        ({"public_url": "https://covenq.example.org/webhook/"}, "ends with /webhook"),
+        ({"public_url": "http://covenq.example.org"}, "http://covenq.example.org must be https"),
+        (
+            {"public_url": "https://covenq.example.org/webhook/"},
+            "https://covenq.example.org/webhook ends with /webhook",
+        ),
         ({"public_url": "https://covenq.example.org/a/b", "path": "/a/b"}, "ends with /a/b"),
         ({"public_url": "https://me:hush@covenq.example.org"}, "a name or a password"),
         ({"public_url": "https://covenq.example.org?x=1"}, "no query"),

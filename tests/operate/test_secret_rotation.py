@@ -76,6 +76,15 @@ def test_of_several_the_one_that_may_not_be_retired_is_meant() -> None:
     assert planned(config_of(APP, other), chosen="app").old.name == "app"
 
 
+def test_the_app_s_own_secret_is_meant_where_others_are_beside_it_and_else_the_one_last_used_is_proposed() -> None:
+    config = config_of(*(f'{{ name = "{name}", file = "{name}" }}' for name in ("default", "app-7", "app-7-r4")))
+    usage = [used("app-7", at="2026-11-01T00:00:00Z"), used("app-7-r4"), used("default", at=None)]
+    assert plan(config, DATA, usage, None, None, lambda path: True, "app-7").old.name == "app-7-r4"
+    with pytest.raises(UsageError, match="sign with: app-7-r4, default") as asked:
+        planned(config, *usage)
+    assert "--secret app-7-r4" in str(asked.value.hint)
+
+
 def test_the_environment_that_counts_is_the_daemon_s(tmp_path: Path) -> None:
     """A command may have a variable that its daemon has not, or lack one that its daemon has."""
     of_daemon = Secret("in_use", False, "", [], "env", "env", "COVENQ_WEBHOOK_SECRET", None, True, None)

@@ -18,7 +18,7 @@ from covenq.cli.bulk import ask
 from covenq.cli.context import Location, locate_in_use, source
 from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Jsonl, Yes
 from covenq.cli.output import clean, say
-from covenq.errors import CovenqError, DaemonUnreachable, OutgoingFailed, Refused, UsageError
+from covenq.errors import CovenqError, DaemonUnreachable, GithubLimited, OutgoingFailed, Refused, UsageError
 from covenq.model import NOT_RUNNING, at_text
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def rotate(
         _require_same_configuration(opened, where)
         usage = opened.secrets().items
         rotation = secret_rotation.plan(
-            where.config, where.data, usage, _hook_id(owner), secret, secret_rotation.may_have
+            where.config, where.data, usage, _hook_id(owner), secret, secret_rotation.may_have, _own_secret(owner)
         )
         left = secret_rotation.by_hand(rotation, where.config, owner.settings)
         if left is not None:
@@ -164,6 +164,13 @@ def _hook_id(owner: GithubApp | GithubHook) -> str | None:
     return owner.id if isinstance(owner, GithubHook) else None
 
 
+def _own_secret(owner: GithubApp | GithubHook) -> str | None:
+    """The name of the secret that GitHub gave with the App."""
+    from covenq.config.github_api import GithubApp
+
+    return owner.secret_name if isinstance(owner, GithubApp) else None
+
+
 # ---- the daemon
 
 
@@ -235,6 +242,9 @@ def _told_what_is_known(rotation: Rotation) -> Iterator[None]:
         say(unknown)
         say(f"hint: {again}")
         raise
+    except GithubLimited as error:
+        say(unchanged)
+        raise GithubLimited(str(error), hint=f"Later: {again}") from None
     except CovenqError:
         say(unchanged)
         raise

@@ -60,23 +60,25 @@ def plan(
     hook: str | None,
     chosen: str | None,
     is_free: Callable[[Path], bool],
+    own: str | None = None,
 ) -> Rotation:
     """The rotation that comes next.
 
     `usage` is what `covenq secrets` shows, `hook` the id of the hook that is given the secret, if it is known, `chosen` the name
-    of the old one, if one was said; `is_free` tells whether a new secret may have that file. Raises UsageError.
+    of the old one, if one was said; `is_free` tells whether a new secret may have that file, and `own` is the name of the
+    secret that GitHub gave, if it gave one. Raises UsageError.
     """
     sources = _in_effect(config, data, usage)
-    delivered = {one.name for one in usage if one.last_used_at is not None}
+    last_used = {one.name: one.last_used_at for one in usage if one.last_used_at is not None}
     retired = {one.name for one in usage if one.retire}
     families: dict[str, list[SecretSource]] = {}
     for one in sources:
         if hook is None or not one.scope.hooks or hook in one.scope.hooks:
             families.setdefault(_family(one.name), []).append(one)
-    family = _chosen(families, retired, chosen)
+    family = _chosen(families, last_used, retired, chosen, own)
     members = sorted(families[family], key=lambda one: _round(one.name))
     newest = members[-1]
-    if len(members) > 1 and newest.name not in delivered:
+    if len(members) > 1 and newest.name not in last_used:
         return Rotation(members[-2], newest, True, ())
     new = _next(newest, family, {one.name for one in sources} | {one.name for one in usage}, data, is_free)
     named = any(one.name != FROM_ENVIRONMENT for one in config.secrets)
@@ -92,7 +94,13 @@ def _in_effect(config: Config, data: Path, usage: Sequence[Secret]) -> list[Secr
     return named
 
 
-def _chosen(families: Mapping[str, Sequence[SecretSource]], retired: set[str], chosen: str | None) -> str:
+def _chosen(
+    families: Mapping[str, Sequence[SecretSource]],
+    last_used: Mapping[str, str],
+    retired: set[str],
+    chosen: str | None,
+    own: str | None,
+) -> str:
     """The name of the family that is meant. Raises UsageError where none is, or several may be."""
     if chosen is not None:
         for family, members in families.items():
@@ -100,14 +108,24 @@ def _chosen(families: Mapping[str, Sequence[SecretSource]], retired: set[str], c
                 return family
         raise UsageError(f"no secret {chosen[:80]!r} is valid for that hook", hint="`covenq secrets` lists them.")
     if not families:
-        raise UsageError("there is no webhook secret to rotate", hint="`covenq serve` makes one at its first start.")
+        raise UsageError(
+            "there is no webhook secret to rotate",
+            hint="`covenq serve` makes one at its first start; run this again then.",
+        )
     likely = [
         family for family, members in families.items() if any(one.name not in retired for one in members)
     ] or list(families)
+    if own in likely:
+        return own
     if len(likely) > 1:
+        names = [
+            max(families[one], key=lambda member: (last_used.get(member.name, ""), _round(member.name))).name
+            for one in likely
+        ]
+        names.sort(key=lambda name: last_used.get(name, ""), reverse=True)
         raise UsageError(
-            f"which secret does GitHub sign with: {', '.join(likely[:10])}?",
-            hint=f"Say whose place the new one takes: --secret {likely[0]}",
+            f"which secret does GitHub sign with: {', '.join(names[:10])}?",
+            hint=f"Say whose place the new one takes: --secret {names[0]}",
         )
     return likely[0]
 
