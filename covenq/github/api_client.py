@@ -30,6 +30,7 @@ WINDOW_S = 60.0
 """Seconds by which `x-ratelimit-reset` is later in a new window; within one it may differ by a second or two."""
 SECONDARY_S = 60.0
 """Seconds to wait where the secondary limit is met and GitHub doesn't say how long."""
+_OF_HOOKS = ("/repos/", "/orgs/")
 DRIFT_S = 50.0
 """Seconds between GitHub's clock and this one from which a refused token is likely due to that."""
 
@@ -229,14 +230,24 @@ class GithubApi:
         if status == 401:
             return GithubRefused(
                 f"{self._host} did not take the credentials (401)",
-                hint="Are the App's id and private key, or the hook's token, still valid?",
+                hint="Is the hook's token still valid?"
+                if path.startswith(_OF_HOOKS)
+                else "Are the App's id and private key still valid, and of the same App?",
             )
         if status in (403, 404):
             return GithubRefused(
                 f"{self._host} does not let {path} be {done} ({status})",
-                hint="Does the App have a webhook, and is the hook's id right? May the token read webhooks (Webhooks: write)?",
+                hint=_forbidden_hint(path),
             )
         return GithubRefused(f"{self._host} answered {path} with {status}")
+
+
+def _forbidden_hint(path: str) -> str:
+    """What to look at where GitHub forbids a path, or has none: by whose it is."""
+    if path.startswith(_OF_HOOKS):
+        return "Is the hook's id right, and may the token read and change webhooks (Webhooks: write)?"
+    api = "api_url that of the API of the GitHub that the App is at?"
+    return f"Does the App have a webhook, and is {api}" if path.startswith("/app/hook") else f"Is {api}"
 
 
 def _is_github_com(host: str) -> bool:

@@ -556,6 +556,14 @@ def test_a_key_of_another_app_is_not_written(start: Callable[..., Init], key: Pa
     assert not init.files()
 
 
+def test_of_an_address_that_is_no_api_the_address_is_asked_about(
+    start: Callable[..., Init], hub: GithubLog, key: Path
+) -> None:
+    hub.faults = [Fault(status=404)]
+    said = start("--existing").end(4, stdin=f"{CLIENT_ID}\n{key}\n")
+    assert "Is api_url that of the API" in said and "hook" not in said
+
+
 def test_without_github_the_app_is_written_and_that_is_said(
     start: Callable[..., Init], hub: GithubLog, key: Path
 ) -> None:
