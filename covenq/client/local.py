@@ -197,7 +197,7 @@ class LocalSource(Closing):
     def refused(self, *, limit: int = 50) -> list[Refusal]:
         from covenq.intake import refusal_hints
 
-        return refusal_hints.latest(self._data, limit)
+        return refusal_hints.latest(self._data, limit, bool(self._config.github_logs.all))
 
     def pauses(self) -> list[ActivePause]:
         with self._files.reading() as (conn, _):

@@ -52,6 +52,11 @@ class GithubApp:
         return f"app {self.issuer}"
 
     @property
+    def credentials(self) -> str:
+        """What it asks with, for a person."""
+        return f"the App's id ({self.issuer}) and private key ({', '.join(map(_where, self.keys))})"
+
+    @property
     def settings(self) -> str:
         """Where its webhook's settings are on GitHub, for a person."""
         return "the App's settings, Webhook"
@@ -87,6 +92,11 @@ class GithubHook:
         return f"hook {self.id} of {self.repo or self.org}"
 
     @property
+    def credentials(self) -> str:
+        """What it is asked with, for a person."""
+        return f"the id ({self.id}) and the token ({_where(self.token)}) of the hook of {self.repo or self.org}"
+
+    @property
     def settings(self) -> str:
         """Where its settings are on GitHub, for a person."""
         return f"Settings, Webhooks of {self.repo or self.org}"
@@ -106,6 +116,11 @@ class GithubHook:
     def log_path(self) -> str:
         """Where its delivery log is, below the API's address."""
         return f"{self.hook_path}/deliveries"
+
+
+def _where(source: SecretSource) -> str:
+    """The place of a key or token, which never shows it."""
+    return f"{source.file or source.env or source.credential or 'in the configuration'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,10 @@ class GithubApi:
         pacing: Pacing,
         clock: Callable[[], float],
         usage: Usage | None = None,
+        credentials: str = "the App's id and private key, or the hook's token,",
     ) -> None:
-        """`usage` is that of clients before this one, with the same authorisation."""
+        """`usage` is that of clients before this one, with the same authorisation; `credentials` names it, for a person."""
+        self._credentials = credentials
         self.usage = Usage() if usage is None else usage
         self.drift_s = 0.0
         """Seconds that GitHub's clock was ahead of this one at the last answer."""
@@ -230,9 +232,7 @@ class GithubApi:
         if status == 401:
             return GithubRefused(
                 f"{self._host} did not take the credentials (401)",
-                hint="Is the hook's token still valid?"
-                if path.startswith(_OF_HOOKS)
-                else "Are the App's id and private key still valid, and of the same App?",
+                hint=f"Are {self._credentials} still valid?",
             )
         if status in (403, 404):
             return GithubRefused(

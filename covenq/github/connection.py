@@ -33,7 +33,7 @@ def api_of(
     else:
         authorization = TokenAuth(read_value(owner.token, env, API_SECRET))
     client = OutgoingClient(owner.api_url, env, silence_s=silence_s, whole_s=whole_s)
-    return GithubApi(client, authorization, pacing or pacing_towards(client, sleep), clock, usage)
+    return GithubApi(client, authorization, pacing or pacing_towards(client, sleep), clock, usage, owner.credentials)
 
 
 def api_at(

@@ -133,7 +133,7 @@ class ApiRoutes:
         yield "tasks/{id}/attempts/{attempt}/stdout", listings.Log(self.state, self.data, "stdout")
         yield "tasks/{id}/attempts/{attempt}/stderr", listings.Log(self.state, self.data, "stderr")
         yield "secrets", listings.Secrets(self.state, self.config.live, self.clock)
-        yield "refused", listings.Refused(self.data)
+        yield "refused", listings.Refused(self.data, self.config)
 
     def _queries(self) -> Iterator[tuple[str, object]]:
         yield "status", status.Status(self.status)

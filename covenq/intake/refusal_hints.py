@@ -5,6 +5,7 @@ covenq-http(7) repeats the table, and tests hold it against the words in the cod
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,17 +114,27 @@ HINTS: Mapping[str, str] = {
 what an operator does next."""
 
 
-def hint_of(refusal: Refusal) -> str:
-    """The hint for a line of the log (`covenq.intake.refusal_log`); empty for a word that this version doesn't know."""
+_REDELIVER = re.compile(
+    r"GitHub doesn't send it again by itself: redeliver it\.|, then redeliver it from GitHub\.|Redeliver it from GitHub\."
+)
+_FETCHED = "It is fetched from GitHub's delivery log by itself, or by `covenq reconcile`."
+
+
+def hint_of(refusal: Refusal, fetched: bool) -> str:
+    """The hint for a line of the log (`covenq.intake.refusal_log`); empty for a word that this version doesn't know.
+
+    `fetched`: GitHub's delivery log is configured, so that nobody needs to redeliver anything.
+    """
     word = refusal.error
-    return HINTS.get(f"{word}/{refusal.body}") or HINTS.get(f"{word}/{refusal.signature}") or HINTS.get(word) or ""
+    hint = HINTS.get(f"{word}/{refusal.body}") or HINTS.get(f"{word}/{refusal.signature}") or HINTS.get(word) or ""
+    return _REDELIVER.sub(lambda found: (". " if found[0][0] == "," else "") + _FETCHED, hint) if fetched else hint
 
 
-def with_hint(refusal: Refusal) -> Refusal:
-    return msgspec.structs.replace(refusal, hint=hint_of(refusal), verified=False)
+def with_hint(refusal: Refusal, fetched: bool) -> Refusal:
+    return msgspec.structs.replace(refusal, hint=hint_of(refusal, fetched), verified=False)
 
 
-def latest(data: Path, limit: int) -> list[Refusal]:
-    """The newest refusals that are kept, newest first, each with its hint. `limit` 0 is all there are."""
+def latest(data: Path, limit: int, fetched: bool) -> list[Refusal]:
+    """The newest refusals that are kept, newest first, each with its hint as by `hint_of`. `limit` 0 is all there are."""
     kept = deque(refusal_log.read(data), maxlen=limit or None)
-    return [with_hint(one) for one in reversed(kept)]
+    return [with_hint(one, fetched) for one in reversed(kept)]

@@ -162,7 +162,8 @@ class RowActions:
                 return
             choice, reason = found[chosen[0]], chosen[1]
             if choice.closes_intake:
-                confirmed = await self._app.push_screen_wait(IntakeDialog(reason))
+                passes = await self._thread.call(lambda: source.status().reconcile)
+                confirmed = await self._app.push_screen_wait(IntakeDialog(reason, passes))
                 if confirmed is None:
                     return
                 (reason,) = confirmed

@@ -106,13 +106,13 @@ def test_the_log_on_disk_is_bounded_and_the_newest_are_kept(tmp_path: Path) -> N
         refusals.note("path_unknown", 404, "x" * 10_000, path=f"/{number}/" + "y" * 10_000)
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 10_000
     assert {file.name for file in tmp_path.iterdir()} == {"refused.jsonl", "refused.jsonl.1"}
-    kept = refusal_hints.latest(tmp_path, 0)
+    kept = refusal_hints.latest(tmp_path, 0, False)
     assert [_number(one) for one in kept] == list(range(499, 499 - len(kept), -1)) and len(kept) > 10
     assert refusals.counts() == {"path_unknown": 500}
     with path.open("ab") as file:
         file.write(b'{"at": broken\n[]\n\xff\n{}\n{"at":1}\n{"at":"","error":"x","status":"y"}\n')
         file.write(b'{"at":"","error":"x","status":1,"body":{}}\n')
-    assert _number(refusal_hints.latest(tmp_path, 3)[0]) == 499
+    assert _number(refusal_hints.latest(tmp_path, 3, False)[0]) == 499
 
 
 def _number(refusal: Refusal) -> int:
@@ -171,5 +171,15 @@ def test_what_is_odd_about_a_body(start: bytes, media: str, found: str | None) -
 
 
 def test_hints_of_words_to_come_are_empty_not_errors() -> None:
-    assert hint_of(Refusal("", "new_word", 400)) == ""
-    assert hint_of(Refusal("", "signature_wrong", 401, body="new_word")) == HINTS["signature_wrong"]
+    assert hint_of(Refusal("", "new_word", 400), False) == ""
+    assert hint_of(Refusal("", "signature_wrong", 401, body="new_word"), False) == HINTS["signature_wrong"]
+
+
+def test_where_githubs_log_is_configured_no_hint_of_covenqs_own_fault_asks_to_redeliver() -> None:
+    for word in ("busy", "intake_closed", "intake_paused", "journal_full", "starting", "state_behind"):
+        plain, fetched = (hint_of(Refusal("", word, 503), logs) for logs in (False, True))
+        assert "edeliver it" in plain and "edeliver it" not in fetched and "It is fetched from GitHub's" in fetched
+    assert hint_of(Refusal("", "intake_paused", 503), True) == (
+        "The intake was paused: `covenq resume intake`. It is fetched from GitHub's delivery log by itself, or by "
+        "`covenq reconcile`."
+    )

@@ -252,6 +252,7 @@ def test_hooks_of_repositories_are_read_by_their_tokens(make_daemon: Make, plain
     assert [asked.split("?")[0] for asked in plain.asked] == [f"GET {path}", f"GET {path}/{one.id}"]
     plain.tokens[path] = "another"
     said = daemon.cli("reconcile", exit_code=4)
+    assert f"token ({token}) of the hook of o/r" in said.stderr.decode()
     assert b"did not take the credentials" in said.stderr and b"github_pat" not in said.stderr + said.stdout
 
 
@@ -261,6 +262,8 @@ def test_what_no_secret_here_signed_is_taken_and_said_to_be_unverified(made: Dae
     said = made.cli("reconcile", "--since", "1d", "--jsonl")
     assert json.loads(said.stdout)["verified"] is False and b"1 of those unverified" in said.stderr
     assert made.records("delivery.received")[-1]["data"]["secret"] is None
+    why = made.cli("why", one.guid).stdout.decode()
+    assert "shown by no signature" in why and "vouches" not in why
 
 
 def test_what_the_door_would_not_let_in_is_refused_with_its_reason(
@@ -276,11 +279,14 @@ def test_what_the_door_would_not_let_in_is_refused_with_its_reason(
 
 def test_nothing_is_fetched_while_the_intake_is_paused(made: Daemon, plain: GithubLog) -> None:
     one = plain.add(at=time.time() - HOUR)
-    made.cli("pause", "intake", "--yes")
+    said = made.cli("pause", "intake", "--yes").stderr.decode()
+    assert "`covenq reconcile` fetches from its delivery log once the intake is open" in said and "is lost" not in said
+    assert made.post("issues", {"action": "opened"}).status == 503
+    assert "It is fetched from GitHub's delivery log" in made.cli_json("refused")["items"][0]["hint"]
     assert rows(made, "--since", "1d", "--dry-run")[one.guid]["state"] == "missing"
     said = made.cli("reconcile", "--since", "1d", "--yes", exit_code=4)
     assert b"paused the intake" in said.stderr and plain.requests(f"{LOG}/") == []
-    made.cli("resume", "intake")
+    assert b"`covenq reconcile` fetches" in made.cli("resume", "intake").stderr
     assert rows(made, "--since", "1d", "--yes")[one.guid]["state"] == "fetched"
 
 
@@ -469,6 +475,7 @@ def test_another_apps_key_is_refused_and_nothing_shows_it(make_daemon: Make, pla
     said = daemon.cli("reconcile", "--json", exit_code=4)
     shown = said.stdout + said.stderr
     assert b"did not take the credentials" in said.stderr
+    assert f"the App's id ({CLIENT_ID}) and private key ({tmp_path / 'app.pem'})" in said.stderr.decode()
     assert b"eyJ" not in shown and pem.splitlines()[1] not in shown and b"Bearer" not in shown
 
 

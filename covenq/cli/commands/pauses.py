@@ -26,6 +26,7 @@ from covenq.cli.output import clean, command_text, say
 from covenq.errors import UsageError
 
 if TYPE_CHECKING:
+    from covenq.model.status import ReconcileStatus
     from covenq.operate.answers import Paused
 
 What = Annotated[
@@ -77,9 +78,9 @@ def pause(
     from covenq.operate.parameters import Pause
 
     wanted = _required_subject("pause", what)
-    if wanted == "intake":
-        _ask_about_intake(yes)
     with source(data, config) as opened:
+        if wanted == "intake":
+            _ask_about_intake(yes, opened.status().reconcile)
         done = opened.act(operations.PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
         with output.report_of_act():
@@ -114,11 +115,13 @@ def resume(
       covenq resume repo octo/hello
     """
     from covenq.operate import operations
+    from covenq.operate.act import intake_pause
     from covenq.operate.parameters import Pause
 
     wanted = _required_subject("resume", what)
     with source(data, config) as opened:
         done = opened.act(operations.RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
+        passes = opened.status().reconcile if done.changed and wanted == "intake" and not json else None
     if json:
         with output.report_of_act():
             output.emit_json(done)
@@ -126,6 +129,8 @@ def resume(
         say(
             f"{_sentence_subject(done)} goes on; it was paused {pause_details(done.since, done.by, done.reason, time.time())}."
         )
+        if passes is not None:
+            say(intake_pause.fetched_later(passes))
     else:
         say(f"{_sentence_subject(done, name)} was not paused. `covenq status` shows what is.")
 
@@ -142,11 +147,11 @@ def pause_subject(what: str, name: str | None) -> str:
     return f"{what} {clean(name)}" if name else what
 
 
-def _ask_about_intake(yes: bool) -> None:
+def _ask_about_intake(yes: bool, passes: ReconcileStatus | None) -> None:
     """Say what it costs, and ask. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
     from covenq.operate.act import intake_pause
 
-    for words in (intake_pause.COST, intake_pause.INSTEAD, intake_pause.END):
+    for words in (intake_pause.cost(passes), intake_pause.INSTEAD, intake_pause.END):
         say(words)
     if not yes:
         ask("pause the intake", hint="Add --yes to do it, or pause the worker: `covenq pause worker`.")

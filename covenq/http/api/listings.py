@@ -182,9 +182,11 @@ class Refused:
     """GET …/refused: the newest requests that were refused, each with a hint. `limit=` 0 is all that are kept."""
 
     data: Path
+    config: EffectiveConfig
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = req.get_param("limit")
         limit_of(text)
-        found = refusal_hints.latest(self.data, LIMIT if text is None else int(text))
+        fetched = bool(self.config.config.github_logs.all)
+        found = refusal_hints.latest(self.data, LIMIT if text is None else int(text), fetched)
         respond_ok(resp, Page(found, None))

@@ -35,9 +35,10 @@ def _accepted(delivery: Delivery, origin: Origin | None, signed_later: SignedLat
             f"{delivery.secret!r}, fits the bytes that were rebuilt from it"
         )
     elif body == "unverified":
+        whom = (origin and origin.by) or "whoever imported it"
         proof = (
-            "it was imported out of GitHub's delivery log as unverified: no secret signed what could be rebuilt of it, "
-            "so who imported it vouches for it"
+            "it was imported out of GitHub's delivery log as unverified: no secret signed what could be rebuilt of it, so "
+            f"that it is GitHub's is shown by no signature, only by where {whom} had it from"
         )
     elif delivery.secret:
         proof = f"its signature was made with the secret {delivery.secret!r}"

@@ -89,10 +89,11 @@ def why(
         )
     task = _task(conn, asked)
     answer = Why(asked, task=None if task is None else task.id)
+    fetched = bool(config.github_logs.all)
     try:
         hook, guid = parse_id(asked) if task is None else parse_id(f"{task.hook}/{task.guid}")
     except UsageError:  # what is no id may have been refused for that
-        answer.kind, answer.refused = "nothing", _refused_as(refused(), None, asked)
+        answer.kind, answer.refused = "nothing", _refused_as(refused(), None, asked, fetched)
         if not answer.refused:
             raise
         return answer
@@ -102,15 +103,15 @@ def why(
     except NotFound:
         answer.kind = "nothing"
         answer.not_held = not_held(conn, config.github_logs, guid)
-    answer.refused = _refused_as(refused(), hook, guid)
+    answer.refused = _refused_as(refused(), hook, guid, fetched)
     return answer
 
 
-def _refused_as(log: Iterable[Refusal], hook: str | None, guid: str) -> list[Refusal]:
+def _refused_as(log: Iterable[Refusal], hook: str | None, guid: str, fetched: bool) -> list[Refusal]:
     """The newest refusals of requests that said they were this delivery. Those that named no hook may have been any hook's."""
     named = guid[: refusal_log.TEXT_MAX]
     mine = [one for one in log if one.delivery == named and (hook is None or one.hook in (None, hook))]
-    return [with_hint(one) for one in mine[-REFUSED_MAX:]]
+    return [with_hint(one, fetched) for one in mine[-REFUSED_MAX:]]
 
 
 def target_of(asked: str) -> Target | None:

@@ -346,7 +346,9 @@ def _refusals(context: DoctorContext) -> Iterator[Finding]:
         proxied = sum(bool(one.proxied) for one in lately if one.error == word)
         if proxied:
             words += f"; {'all' if proxied == number else proxied} came through a proxy"
-        yield Finding("requests", WARN, words, _not_here(hint_of(last), "covenq refused"))
+        yield Finding(
+            "requests", WARN, words, _not_here(hint_of(last, bool(context.config.github_logs.all)), "covenq refused")
+        )
 
 
 def _processes(context: DoctorContext) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from covenq.model.status import ReconcileStatus
 from covenq.operate.act import intake_pause
 from covenq.tui import text
 from covenq.tui.screens.reason import ReasonInput
@@ -87,15 +88,17 @@ class IntakeDialog(ModalScreen[tuple[str | None] | None]):
         Binding("right", "app.focus_next", show=False),
     ]
 
-    def __init__(self, reason: str | None) -> None:
+    def __init__(self, reason: str | None, passes: ReconcileStatus | None) -> None:
+        """`passes` is the status's."""
         super().__init__()
         self._reason = reason
+        self._passes = passes
 
     def compose(self) -> ComposeResult:
         end = intake_pause.END.replace("`", "").removesuffix(" ends it.")
         with Vertical(id="dialog"):
             yield Static(Content("Pause the intake"), id="dialog-title")
-            yield Static(Content(intake_pause.COST), id="warning")
+            yield Static(Content(intake_pause.cost(self._passes).replace("`", "")), id="warning")
             yield Static(Content(f"\n{intake_pause.INSTEAD}\n{end}, or p here, ends it.\n"), id="dialog-body")
             yield ReasonInput(self._reason or "")
             with Horizontal(id="dialog-buttons"):
