@@ -124,6 +124,16 @@ REPORT = """if True:
 """
 
 
+def ended_attempt(daemon: Daemon, task: str) -> Any:
+    """A task's one attempt, once it has ended for the daemon: a record can be read a moment before it is durable."""
+
+    def ended() -> Any:
+        [attempt] = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
+        return attempt if attempt["outcome"] is not None else None
+
+    return eventually(ended)
+
+
 def test_the_socket_of_commands_takes_phases_and_nothing_else(make_daemon: Make, tmp_path: Path) -> None:
     script, go_on = tmp_path / "report.py", tmp_path / "go_on"
     script.write_text(REPORT)
@@ -166,7 +176,7 @@ def test_the_socket_of_commands_takes_phases_and_nothing_else(make_daemon: Make,
     assert b"/api/v1/" not in daemon.cli("refused", "--jsonl").stdout, "what commands try is no refusal of a sender"
     go_on.touch()
     daemon.wait_all_done()
-    [attempt] = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
+    attempt = ended_attempt(daemon, task)
     assert [name for name, _ in attempt["phases"]] == ["prepared", "started", "half done", "collected"]
     assert daemon.stop() == 0
     assert not Path(path).exists()
@@ -210,7 +220,7 @@ def test_a_command_that_holds_half_requests_keeps_no_other_from_its_phases(make_
         hog.communicate()
         go_on.touch()
     daemon.wait_all_done()
-    [attempt] = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
+    attempt = ended_attempt(daemon, task)
     assert "half done" in [name for name, _ in attempt["phases"]]
     assert 1 <= daemon.log_tail(100_000).count("connection limit") < 10, "it is told, and not at every eviction"
 
