@@ -41,6 +41,7 @@ READS: dict[str, list[str]] = {
     "logs": [of("g0")],
     "tail": [],
     "stats": [],
+    "ledger": [],
     "refused": [],
     "verify": [],
     "salvage": ["--dry-run"],
@@ -66,7 +67,7 @@ ACTS: dict[str, list[str]] = {
 }
 OTHERS = {"serve", "tui", "worker", "phase", "send", "bench", "demo", "reconcile"}
 """Those that run until they are stopped, or need a daemon or GitHub; what they do in trouble is tested one by one."""
-PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens")]
+PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens", "ledger")]
 """Those that have something to print on this directory."""
 
 
