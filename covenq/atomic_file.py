@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +47,13 @@ def replace(
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def rewrite(path: Path, content: bytes, *, suffix: str) -> None:
+    """Write a file that is there anew, durably, with its owner and its mode; of a link, what that leads to. Raises OSError."""
+    place = path.resolve()
+    found = place.stat()
+    replace(place, content, suffix=suffix, mode=stat.S_IMODE(found.st_mode), owners=(found.st_uid, found.st_gid))
 
 
 def create(

@@ -41,7 +41,7 @@ class BodyTooLarge(UsageError):
 class ConfigError(UsageError):
     """The configuration can't be used."""
 
-    hint = "Mend the file, or write a new one with `covenq init`."
+    hint = "Mend the file: covenq.toml(5). `covenq init --config OTHER` writes one to compare it with."
 
 
 class FilterError(UsageError):

@@ -254,7 +254,7 @@ def test_the_pythons_that_are_supported_are_the_same_everywhere() -> None:
 
 def test_every_record_kind_table_and_column_is_in_the_manual_and_nothing_else() -> None:
     from covenq.model import Kind, ledger, scope_record
-    from covenq.operate.act import log_records
+    from covenq.operate import log_records
     from covenq.state import fold_pauses, schema, tables
     from covenq.tasks.scheduling import claim
 

@@ -7,7 +7,6 @@ each complete, durable, for this user alone and in no file's place; and whatever
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from covenq import atomic_file
 from covenq.cli.output import clean, say
-from covenq.config.github_api import GITHUB_API
+from covenq.config.github_api import GITHUB_API, app_secret_name
 from covenq.config.load import DEFAULT_SECRET, FILE_MAX, Config, build, data_dir, load
 from covenq.config.secret_entry import toml_value
 from covenq.config.secret_keys import default_file
@@ -129,10 +128,7 @@ def write(target: Target, app: AppSettings) -> None:
     try:
         target.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if exists(target.path):
-            file = target.path.resolve()
-            found = file.stat()
-            owners, mode = (found.st_uid, found.st_gid), stat.S_IMODE(found.st_mode)
-            atomic_file.replace(file, made, suffix=_scratch(), mode=mode, owners=owners)
+            atomic_file.rewrite(target.path, made, suffix=_scratch())
         elif not atomic_file.create(target.path, made, suffix=_scratch(), mode=_MODE):
             raise Refused(f"{target.path} was made by somebody else meanwhile", hint="Add to it what is missing.")
     except OSError as error:
@@ -202,9 +198,9 @@ def _secrets(target: Target, app: AppSettings) -> list[SecretSource]:
 
     Where it names none, the data directory's own counts until now, and GitHub may sign with it: it stays.
     """
-    if app.secret is None:
+    if app.secret is None or app.id is None:
         return []
-    found = [SecretSource(f"app-{app.id}", file=Path(app.secret))]
+    found = [SecretSource(app_secret_name(app.id), file=Path(app.secret))]
     own = default_file(target.data)
     if all(one.name == FROM_ENVIRONMENT for one in target.loaded.secrets) and not is_absent(own):
         found.append(SecretSource(DEFAULT_SECRET, file=own))

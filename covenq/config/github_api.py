@@ -40,7 +40,7 @@ class GithubApp:
     @property
     def secret_name(self) -> str | None:
         """The name of the webhook secret that GitHub gave with the App, where `covenq init` made it."""
-        return None if self.id is None else f"app-{self.id}"
+        return None if self.id is None else app_secret_name(self.id)
 
     @property
     def issuer(self) -> str:
@@ -144,11 +144,19 @@ class GithubLogs:
 NO_LOGS = GithubLogs()
 
 
+def app_secret_name(app_id: int) -> str:
+    """The name of the webhook secret that GitHub gave with the App of that number."""
+    return f"app-{app_id}"
+
+
 def keeps_s(api_url: str) -> float:
     """For how many seconds the GitHub at that address keeps an attempt in its log."""
-    host = urlsplit(api_url).hostname or ""
-    is_github_com = host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
-    return KEPT_S if is_github_com else KEPT_ENTERPRISE_S
+    return KEPT_S if is_github_com(urlsplit(api_url).hostname or "") else KEPT_ENTERPRISE_S
+
+
+def is_github_com(host: str) -> bool:
+    """Whether an API's host is github.com's, or one of GitHub Enterprise Cloud's, and no Enterprise Server's."""
+    return host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
 
 
 def parse_logs(github: Table, base: Path) -> GithubLogs:

@@ -26,11 +26,11 @@ from covenq.model import at_text
 from covenq.model.rows import Delivery, OneDelivery, Page
 from covenq.model.status import ReconcilePass, ReconcileStatus, Unrecoverable
 from covenq.operate.act.fetched import ImportRecorder
-from covenq.operate.act.log_records import read_ledger, read_state, write_ledger, write_state
 from covenq.operate.answers import Imported
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect import view
 from covenq.operate.inspect.reconciling import reconcile_status
+from covenq.operate.log_records import read_ledger, read_state, write_ledger, write_state
 from covenq.operate.operations import IMPORT
 from covenq.operate.parameters import Import
 from covenq.reconcile.holdings import StoredHoldings

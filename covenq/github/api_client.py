@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
+from covenq.config.github_api import is_github_com
 from covenq.errors import GithubLimited, GithubRefused, OutgoingFailed
 from covenq.model import at_text
 from covenq.net.outgoing import Answer, OutgoingClient
@@ -174,7 +175,7 @@ class GithubApi:
         authorization = self._authorization.header()
         if authorization is not None:
             headers["Authorization"] = authorization
-        if _is_github_com(self._host):
+        if is_github_com(self._host):
             headers["X-GitHub-Api-Version"] = API_VERSION
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -248,10 +249,6 @@ def _forbidden_hint(path: str) -> str:
         return "Is the hook's id right, and may the token read and change webhooks (Webhooks: write)?"
     api = "api_url that of the API of the GitHub that the App is at?"
     return f"Does the App have a webhook, and is {api}" if path.startswith("/app/hook") else f"Is {api}"
-
-
-def _is_github_com(host: str) -> bool:
-    return host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
 
 
 def _number(text: str | None) -> int | None:

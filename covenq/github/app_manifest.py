@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from covenq.config.github_api import OWNER
+from covenq.config.github_api import OWNER, is_github_com
 from covenq.errors import UsageError
 from covenq.github.subscriptions import Subscription
 from covenq.json_text import json_text
@@ -77,7 +77,7 @@ def web_url(api_url: str) -> str:
     """The address of GitHub's pages, of that of its API: they are different hosts, but on an Enterprise Server."""
     parts = urlsplit(api_url)
     host = parts.netloc
-    if host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com")):
+    if is_github_com(host):
         return f"https://{host.removeprefix('api.')}"
     return f"{parts.scheme}://{host}{parts.path.removesuffix('/api/v3')}"
 

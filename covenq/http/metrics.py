@@ -26,6 +26,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from covenq.config.github_api import KEPT_S
 from covenq.config.live import Live
 from covenq.github.events import OTHER
 from covenq.http.answers import respond_error
@@ -34,7 +35,7 @@ from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, at_text, seconds_or
-from covenq.model.ledger import HOUR_S, KEPT_S, STATES
+from covenq.model.ledger import HOUR_S, STATES
 from covenq.model.status import FollowerStatus, ReconcilePass
 from covenq.operate.inspect import view
 from covenq.operate.inspect.alarms import Alarms

@@ -5,7 +5,6 @@ covenq-http(7) repeats the table, and tests hold it against the words in the cod
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ HINTS: Mapping[str, str] = {
     "body_not_object": "The signature is right, and the body is no JSON object: whoever signed it is not GitHub.",
     "body_too_deep": "The body is nested deeper than GitHub's are.",
     "body_too_large": "GitHub sends no more than 25 MiB; look at [server] body_limit.",
-    "busy": "There were more connections than can be held, or no room in TMPDIR for its body. Redeliver it from GitHub.",
+    "busy": "There were more connections than can be held, or no room in TMPDIR for its body. {again}",
     "content_encoding_unsupported": (
         "GitHub compresses no body: something between GitHub and covenq does. Have it pass bodies on as they are: see "
         "covenq-proxy(7)."
@@ -39,16 +38,13 @@ HINTS: Mapping[str, str] = {
     "headers_too_large": "The headers are over 64 KiB: a proxy adds to them, or this isn't GitHub.",
     "hook_malformed": "X-GitHub-Hook-ID is no number: a proxy rewrote it, or this isn't GitHub.",
     "hook_not_allowed": "The hook is not among [github] hooks: add it there if it is yours.",
-    "intake_closed": (
-        "The disk was low, or failed, or the journal was damaged: `covenq status`. GitHub doesn't send it again by itself: "
-        "redeliver it."
-    ),
-    "intake_paused": "The intake was paused: `covenq resume intake`, then redeliver it from GitHub.",
-    "internal": "A fault of covenq's: its log says where. Redeliver it from GitHub.",
-    "journal_closed": "covenq was stopping. Redeliver it from GitHub.",
-    "journal_full": "The disk had no room. Free some, then redeliver it from GitHub.",
-    "journal_poisoned": "The disk failed to sync: see its kernel's messages (dmesg). Redeliver it from GitHub.",
-    "journal_unavailable": "The journal could not be written: covenq's log says why. Redeliver it from GitHub.",
+    "intake_closed": ("The disk was low, or failed, or the journal was damaged: `covenq status`. {again}"),
+    "intake_paused": "The intake was paused: `covenq resume intake`. {again}",
+    "internal": "A fault of covenq's: its log says where. {again}",
+    "journal_closed": "covenq was stopping. {again}",
+    "journal_full": "The disk had no room. Free some. {again}",
+    "journal_poisoned": "The disk failed to sync: see its kernel's messages (dmesg). {again}",
+    "journal_unavailable": "The journal could not be written: covenq's log says why. {again}",
     "method_not_allowed": (
         "Deliveries are POSTed to /webhook, or to [server] path. A redirect on the way makes a GET of a POST: give GitHub the "
         "final address."
@@ -98,8 +94,8 @@ HINTS: Mapping[str, str] = {
         "The body isn't spaced as GitHub's JSON is: something between GitHub and covenq decoded it and wrote "
         "it anew. The raw bytes must arrive: see covenq-proxy(7)."
     ),
-    "starting": "covenq was restarted, and that took longer than 8 s: its log says why. Redeliver it from GitHub.",
-    "state_behind": "The state was behind the journal: `covenq status`. Redeliver it from GitHub.",
+    "starting": "covenq was restarted, and that took longer than 8 s: its log says why. {again}",
+    "state_behind": "The state was behind the journal: `covenq status`. {again}",
     "streams_busy": "There were as many event streams as there may be: close some.",
     "token_in_query": "A token belongs in the Authorization header; take this one back: `covenq tokens revoke`.",
     "token_missing": "The API needs `Authorization: Bearer`: `covenq tokens new` makes one.",
@@ -114,10 +110,9 @@ HINTS: Mapping[str, str] = {
 what an operator does next."""
 
 
-_REDELIVER = re.compile(
-    r"GitHub doesn't send it again by itself: redeliver it\.|, then redeliver it from GitHub\.|Redeliver it from GitHub\."
-)
+REDELIVER = "Redeliver it from GitHub."
 _FETCHED = "It is fetched from GitHub's delivery log by itself, or by `covenq reconcile`."
+"""What {again} is in a hint: how the delivery comes again."""
 
 
 def hint_of(refusal: Refusal, fetched: bool) -> str:
@@ -127,7 +122,7 @@ def hint_of(refusal: Refusal, fetched: bool) -> str:
     """
     word = refusal.error
     hint = HINTS.get(f"{word}/{refusal.body}") or HINTS.get(f"{word}/{refusal.signature}") or HINTS.get(word) or ""
-    return _REDELIVER.sub(lambda found: (". " if found[0][0] == "," else "") + _FETCHED, hint) if fetched else hint
+    return hint.replace("{again}", _FETCHED if fetched else REDELIVER)
 
 
 def with_hint(refusal: Refusal, fetched: bool) -> Refusal:

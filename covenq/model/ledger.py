@@ -22,8 +22,6 @@ PREFIX = "ops.ledger_"
 
 HOUR_S = 3600.0
 DAY_S = 86_400.0
-KEPT_S = 3 * DAY_S
-"""How long GitHub keeps an attempt in its log."""
 
 STATES = ("held", "fetched", "unrecoverable", "refused", "erased", "before_us", "not_wanted", "on_its_way", "open")
 """How a listed delivery stands; each stands in one way, so that those of an hour add up to what is listed."""

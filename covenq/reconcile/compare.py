@@ -12,13 +12,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+from covenq.config.reconcile import GRACE_S
 from covenq.errors import FilterError
 from covenq.filter.tree import Filter
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId, at_text
-
-GRACE_S = 300.0
-"""Seconds after an attempt in which a delivery may still be on its way."""
 
 Held = Callable[[Sequence[str]], Mapping[DeliveryId, bool]]
 """Which deliveries with these GUIDs, of whatever hook, the journal has any record of, and whether each was fetched."""

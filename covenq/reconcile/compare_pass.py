@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from covenq.config.reconcile import GRACE_S, OVERLAP_S
 from covenq.filter.tree import Filter
 from covenq.github.delivery_log import LogPage
 from covenq.model import DeliveryId
-from covenq.reconcile.compare import GRACE_S, Comparison
+from covenq.reconcile.compare import Comparison
 from covenq.reconcile.identity import Headers, hook_of_details, hook_of_held
 from covenq.reconcile.logs import DeliveryLog
-from covenq.reconcile.walk import OVERLAP_S, pages_since
+from covenq.reconcile.walk import pages_since
 
 
 class Holdings(Protocol):

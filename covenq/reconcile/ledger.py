@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from covenq.config.github_api import KEPT_S
 from covenq.model.ledger import (
     FORGOTTEN,
-    KEPT_S,
     UNSETTLED,
     Key,
     Ledger,

@@ -4,7 +4,7 @@ The walk ends only where it has reached that time, however many attempts there a
 load. New attempts come in at the front and move nothing behind a cursor.
 
 Pages are in order of time, but for attempts that are listed late. So the walk goes on until the last attempt of a page is older
-than a time that lies before what is asked for by more than those are late: `OVERLAP_S`, unless it is configured.
+than a time that lies before what is asked for by more than those are late: `[reconcile] overlap`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from covenq.errors import GithubAnswerUnreadable
 from covenq.github.delivery_log import LogPage
 
-OVERLAP_S = 900.0
-"""Seconds by which attempts may be listed late; GitHub says minutes."""
 RESTARTS_MAX = 3
 """Times that a walk starts over because a cursor is refused."""
 

@@ -221,9 +221,14 @@ def test_init_writes_a_configuration_that_loads_and_refuses_to_overwrite_it(data
     path.write_text("# mine\n")
     assert "there already" in run("init", "--data", str(data), exit_code=4).stderr
     assert path.read_text() == "# mine\n"
-    run("init", "--data", str(data), "--force")
-    assert path.read_text() == TEMPLATE
-    assert [entry.name for entry in data.iterdir()] == ["covenq.toml"]
+    path.chmod(0o600)
+    kept = data / "covenq.toml.old"
+    assert f"is kept in {kept}" in run("init", "--data", str(data), "--force").stderr
+    assert (path.read_text(), kept.read_text()) == (TEMPLATE, "# mine\n")
+    assert {one.stat().st_mode & 0o777 for one in (path, kept)} == {0o600}
+    assert sorted(entry.name for entry in data.iterdir()) == ["covenq.toml", "covenq.toml.old"]
+    assert "kept" not in run("init", "--data", str(data), "--force").stderr, "nothing is lost by that"
+    assert kept.read_text() == "# mine\n"
 
 
 def test_init_writes_where_config_says(tmp_path: Path) -> None:

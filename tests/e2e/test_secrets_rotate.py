@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon, free_port
-from tests.support.github_log import APP_ID, Fault, GithubLog, github
+from tests.support.github_log import APP_ID, Fault, GithubLog, app_table, github
 from tests.support.github_settings import Hook
 from tests.support.requests import HOOK, issue, signed
 
@@ -30,17 +30,11 @@ def server() -> Iterator[GithubLog]:
 
 
 def config_of(server: GithubLog, directory: Path, *, secrets: str = "", more: str = "") -> str:
-    key = directory / "app.pem"
-    key.write_bytes(server.private_key)
-    key.chmod(0o600)
     return f"""
 # what covenq receives
 [github]
 {secrets}
-[github.app]
-id = {APP_ID}
-private_key_file = "{key}"
-api_url = "{server.url}"
+{app_table(server, directory, client_id=None)}
 {more}
 [[route]]
 name = "fix"

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from covenq.config.github_api import is_github_com
 from covenq.errors import ConfigError, CovenqError, GithubLimited, GithubRefused, OutgoingFailed, UsageError
 from covenq.github import app_auth
 from covenq.github.api_client import API_VERSION, GithubApi, Pacing, no_pacing, pacing_towards
@@ -238,10 +239,8 @@ def test_an_enterprise_server_gets_no_version_that_it_may_not_know(server: Githu
     get(api_of(server))
     assert "x-github-api-version" not in server.seen_headers[-1]
     assert server.seen_headers[-1]["accept"] == "application/vnd.github+json"
-    from covenq.github.api_client import _is_github_com
-
-    assert API_VERSION and _is_github_com("api.github.com") and _is_github_com("api.octo.ghe.com")
-    assert not _is_github_com("api.github.com.evil.example") and not _is_github_com("ghe.example.org")
+    assert API_VERSION and is_github_com("api.github.com") and is_github_com("api.octo.ghe.com")
+    assert not is_github_com("api.github.com.evil.example") and not is_github_com("ghe.example.org")
 
 
 def test_nobody_there_is_one_sentence() -> None:

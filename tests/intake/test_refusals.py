@@ -14,7 +14,7 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.daemon.log_masking import LogMask
 from covenq.intake import refusal_evidence, refusal_hints
-from covenq.intake.refusal_hints import HINTS, hint_of
+from covenq.intake.refusal_hints import HINTS, REDELIVER, hint_of
 from covenq.intake.refusal_log import Refusal, Refusals
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
@@ -55,7 +55,7 @@ def test_the_manual_has_every_hint() -> None:
     section = page.partition(".SH WHY A REQUEST IS REFUSED")[2].partition(".SH ")[0]
     told = dict(re.findall(r"\.TP\n\\fB([\w/]+)\\fR\n(.*)", section))
     plain = {word: re.sub(r"\\f[BR]", "", text).replace("\\-", "-") for word, text in told.items()}
-    assert plain == {word: text.replace("`", "") for word, text in HINTS.items()}
+    assert plain == {word: text.replace("`", "").replace("{again}", REDELIVER) for word, text in HINTS.items()}
 
 
 def test_each_kind_of_refusal_is_told_apart_with_and_without_a_daemon(data: Path) -> None:

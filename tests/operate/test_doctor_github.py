@@ -15,7 +15,7 @@ from covenq.operate.maintain import github_look
 from covenq.operate.maintain.github_look import look
 from covenq.routing.wanted_events import may_match, named_events
 from tests.support.daemon import Daemon
-from tests.support.github_log import APP_ID, Fault, GithubLog, github
+from tests.support.github_log import APP_ID, Fault, GithubLog, app_table, github
 from tests.support.github_settings import Hook, Installation
 from tests.support.requests import issue, signed
 
@@ -33,14 +33,8 @@ def server() -> Iterator[GithubLog]:
 
 
 def config_of(server: GithubLog, directory: Path, *, match: str = "event:issues", more: str = "") -> str:
-    key = directory / "app.pem"
-    key.write_bytes(server.private_key)
-    key.chmod(0o600)
     return f"""
-[github.app]
-id = {APP_ID}
-private_key_file = "{key}"
-api_url = "{server.url}"
+{app_table(server, directory, client_id=None)}
 {more}
 [[route]]
 name = "fix"

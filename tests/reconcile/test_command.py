@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon
-from tests.support.github_log import APP_ID, CLIENT_ID, Fault, GithubLog, github, guids, new_key
+from tests.support.github_log import APP_ID, CLIENT_ID, Fault, GithubLog, app_table, github, guids, new_key
 from tests.support.requests import HOOK
 
 LOG = "/app/hook/deliveries"
@@ -40,15 +40,8 @@ def plain() -> Iterator[GithubLog]:
 
 
 def config_of(server: GithubLog, directory: Path, *, more: str = "", key: bytes | None = None) -> str:
-    file = directory / "app.pem"
-    file.write_bytes(server.private_key if key is None else key)
-    file.chmod(0o600)
     return f"""
-[github.app]
-id = {APP_ID}
-client_id = "{CLIENT_ID}"
-private_key_file = "{file}"
-api_url = "{server.url}"
+{app_table(server, directory, key)}
 {more}
 [reconcile]
 every = "0s"

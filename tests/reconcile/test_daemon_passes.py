@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.github_log import APP_ID, CLIENT_ID, Attempt, Fault, GithubLog, github
+from tests.support.github_log import CLIENT_ID, Attempt, Fault, GithubLog, app_table, github
 from tests.support.waiting import eventually
 
 LOG = "/app/hook/deliveries"
@@ -31,15 +31,8 @@ def server() -> Iterator[GithubLog]:
 
 
 def config_of(server: GithubLog, directory: Path, *, every: str = "1s", reconcile: str = "", more: str = "") -> str:
-    file = directory / "app.pem"
-    file.write_bytes(server.private_key)
-    file.chmod(0o600)
     return f"""
-[github.app]
-id = {APP_ID}
-client_id = "{CLIENT_ID}"
-private_key_file = "{file}"
-api_url = "{server.url}"
+{app_table(server, directory)}
 
 [reconcile]
 every = "{every}"

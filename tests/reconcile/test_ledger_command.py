@@ -16,7 +16,7 @@ from covenq.config.github_api import GITHUB_API, keeps_s
 from covenq.model.ledger import missing_text
 from covenq.model.status import LedgerHour, Missing
 from tests.support.daemon import Daemon
-from tests.support.github_log import APP_ID, CLIENT_ID, Fault, GithubLog, github
+from tests.support.github_log import Fault, GithubLog, app_table, github
 from tests.support.waiting import eventually
 
 LOG = "/app/hook/deliveries"
@@ -33,16 +33,9 @@ def server() -> Iterator[GithubLog]:
 
 @pytest.fixture
 def daemon(make_daemon: Make, server: GithubLog, tmp_path: Path) -> Daemon:
-    file = tmp_path / "app.pem"
-    file.write_bytes(server.private_key)
-    file.chmod(0o600)
     server.add(at=time.time() - 30, status_code=202)
     made = make_daemon(f"""
-[github.app]
-id = {APP_ID}
-client_id = "{CLIENT_ID}"
-private_key_file = "{file}"
-api_url = "{server.url}"
+{app_table(server, tmp_path)}
 
 [reconcile]
 every = "1s"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Daemon, free_port
-from tests.support.github_log import APP_ID, CLIENT_ID, GithubLog, github, guids
+from tests.support.github_log import GithubLog, app_table, github, guids
 from tests.support.waiting import eventually
 
 LOG = "/app/hook/deliveries"
@@ -38,15 +38,8 @@ def server() -> Iterator[GithubLog]:
 
 
 def config_of(server: GithubLog, directory: Path, *, fetch: str = "routed", every: str = "0s", routes: str = "") -> str:
-    file = directory / "app.pem"
-    file.write_bytes(server.private_key)
-    file.chmod(0o600)
     return f"""
-[github.app]
-id = {APP_ID}
-client_id = "{CLIENT_ID}"
-private_key_file = "{file}"
-api_url = "{server.url}"
+{app_table(server, directory)}
 
 [reconcile]
 every = "{every}"

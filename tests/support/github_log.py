@@ -374,6 +374,15 @@ def _said(status: int, message: str) -> Said:
     return status, {}, json.dumps({"message": message}).encode()
 
 
+def app_table(server: GithubLog, directory: Path, key: bytes | None = None, client_id: str | None = CLIENT_ID) -> str:
+    """[github.app] of this GitHub's App, or of one with another key, which is written into the directory."""
+    file = directory / "app.pem"
+    file.write_bytes(server.private_key if key is None else key)
+    file.chmod(0o600)
+    known = "" if client_id is None else f'client_id = "{client_id}"\n'
+    return f'[github.app]\nid = {APP_ID}\n{known}private_key_file = "{file}"\napi_url = "{server.url}"'
+
+
 @contextmanager
 def github(base: str = "") -> Iterator[GithubLog]:
     """A stand-in that answers until the end of the `with`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from covenq import atomic_file
 from covenq.cli import output
 from covenq.cli.context import config_path, daemon_config, is_not_a_directory, known_data_dir
 from covenq.cli.options import ConfigOption, DataOption
@@ -79,6 +80,8 @@ run = ["cat"]
 """
 
 
+_MODE = 0o644
+"""Of what is written, as far as the umask leaves it: it only names secrets."""
 _CREDENTIAL = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,99}\Z")
 
 GithubAppFlag = Annotated[
@@ -280,18 +283,23 @@ def _require_usable(config: Path, data: Path) -> None:
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
-    """Create the file complete or not at all. Raises Refused if it exists and not `force`, CovenqError if it can't be written."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Create the file complete or not at all. Raises Refused if it exists and not `force`, CovenqError if it can't be written.
+
+    With `force` one that is there keeps its owner and mode, and what stood in it is kept beside it, and that is said: a
+    configuration names an App's key and the secrets that GitHub signs with.
+    """
+    suffix = f".{os.getpid()}.tmp"
     try:
-        scratch.write_text(text, "utf-8")
-        if force:
-            scratch.replace(path)
-        else:
-            os.link(scratch, path)
-    except FileExistsError:
-        raise Refused(f"{path} is there already", hint="Edit it, or overwrite it with --force.") from None
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if atomic_file.create(path, text.encode(), suffix=suffix, mode=_MODE):
+            return
+        if not force:
+            raise Refused(f"{path} is there already", hint="Edit it, or overwrite it with --force.")
+        before = path.read_bytes() if is_file(path) else b""
+        if before not in (b"", text.encode()):
+            kept = path.with_name(f"{path.name}.old")
+            atomic_file.replace(kept, before, suffix=suffix, mode=path.stat().st_mode & 0o777)
+            say(f"What {clean(path)} had is kept in {clean(kept)}.")
+        atomic_file.rewrite(path, text.encode(), suffix=suffix)
     except OSError as error:  # a full disk's error names no file
         raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check space and permissions.") from None
-    finally:
-        scratch.unlink(missing_ok=True)

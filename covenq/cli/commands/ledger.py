@@ -16,6 +16,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import UsageError
 from covenq.model import parse_duration
+from covenq.model.ledger import STATES, missing_text
 
 if TYPE_CHECKING:
     from covenq.model.status import LedgerHour, ReconcileStatus
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 REASONS_SHOWN = 10
 _WORDS = {"held": "came"}
 """What people read elsewhere than the state: held back is what was fetched and not routed."""
-_STATES = ("held", "fetched", "unrecoverable", "refused", "erased", "before_us", "not_wanted", "on_its_way", "open")
 
 
 def ledger(
@@ -86,7 +86,7 @@ def _sums(rows: Sequence[LedgerHour], passes: ReconcileStatus | None, now: float
         yield "No delivery log of GitHub's is configured: [github.app] or [[github.hook]] names one."
         return
     if rows:
-        totals = {state: sum(getattr(row, state) for row in rows) for state in _STATES}
+        totals = {state: sum(getattr(row, state) for row in rows) for state in STATES}
         words = {state: _WORDS.get(state) or state.replace("_", " ") for state in totals}
         told = ", ".join(f"{words[state]} {number:,}" for state, number in totals.items() if number)
         yield f"{output.count(sum(row.listed for row in rows), 'delivery', 'deliveries')} listed: {told}."
@@ -98,8 +98,6 @@ def _sums(rows: Sequence[LedgerHour], passes: ReconcileStatus | None, now: float
     for reason, number in reasons.most_common(REASONS_SHOWN):
         yield f"  {number:,}: {clean(reason)}"
     if passes.missing is not None:
-        from covenq.model.ledger import missing_text
-
         yield missing_text(passes.missing, now)
     if passes.every_s is None:
         yield "The daemon makes no passes ([reconcile] every), and only they are counted."

@@ -30,6 +30,7 @@ from covenq.cli.progress import bar
 from covenq.cli.remote import selected_remote
 from covenq.errors import CovenqError, Failure, Refused, UsageError
 from covenq.model import parse_duration, seconds_of
+from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from covenq.reconcile.result import LogSummary, Row
 
 FETCH = Wording("fetch", "fetched", "delivery", "deliveries")
-SINCE_S = 3 * 86_400.0
-"""How long GitHub keeps its log; an Enterprise Server 7 days."""
 
 Since = Annotated[
     str | None,
@@ -89,7 +88,7 @@ def reconcile(
       covenq reconcile --since 6h event:push,pull_request
     """
     from covenq.cli.reconcile_report import report, say_held_back
-    from covenq.config.github_api import require_logs
+    from covenq.config.github_api import KEPT_S, require_logs
     from covenq.filter.grammar import parse
     from covenq.reconcile.compare import require_listed
     from covenq.reconcile.holdings import StoredHoldings
@@ -99,10 +98,10 @@ def reconcile(
 
     filter = parse(words or [])
     require_listed(filter)
-    since_s = SINCE_S if since is None else _since_s(since)
+    since_s = KEPT_S if since is None else _since_s(since)
     where = locate(data, config) if selected_remote() is not None else locate_in_use(data, config)
     require_logs(where.config.github_logs)
-    logs = open_logs(where.config.github_logs, os.environ, Asking())
+    logs = open_logs(where.config.github_logs, os.environ, Asking(sleep=_wait))
     troubles: list[CovenqError] = []
     with source(data, config) as opened, ExitStack() as closing:
         for log in logs:
@@ -146,6 +145,13 @@ def reconcile(
             say(f"covenq: {clean(error)}")
             say(f"hint: {clean(error.hint)}")
         raise typer.Exit(troubles[0].exit_code)
+
+
+def _wait(seconds: float) -> None:
+    """Between two requests; one that is to be noticed is told."""
+    if seconds >= 1.0:
+        say(f"GitHub gave no answer, or asks to wait: asked again in {duration(seconds)}.")
+    time.sleep(seconds)
 
 
 def _require_open_intake(opened: Source) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import falcon
 
+from covenq.config.github_api import KEPT_S
 from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.events import STREAMS, FollowedJournal
@@ -134,7 +135,7 @@ class Ledger:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         ago = integer_of(req, "since_ms")
-        since = self.clock() - (ledger.SINCE_S if ago is None else ago / 1000)
+        since = self.clock() - (KEPT_S if ago is None else ago / 1000)
         respond_ok(resp, ledger.ledger(self.state.reader(), self.config.config.github_logs, since))
 
 

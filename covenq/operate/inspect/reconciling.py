@@ -8,7 +8,7 @@ from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.load import Config
 from covenq.model import at_text
 from covenq.model.status import ReconcileLog, ReconcilePass, ReconcileStatus
-from covenq.operate.act.log_records import read_state
+from covenq.operate.log_records import read_state
 from covenq.reconcile.log_state import begun
 from journal.errors import JournalError
 from journal.interface import Reading

@@ -283,17 +283,9 @@ def _name(path: Path, added: Sequence[SecretSource], env: Mapping[str, str]) -> 
     if text is None or written is None:
         raise Refused(f"{path} was changed meanwhile", hint="Run it again.")
     configuration.build(tomllib.loads(written), path, env, written)  # raises ConfigError: nothing is changed then
-    place = path.resolve()
-    found = place.stat()
     if _text(path) != text:
         raise Refused(f"{path} was changed meanwhile", hint="Run it again.")
-    atomic_file.replace(
-        place,
-        written.encode(),
-        suffix=".rotate",
-        mode=stat.S_IMODE(found.st_mode),
-        owners=(found.st_uid, found.st_gid),
-    )
+    atomic_file.rewrite(path, written.encode(), suffix=".rotate")
 
 
 def _text(path: Path) -> str | None:
