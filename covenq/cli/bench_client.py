@@ -1,7 +1,7 @@
 """A load generator: sends signed deliveries as fast as they are answered, or at a given rate, and times every answer.
 
-Requests are built before the clock starts, sockets are raw, and it runs in a process of its own (`run` starts one), because a
-client under the server's interpreter lock would measure itself.
+Requests are built before the clock starts, sockets are raw, since a library's time would be measured with them, and it runs in a
+process of its own (`run` starts one), because a client under the server's interpreter lock would measure itself.
 """
 
 from __future__ import annotations

@@ -11,7 +11,13 @@ ANSWER_LIMIT = 1 << 20
 """Bytes of an answer that are read, at most."""
 
 TIMEOUT = 30.0
-"""Seconds: three times what GitHub itself waits for an answer."""
+"""Seconds of one wait: three times what GitHub itself waits for an answer."""
+
+UPLOAD_S = 300.0
+"""Seconds more for the whole, however slowly it goes."""
+
+
+_LOOK = "Look at --guid, --hook, --event and --url."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +39,41 @@ class Reply:
         return found if isinstance(found, dict) else {}
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Reply:
-    """Send one POST. Raises UsageError for an invalid URL or header, DaemonUnreachable if no complete answer comes."""
-    import http.client
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], env: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+) -> Reply:
+    """Send one POST, by the proxy that `env` names, if it is given.
+
+    Raises UsageError for an invalid URL, header or proxy, DaemonUnreachable if no complete answer comes.
+    """
+    from http.client import InvalidURL
     from urllib.parse import urlsplit
+
+    from covenq.net.no_answer import reason
+    from covenq.net.outgoing import OutgoingConnection, Route
+    from covenq.net.transport import NO_ANSWER, read_up_to
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{url!r} is no web address", hint="Write it as http://127.0.0.1:8787/webhook.")
     try:
-        port = parts.port
+        _ = parts.port
     except ValueError as error:
         raise UsageError(f"{url!r} is no web address: {error}", hint="A port is a number up to 65535.") from None
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, port, timeout=timeout)
+    route = Route(parts, env or {})
+    connection = OutgoingConnection(route)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("POST", target, body=body, headers=dict(headers))
-        response = connection.getresponse()
-        return Reply(response.status, response.read(ANSWER_LIMIT))
-    except ValueError as error:  # a header or a path that HTTP can't carry
-        raise UsageError(f"this can't be sent: {error}", hint="Look at --guid, --hook, --event and --url.") from error
-    except (OSError, http.client.HTTPException) as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DaemonUnreachable(f"no answer from {url}: {said}") from error
+        response = connection.ask("POST", target, headers, body, wait_s=timeout, whole_s=timeout + UPLOAD_S)
+        try:
+            return Reply(response.status, read_up_to(response, ANSWER_LIMIT)[:ANSWER_LIMIT])
+        finally:
+            response.close()
+    except NO_ANSWER as error:
+        if isinstance(error, InvalidURL):
+            raise UsageError(f"this can't be sent: {error}", hint=_LOOK) from error
+        raise DaemonUnreachable(f"no answer from {url}: {reason(error, route.proxy)}") from error
+    except ValueError as error:  # a header or a host that HTTP can't carry
+        raise UsageError(f"this can't be sent: {error}", hint=_LOOK) from error
     finally:
         connection.close()

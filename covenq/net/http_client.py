@@ -1,14 +1,14 @@
-"""The HTTP client of a daemon, over its Unix socket or to a URL. It uses only the standard library, so that commands start fast.
+"""The HTTP client of a daemon, over its Unix socket or to a URL (`covenq.net.transport`).
 
 An error that the daemon answers is raised here again: the same class, sentence and hint.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -28,11 +28,18 @@ from covenq.errors import (
     StateUnreadable,
     UsageError,
 )
-from covenq.net import unix_socket
 from covenq.net.address import Remote, parse_url
+from covenq.net.no_answer import reason
+from covenq.net.transport import CHUNK, NO_ANSWER, Connection, Response, read_up_to
+from covenq.net.unix_connection import UnixConnection
 from journal.errors import JournalError, JournalFull, JournalPoisoned
 
 TIMEOUT_S = 60.0
+"""Seconds of one wait."""
+WHOLE_S = 300.0
+"""Seconds for the rest of an answer, after one wait, however slowly it comes."""
+ANSWER_MAX = 128 << 20
+"""Bytes of an answer: the largest is a payload, of 64 MiB at most."""
 EVENT_MAX = 1 << 20
 """Bytes of one line of an event stream: a daemon's are a few hundred."""
 STREAM_TIMEOUT_S = 45.0
@@ -69,22 +76,36 @@ _HINTS = {
 class Client:
     """Requests to one daemon, each with a connection of its own, so from any thread. Raises DaemonUnreachable."""
 
-    def __init__(self, target: Path | str | Remote, *, timeout: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, target: Path | str | Remote, *, timeout: float = TIMEOUT_S, env: Mapping[str, str] = os.environ
+    ) -> None:
         """`target` is the socket's path, or a URL such as http://127.0.0.1:8788, with its token as a Remote.
 
-        `timeout` in seconds, of each wait. A certificate is checked against the system's authorities, or SSL_CERT_FILE's;
-        a redirect is never followed, so that the token is sent nowhere else. Raises UsageError.
+        `timeout` in seconds, of each wait. `env` names the proxy by which a URL is reached. A certificate is checked against the
+        system's authorities, or SSL_CERT_FILE's; a redirect is never followed, so that the token is sent nowhere else. Raises
+        UsageError.
         """
-        if isinstance(target, str):
-            target = Remote(target)
-        self.where = target.url if isinstance(target, Remote) else str(target)
         self.timeout = timeout
-        self._path = target if isinstance(target, Path) else None
-        self._url = parse_url(target.url if isinstance(target, Remote) else "http://covenq")
-        self._base = self._url.path.rstrip("/")
+        self._base = ""
         self._headers: dict[str, str] = {}
-        if isinstance(target, Remote) and target.token is not None:
-            self._headers["Authorization"] = f"Bearer {target.token}"
+        self._proxy: str | None = None
+        self._new: Callable[[], Connection]
+        self._local = isinstance(target, Path)
+        if isinstance(target, Path):
+            self.where = str(target)
+            self._new = lambda: UnixConnection(target)
+            return
+        from covenq.net.outgoing import OutgoingConnection, Route  # no command of this machine needs it
+
+        remote = Remote(target) if isinstance(target, str) else target
+        self.where = remote.url
+        url = parse_url(remote.url)
+        route = Route(url, env)
+        self._new = lambda: OutgoingConnection(route)
+        self._proxy = route.proxy
+        self._base = url.path.rstrip("/")
+        if remote.token is not None:
+            self._headers["Authorization"] = f"Bearer {remote.token}"
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Object:
         """The JSON object at `path`. Raises the error that the daemon answers."""
@@ -108,33 +129,47 @@ class Client:
 
     def stream(self, path: str, params: Mapping[str, str] | None = None) -> EventStream:
         """Open a server-sent event stream."""
-        connection = self._connect(STREAM_TIMEOUT_S)
+        connection = self._new()
+        headers = {"Accept": "text/event-stream", **self._headers}
+        target = self._base + _target(path, params)
         try:
-            sock: socket.socket = connection.sock  # the connection forgets it once the answer has begun
-            headers = {"Accept": "text/event-stream", **self._headers}
-            connection.request("GET", self._base + _target(path, params), headers=headers)
-            response = connection.getresponse()
-            if response.status != 200:
-                raise self._error(response.status, response.read(EVENT_MAX))
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise self._unreachable(error) from error
+            with self._telling():
+                response = connection.ask(
+                    "GET", target, headers, None, wait_s=STREAM_TIMEOUT_S, whole_s=STREAM_TIMEOUT_S, endless=True
+                )
+                if response.status != 200:
+                    raise self._error(response.status, read_up_to(response, EVENT_MAX))
         except BaseException:
             connection.close()
             raise
-        return EventStream(connection, sock, response, self.where)
+        return EventStream(connection, response, self.where)
 
     def _ask(self, method: str, target: str, body: bytes | None = None, timeout: float | None = None) -> bytes:
-        connection = self._connect(self.timeout if timeout is None else timeout)
+        connection = self._new()
         try:
-            headers = {**self._headers, **({"Content-Type": "application/json"} if body is not None else {})}
-            connection.request(method, self._base + target, body=body, headers=headers)
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from error
+            with self._telling():
+                response, answer = self._exchange(connection, method, target, body, timeout)
         finally:
             connection.close()
+        return self._accepted(response, answer)
+
+    def _exchange(
+        self, connection: Connection, method: str, target: str, body: bytes | None, timeout: float | None
+    ) -> tuple[Response, bytes]:
+        """An answer and its whole body. Raises as a Connection does."""
+        headers = {**self._headers, **({"Content-Type": "application/json"} if body is not None else {})}
+        wait_s = self.timeout if timeout is None else timeout
+        response = connection.ask(method, self._base + target, headers, body, wait_s=wait_s, whole_s=wait_s + WHOLE_S)
+        try:
+            answer = read_up_to(response, ANSWER_MAX)
+        finally:
+            response.close()
+        if len(answer) > ANSWER_MAX:
+            raise CovenqError(f"{self.where} answered with more than {ANSWER_MAX >> 20} MiB")
+        return response, answer
+
+    def _accepted(self, response: Response, answer: bytes) -> bytes:
+        """The answer, if it is none of an error. Raises the error that it is."""
         if not 200 <= response.status < 300:
             raise self._error(response.status, answer)
         return answer
@@ -146,26 +181,20 @@ class Client:
             return DaemonUnreachable(f"no daemon answers at {self.where}: a proxy there says {status}", hint=_DOWN)
         return error
 
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Raises DaemonUnreachable, and UsageError for an address that can't be one, for what a connection raises."""
         try:
-            if self._path is not None:
-                connection = http.client.HTTPConnection("covenq", timeout=timeout)
-                connection.sock = unix_socket.connect(self._path, timeout)
-            else:
-                secure = self._url.scheme == "https"
-                kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-                connection = kind(self._url.hostname or "", self._url.port, timeout=timeout)
-                connection.connect()
-        except OSError as error:
+            yield
+        except NO_ANSWER as error:
             raise self._unreachable(error) from error
-        except ValueError as error:  # a host name that can't be one
+        except ValueError as error:
             raise UsageError(f"{self.where!r} is no web address: {error}") from None
-        return connection
 
     def _unreachable(self, error: Exception) -> DaemonUnreachable:
         import ssl
 
-        hint = None if self._path is not None else _DOWN
+        hint = None if self._local else _DOWN
         if isinstance(error, BlockingIOError):
             return DaemonUnreachable(
                 f"the daemon at {self.where} has too many connections that wait for it", hint=_FULL
@@ -174,24 +203,21 @@ class Client:
             said = f"its certificate is not trusted: {error.verify_message}"
             hint = "If it is your own authority's, name that in SSL_CERT_FILE."
         elif isinstance(error, ssl.SSLError):
-            said, hint = f"no TLS there: {error.reason or error}", "Is it an http:// address?"
+            said, hint = f"no TLS there: {error.reason or 'protocol error'}", "Is it an http:// address?"
         else:
-            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            said = reason(error, self._proxy)
+        if self._proxy is not None:
+            hint = (
+                f"{hint} It is asked by the proxy of HTTPS_PROXY or HTTP_PROXY; NO_PROXY names what is reached without."
+            )
         return DaemonUnreachable(f"no daemon answers at {self.where}: {said}", hint=hint)
 
 
 class EventStream:
     """The events of one stream, each the object of its `data`. `close` may be called from another thread to end it."""
 
-    def __init__(
-        self,
-        connection: http.client.HTTPConnection,
-        sock: socket.socket,
-        response: http.client.HTTPResponse,
-        where: str,
-    ) -> None:
+    def __init__(self, connection: Connection, response: Response, where: str) -> None:
         self._connection = connection
-        self._sock = sock
         self._response = response
         self._where = where
         self._closed = False
@@ -199,24 +225,29 @@ class EventStream:
     def __iter__(self) -> Iterator[Object]:
         why = "it is stopping"
         try:
-            while line := self._response.readline(EVENT_MAX):
+            for line in self._lines():
                 if line.startswith(b"data:"):
                     yield json.loads(line[5:])
-        except (OSError, ValueError, AttributeError, RecursionError, http.client.HTTPException) as error:
+        except (*NO_ANSWER, ValueError, AttributeError, RecursionError) as error:
             # http.client raises AttributeError or ValueError when it is closed while it reads.
-            why = str(error) or type(error).__name__
+            why = reason(error)
         if not self._closed:
             self.close()
             raise DaemonUnreachable(f"the daemon at {self._where} ended the stream: {why}")
+
+    def _lines(self) -> Iterator[bytes]:
+        rest = b""
+        while piece := self._response.read1(CHUNK):
+            *lines, rest = (rest + piece).split(b"\n")
+            if len(rest) > EVENT_MAX:
+                raise ValueError("a line without end")
+            yield from lines
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that is reading
-        except OSError:
-            pass  # already closed
+        self._connection.shutdown()  # wakes a thread that is reading
         self._response.close()
         self._connection.close()
 

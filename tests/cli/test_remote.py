@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from covenq.net.address import Remote, parse_url, remote
 from covenq.net.http_client import Client
 from journal.errors import JournalFull
 from tests.support.daemon import Daemon, free_port
+from tests.support.raw_server import raw_server, request_of
 from tests.support.requests import issue, new_guid
 from tests.support.waiting import eventually
 
@@ -302,37 +302,6 @@ def test_a_token_in_clear_is_noticed(url: str, exposed: bool) -> None:
 # ---- TLS, and what stands in front of a daemon
 
 
-@contextmanager
-def front(answer: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server of one connection after another, each handed to `answer`; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def run() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                try:
-                    with connection if context is None else context.wrap_socket(connection, server_side=True) as made:
-                        answer(made)
-                except OSError:
-                    continue  # it wants nothing of us: that is what is tested
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(30)
-
-
-def request_of(connection: socket.socket) -> bytes:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(65536)
-    return received
-
-
 @pytest.fixture(scope="module")
 def certificate() -> Iterator[tuple[Path, ssl.SSLContext]]:
     """(the authority's file, a server's context with a certificate of its for localhost)."""
@@ -371,7 +340,7 @@ def test_a_certificate_is_checked_before_the_token_is_sent(
         got.append(request_of(connection))
         connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"ok":true}')
 
-    with front(answer, context) as port:
+    with raw_server(answer, context) as port:
         client = Client(Remote(f"https://localhost:{port}/base/", "sesame"))
         with pytest.raises(DaemonUnreachable, match="certificate is not trusted") as raised:
             client.get("/api/v1/status")
@@ -388,11 +357,11 @@ def test_a_certificate_is_checked_before_the_token_is_sent(
 
 def test_plain_http_where_tls_is_meant_is_said(certificate: tuple[Path, ssl.SSLContext]) -> None:
     _, context = certificate
-    with front(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")) as port:
+    with raw_server(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")) as port:
         with pytest.raises(DaemonUnreachable, match="no TLS there") as raised:
             Client(f"https://localhost:{port}").get("/x")
         assert "http://" in raised.value.hint
-    with front(request_of, context) as port, pytest.raises(DaemonUnreachable):
+    with raw_server(request_of, context) as port, pytest.raises(DaemonUnreachable):
         Client(f"http://localhost:{port}").get("/x")
 
 
@@ -418,7 +387,7 @@ def test_what_a_proxy_says_is_told_apart_from_what_a_daemon_says(
         request_of(connection)
         connection.sendall(whole.encode())
 
-    with front(answer) as port, pytest.raises(kind, match=word):
+    with raw_server(answer) as port, pytest.raises(kind, match=word):
         Client(Remote(f"http://127.0.0.1:{port}", "sesame")).get("/api/v1/status")
 
 

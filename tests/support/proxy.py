@@ -1,9 +1,11 @@
-"""A forward proxy: whatever host it is asked for, it leads to one port of this machine."""
+"""Between a client and a port of this machine: a forward proxy, whatever host it is asked for, and a server that ends TLS."""
 
 from __future__ import annotations
 
 import select
 import socket
+import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,15 +57,15 @@ class _Handler(BaseHTTPRequestHandler):
         with socket.create_connection(("127.0.0.1", self.server.to)) as there:
             self.send_response(200)
             self.end_headers()
-            _relay(self.connection, there)
+            relay(self.connection, there)
 
     def do_POST(self) -> None:
         self._note()
         parts = urlsplit(self.path)
         there = HTTPConnection("127.0.0.1", self.server.to, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "proxy-authorization"}
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        there.request("POST", f"{parts.path}?{parts.query}", body=body, headers=headers)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+        there.request(self.command, f"{parts.path}?{parts.query}", body=body, headers=headers)
         answer = there.getresponse()
         said = answer.read()
         there.close()
@@ -72,11 +74,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(said)
 
+    do_GET = do_POST
+
     def log_message(self, *_: object) -> None:
         pass
 
 
-def _relay(one: socket.socket, other: socket.socket) -> None:
+def relay(one: socket.socket, other: socket.socket) -> None:
     """Until one of the two has no more to say."""
     while True:
         pending = getattr(one, "pending", int)()
@@ -98,3 +102,29 @@ def proxying(proxy: Proxy) -> Iterator[Proxy]:
         proxy.shutdown()
         thread.join()
         proxy.server_close()
+
+
+@contextmanager
+def tls_front(context: ssl.SSLContext, port: int) -> Iterator[int]:
+    """A server whose connections are decrypted and led to `port`; its own port."""
+
+    class Front(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            try:
+                with (
+                    context.wrap_socket(self.request, server_side=True) as one,
+                    socket.create_connection(("127.0.0.1", port)) as other,
+                ):
+                    relay(one, other)
+            except OSError:
+                pass  # one of the two is gone
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Front) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()

@@ -96,7 +96,7 @@ def send(
     form = file is not None and is_form_with_json(body)
     secret = read_secret(secret_file, where, hook, body, lambda: bound_numbers(data, config))
     headers = samples.headers(name, guid, hook, body, secret, form=form)
-    reply = post(target, body, headers)
+    reply = post(target, body, headers, os.environ if url else {})  # the daemon of this machine needs no proxy
     report(reply, target, json)
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import RemoteDisconnected
 
 import orjson
 
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, StaleFence, StateBehind, StateUnreadable
 from covenq.model import JsonObject
 from covenq.net.http_client import Client, segment
+from covenq.net.transport import Connection
 
 NO_PULL_ROUTE = "Covenq-No-Pull-Route"
 """The header of an answer without a task that names the routes asked for that are no pull routes now, or `*`: there are none."""
-_CONNECTION_CLOSED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+_CONNECTION_CLOSED = (RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 """Errors of a request on a connection that the other side has closed meanwhile."""
-PAYLOAD_MAX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class ClaimsClient(Client):
     idempotent; of a claim that was granted twice, the grant whose answer was lost costs the wait until its lease runs out.
     """
 
-    _connection: http.client.HTTPConnection | None = None
+    _connection: Connection | None = None
     _answer_type: str | None = None
     """The content type of the newest answer."""
     not_pulled: tuple[str, ...] = ()
@@ -113,48 +112,23 @@ class ClaimsClient(Client):
             connection.close()
 
     def _ask(self, method: str, target: str, body: bytes | None = None, timeout: float | None = None) -> bytes:
-        timeout = self.timeout if timeout is None else timeout
-        reused = self._connection is not None
-        try:
-            status, answer = self._request(self._open(timeout), method, target, body)
-        except _CONNECTION_CLOSED as error:
-            self.close()
-            if not reused:
-                raise self._unreachable(error) from error
-            status, answer = self._retry(method, target, body, timeout)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise self._unreachable(error) from error
-        if not 200 <= status < 300:
-            raise self._error(status, answer)
-        return answer
-
-    def _retry(self, method: str, target: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
-        try:
-            return self._request(self._open(timeout), method, target, body)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise self._unreachable(error) from error
-
-    def _open(self, timeout: float) -> http.client.HTTPConnection:
         if self._connection is None:
-            self._connection = self._connect(timeout)
-            if self._connection.sock.family != socket.AF_UNIX:
-                # Headers and body go out in two writes; the second must not wait for the first one's acknowledgement.
-                self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection.sock.settimeout(timeout)
-        return self._connection
-
-    def _request(
-        self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None
-    ) -> tuple[int, bytes]:
-        headers = {**self._headers, **({"Content-Type": "application/json"} if body is not None else {})}
-        connection.request(method, self._base + target, body=body, headers=headers)
-        response = connection.getresponse()
-        answer = response.read(PAYLOAD_MAX)
-        self._answer_type = response.getheader("Content-Type")
-        if response.status == 204:
-            self.not_pulled = tuple(filter(None, response.getheader(NO_PULL_ROUTE, "").split(",")))
-        if response.will_close:
+            self._connection = self._new()
+        connection = self._connection
+        reused = connection.is_open
+        try:
+            with self._telling():
+                try:
+                    response, answer = self._exchange(connection, method, target, body, timeout)
+                except _CONNECTION_CLOSED:
+                    connection.close()
+                    if not reused:
+                        raise
+                    response, answer = self._exchange(connection, method, target, body, timeout)
+        except BaseException:
             self.close()
-        return response.status, answer
+            raise
+        self._answer_type = response.header("Content-Type")
+        if response.status == 204:
+            self.not_pulled = tuple(filter(None, (response.header(NO_PULL_ROUTE) or "").split(",")))
+        return self._accepted(response, answer)
