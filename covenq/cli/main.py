@@ -12,6 +12,9 @@ import io
 import os
 import sys
 
+START_OBJECTS = 100_000
+"""New objects after which the garbage collector looks through them. A command imports 60,000, which are never garbage: one look
+at them took a twentieth of its time. What runs for long sets a number of its own."""
 INTERRUPTED = 130
 REFUSED = 4
 HINTS = {
@@ -29,9 +32,7 @@ HINTS = {
 
 def main() -> None:
     """What the `covenq` script calls. Always raises SystemExit."""
-    # Imported modules are never garbage, and a daemon's payloads, of a few hundred objects each, are freed by their reference
-    # counts: a collection at every 700 new objects finds nothing, and took a tenth of a command's start.
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(START_OBJECTS, 10, 10)
     try:
         code = _run()
     except KeyboardInterrupt:

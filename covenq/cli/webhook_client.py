@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ UPLOAD_S = 300.0
 """Seconds more for the whole, however slowly it goes."""
 
 
+_HEADER = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _LOOK = "Look at --guid, --hook, --event and --url."
 
 
@@ -60,6 +62,9 @@ def post(
         _ = parts.port
     except ValueError as error:
         raise UsageError(f"{url!r} is no web address: {error}", hint="A port is a number up to 65535.") from None
+    broken = next((name for name, value in headers.items() if not _HEADER.fullmatch(value)), None)
+    if broken is not None:
+        raise UsageError(f"this can't be sent: {broken} is no header's value: {headers[broken]!r}", hint=_LOOK)
     route = Route(parts, env or {})
     connection = OutgoingConnection(route)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -73,7 +78,7 @@ def post(
         if isinstance(error, InvalidURL):
             raise UsageError(f"this can't be sent: {error}", hint=_LOOK) from error
         raise DaemonUnreachable(f"no answer from {url}: {reason(error, route.proxy)}") from error
-    except ValueError as error:  # a header or a host that HTTP can't carry
+    except ValueError as error:  # a host that can't be one
         raise UsageError(f"this can't be sent: {error}", hint=_LOOK) from error
     finally:
         connection.close()

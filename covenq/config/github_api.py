@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ PRIVATE_KEYS_MAX = 2
 """An App's private keys: the one in use, and while keys rotate the next one."""
 
 _INTEGER_MAX = 2**63 - 1
+_DIGITS = 48
 CLIENT_ID = re.compile(r"[0-9A-Za-z._-]{1,64}\Z")
 OWNER = re.compile(r"[0-9A-Za-z_-]{1,100}\Z")
 _NAME = re.compile(r"(?!\.{1,2}\Z)[0-9A-Za-z._-]{1,100}\Z")
@@ -116,6 +118,11 @@ class GithubHook:
     def log_path(self) -> str:
         """Where its delivery log is, below the API's address."""
         return f"{self.hook_path}/deliveries"
+
+
+def digest_of(log: GithubApp | GithubHook) -> str:
+    """What a log is known by in the subjects of its records, and in the state's rows."""
+    return hashlib.sha256(log.identity.encode()).hexdigest()[:_DIGITS]
 
 
 def _where(source: SecretSource) -> str:

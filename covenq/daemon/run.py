@@ -71,6 +71,7 @@ def run(
         # What exists now lives as long as the process: the collector need not traverse it, with every thread waiting.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 10, 10)  # payloads, of a few hundred objects each, are freed by their reference counts
         return _serve(daemon, signals, Notifier(env))
 
 

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from covenq.errors import CovenqError
-from covenq.intake.signed_later import is_unsigned
 from covenq.model import DeliveryId, Kind, State
-from covenq.model.rows import Delivery
+from covenq.model.rows import Delivery, is_unsigned
 from journal.interface import Reading
 from journal.records import Record
 

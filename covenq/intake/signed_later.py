@@ -24,11 +24,6 @@ from journal.interface import Reading
 from journal.records import Entry
 
 
-def is_unsigned(secret: str | None, source: str | None) -> bool:
-    """Whether a delivery is held without the signature that it came with, by the fields of its record or row."""
-    return secret is None and source == "import"
-
-
 def has_same_json(
     journal: Reading, seq: int, payload_sha256: str | None, body: bytes, content_type: str | None
 ) -> bool:

@@ -166,6 +166,11 @@ class SignedLater(Struct):
     payload_bytes: int
 
 
+def is_unsigned(secret: str | None, source: str | None) -> bool:
+    """Whether a delivery is held without the signature that it came with, by the fields of its record or row."""
+    return secret is None and source == "import"
+
+
 class OneDelivery(Delivery, kw_only=True):
     """A delivery with the headers it came with, with what removed its content, if that is gone, and its origin, if imported."""
 

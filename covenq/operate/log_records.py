@@ -6,9 +6,7 @@ subject holds a digest in the place of the log's identity, whose characters it c
 
 from __future__ import annotations
 
-import hashlib
-
-from covenq.config.github_api import GithubApp, GithubHook
+from covenq.config.github_api import GithubApp, GithubHook, digest_of
 from covenq.model import ledger as ledger_records
 from covenq.model.ledger import Ledger, ledger_of
 from covenq.reconcile.log_state import LogState, data_of, state_of
@@ -17,12 +15,6 @@ from journal.interface import Journal, Reading
 from journal.records import Entry
 
 RECONCILED = "ops.reconciled"
-_DIGITS = 48
-
-
-def digest_of(log: GithubApp | GithubHook) -> str:
-    """What a log is known by in the subjects of its records."""
-    return hashlib.sha256(log.identity.encode()).hexdigest()[:_DIGITS]
 
 
 def subject_of(log: GithubApp | GithubHook) -> str:

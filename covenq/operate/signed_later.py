@@ -9,9 +9,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Protocol
 
-from covenq.intake.signed_later import is_unsigned
 from covenq.model import DeliveryId, Kind
-from covenq.model.rows import Delivery, SignedLater
+from covenq.model.rows import Delivery, SignedLater, is_unsigned
 from covenq.state.fold_history import notes
 from journal.records import Record
 

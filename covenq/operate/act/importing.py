@@ -19,8 +19,9 @@ from covenq.github import request
 from covenq.github.columns import columns
 from covenq.github.delivery_detail import recover
 from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
-from covenq.intake.signed_later import has_same_json, hash_of, is_unsigned, signed_later
+from covenq.intake.signed_later import has_same_json, hash_of, signed_later
 from covenq.model import DeliveryId, JsonObject, Kind, State
+from covenq.model.rows import is_unsigned
 from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import BATCH, CHANGED, Item, append_all, clean_text
 from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Done, Imported, Skipped

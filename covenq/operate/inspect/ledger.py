@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from covenq.config.github_api import KEPT_S, GithubLogs, keeps_s
+from covenq.config.github_api import KEPT_S, GithubLogs, digest_of, keeps_s
 from covenq.model import at_text, seconds_of
 from covenq.model.ledger import HOUR_S, UNSETTLED, hour_of, hour_text
 from covenq.model.rows import Page
 from covenq.model.status import LedgerHour, Missing, NotHeldDelivery
-from covenq.operate.log_records import digest_of
 from covenq.state import fold_ledger
 
 

@@ -23,7 +23,6 @@ from covenq.model.rows import Delivery, Dropped, OneDelivery, Page, Task
 from covenq.operate.origin import origin_of
 from covenq.operate.signed_later import find_signed_later
 from covenq.state import query
-from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
 
@@ -233,6 +232,8 @@ def log(
             file.seek(at)
             return file.read(last)
     except OSError as error:
+        from covenq.tasks.execution.shortage import is_shortage  # no list needs what it imports
+
         if is_shortage(error):  # it says nothing about the file
             raise
         raise NotFound(
