@@ -155,9 +155,10 @@ class OutgoingConnection:
                 except (BrokenPipeError, ConnectionResetError):
                     pass  # it may have answered before it closed, and then says why: else there is nothing to read either
                 response = connection.getresponse()
-            if endless:
+            goes_on = endless and response.status == 200
+            if goes_on:
                 watch.stop()
-            return OutgoingResponse(self, response, None if endless else watch)
+            return OutgoingResponse(self, response, None if goes_on else watch)
         except BaseException as error:
             watch.stop()
             self.close()

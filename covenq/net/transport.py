@@ -59,8 +59,8 @@ class Connection(Protocol):
     ) -> Response:
         """Send a request, and wait for the answer's head: `wait_s` is for one wait, `whole_s` for everything.
 
-        An `endless` answer's head must come within `whole_s`, and its body may go on. Raises NO_ANSWER, and ValueError for what
-        HTTP can't carry.
+        Of an `endless` one the head must come within `whole_s`, and if it is a 200 its body may go on. Raises NO_ANSWER, and
+        ValueError for what HTTP can't carry.
         """
         ...
 

@@ -39,7 +39,7 @@ class UnixConnection:
         endless: bool = False,
     ) -> UnixResponse:
         """As its protocol says, but that each piece of the head may take `wait_s`: whoever listens there is this user."""
-        deadline = None if endless else time.monotonic() + whole_s
+        deadline = time.monotonic() + whole_s
         if not self.is_open:
             self._connection.sock = unix_socket.connect(self._path, wait_s)
         self._sock = self._connection.sock
@@ -48,7 +48,8 @@ class UnixConnection:
             self._connection.request(method, target, body=body, headers=dict(headers))
         except (BrokenPipeError, ConnectionResetError):
             pass  # it may have answered before it closed, and then says why: else there is nothing to read either
-        return UnixResponse(self, self._connection.getresponse(), deadline)
+        response = self._connection.getresponse()
+        return UnixResponse(self, response, None if endless and response.status == 200 else deadline)
 
     def shutdown(self) -> None:
         if self._sock is not None:

@@ -240,6 +240,20 @@ def test_a_stream_ends_when_it_is_closed_elsewhere_and_a_line_of_it_has_a_bound(
             list(Client(target, env={}).stream("/api/v1/events"))
 
 
+def test_a_stream_that_is_refused_drips_no_longer_than_another_answer(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "STREAM_TIMEOUT_S", 0.3)
+
+    def say(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 503 X\r\nContent-Length: 100000\r\n\r\n")
+        drip(connection, b" ")
+
+    with serving(say) as target, pytest.raises(DaemonUnreachable, match="it took too long"):
+        Client(target, env={}).stream("/")
+
+
 def test_a_stream_that_is_refused_or_breaks_off_says_so(serving: Serving) -> None:
     answers = [
         b'HTTP/1.1 401 X\r\nContent-Length: 58\r\n\r\n{"ok":false,"error":"token_wrong","detail":"no such token"}'[:-1],
