@@ -89,27 +89,27 @@ class Said:
 LISTS = {"deliveries", "tasks", "logs", "tail", "refused", "routes", "ledger"}
 """Commands whose answer is a list: as lines, its items."""
 READS: dict[str, tuple[list[str], Any]] = {
-    "status": ([], {"required": schemas.SCHEMAS["status"]["required"]}),  # without a daemon some of it is null
+    "status": ([], {"required": schemas.all_schemas()["status"]["required"]}),  # without a daemon some of it is null
     "info": ([], {"required": ["version", "paths", "settings"]}),
-    "stats": ([], schemas.SCHEMAS["stats"]),
+    "stats": ([], schemas.all_schemas()["stats"]),
     "ledger": ([], schemas.page("ledger_hour")),
     "deliveries": ([], schemas.page("delivery")),
     "tasks": ([], schemas.page("task")),
     "tail": (["--after", "0"], {"required": ["items", "next"]}),
-    "show": (["g0"], schemas.SCHEMAS["one_delivery"]),
-    "why": (["g0"], schemas.SCHEMAS["why"]),
+    "show": (["g0"], schemas.all_schemas()["one_delivery"]),
+    "why": (["g0"], schemas.all_schemas()["why"]),
     "logs": ([of("g0")], {"required": ["items", "next"]}),
     "refused": ([], schemas.page("refusal")),
     "routes": ([], {"required": ["items", "next", "sha256"]}),
     "doctor": ([], {"required": ["ok", "findings"]}),
     "verify": ([], {"required": ["ok", "records", "head", "damage"]}),
     "salvage": (["--dry-run"], {}),
-    "compact": (["--dry-run"], schemas.SCHEMAS["compaction"]),
-    "redact": (["g1", "--dry-run"], schemas.SCHEMAS["redaction"]),
-    "replay": (["g0", "--dry-run"], schemas.SCHEMAS["operation"]),
-    "reroute": (["star", "--dry-run"], schemas.SCHEMAS["operation"]),
-    "requeue": ([of("g0"), "--dry-run"], schemas.SCHEMAS["operation"]),
-    "cancel": ([of("g1"), "--dry-run"], schemas.SCHEMAS["operation"]),
+    "compact": (["--dry-run"], schemas.all_schemas()["compaction"]),
+    "redact": (["g1", "--dry-run"], schemas.all_schemas()["redaction"]),
+    "replay": (["g0", "--dry-run"], schemas.all_schemas()["operation"]),
+    "reroute": (["star", "--dry-run"], schemas.all_schemas()["operation"]),
+    "requeue": ([of("g0"), "--dry-run"], schemas.all_schemas()["operation"]),
+    "cancel": ([of("g1"), "--dry-run"], schemas.all_schemas()["operation"]),
 }
 """Every command that answers in JSON, with what it needs, and the schema of its answer."""
 WRITES = {"backup", "export", "import", "pause", "reconcile", "resume"}
@@ -127,7 +127,7 @@ def validate(value: Any, schema: Any) -> None:
             return kept
         return [without_ok(one) for one in part] if isinstance(part, list) else part
 
-    whole = {**without_ok(dict(schema)), "components": {"schemas": without_ok(dict(schemas.SCHEMAS))}}
+    whole = {**without_ok(dict(schema)), "components": {"schemas": without_ok(dict(schemas.all_schemas()))}}
     jsonschema_rs.Draft202012Validator(whole).validate(value)
 
 

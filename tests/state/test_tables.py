@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct, structs
 
 from covenq.http.openapi.from_types import components
-from covenq.http.openapi.schemas import SCHEMAS
+from covenq.http.openapi.schemas import all_schemas
 from covenq.model.rows import Attempt, Delivery, Row, Task, TaskRow
 from covenq.state import query, rows, schema
 from covenq.state.fold import fold
@@ -31,7 +31,7 @@ def test_what_is_shown_is_stored_and_documented(
     table: Table[TaskRow], shown: type[Struct], computed: set[str], name: str
 ) -> None:
     assert set(shown.__struct_fields__) - set(table.columns) == computed
-    assert list(SCHEMAS[name]["properties"]) == list(shown.__struct_fields__)
+    assert list(all_schemas()[name]["properties"]) == list(shown.__struct_fields__)
     with empty_state() as conn:
         stored = [str(row[1]) for row in conn.execute(f"PRAGMA table_info({table.name})")]
     assert stored == list(table.columns)

@@ -14,7 +14,7 @@ from covenq import __version__
 from covenq.config.webhook_path import DEFAULT_PATH
 from covenq.http.openapi import schemas
 from covenq.http.openapi.operations import OPERATIONS, Access, Answer, Operation
-from covenq.http.openapi.schemas import SCHEMAS, ref
+from covenq.http.openapi.schemas import all_schemas, ref
 
 
 class Document:
@@ -51,7 +51,7 @@ def document(version: str = __version__, webhook_path: str = DEFAULT_PATH) -> di
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": dict(SCHEMAS),
+            "schemas": dict(all_schemas()),
             "responses": {str(status): _error(status, about) for status, about in _ERRORS.items()},
             "securitySchemes": {
                 "token": {

@@ -6,6 +6,7 @@ An object may have more fields than its schema names: clients ignore what they d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from covenq.http.openapi.from_types import Schema, answered, components
@@ -41,7 +42,7 @@ def array_of(schema: Schema) -> Schema:
 
 
 def ref(name: str) -> Schema:
-    """The object of that name in SCHEMAS."""
+    """The object of that name in `all_schemas`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -108,7 +109,12 @@ def name_of(answer: type) -> str:
         raise ValueError(f"{answer.__name__} has no name in ANSWERS") from None
 
 
-def _schemas() -> dict[str, Schema]:
+@cache
+def all_schemas() -> Mapping[str, Schema]:
+    """The objects, by the name that `ref` takes: TYPES and ANSWERS, what they consist of, and a few that have no type.
+
+    Made when the document is, since a daemon's start has no use for it.
+    """
     found: dict[str, Schema] = dict(components({**TYPES, **ANSWERS}))
     for name in ANSWERS:
         found[name] = answered(found[name])
@@ -136,7 +142,3 @@ def _schemas() -> dict[str, Schema]:
             }
         ),
     }
-
-
-SCHEMAS: dict[str, Schema] = _schemas()
-"""The objects, by the name that `ref` takes: TYPES and ANSWERS, what they consist of, and a few that have no type."""
