@@ -19,10 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.config.load import Config
 from covenq.config.reconcile import Reconcile
+from covenq.daemon.drift import DriftWatch
 from covenq.errors import CovenqError, Refused
 from covenq.filter.grammar import parse
 from covenq.github.api_client import Usage
 from covenq.model import at_text
+from covenq.model.drift import Drift
 from covenq.model.rows import Delivery, OneDelivery, Page
 from covenq.model.status import ReconcilePass, ReconcileStatus, Unrecoverable
 from covenq.operate.act.fetched import ImportRecorder
@@ -31,6 +33,7 @@ from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect import view
 from covenq.operate.inspect.reconciling import reconcile_status
 from covenq.operate.log_records import read_ledger, read_state, write_ledger, write_state
+from covenq.operate.maintain.drift import ARRIVED_S
 from covenq.operate.operations import IMPORT
 from covenq.operate.parameters import Import
 from covenq.reconcile.holdings import StoredHoldings
@@ -40,7 +43,7 @@ from covenq.reconcile.logs import Asking, open_log
 from covenq.reconcile.result import Row
 from covenq.reconcile.wanted import wanted_by
 from covenq.rounds import Loop
-from covenq.text import counted
+from covenq.text import counted, duration
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
 
 TICK_S = 0.5
@@ -86,6 +89,9 @@ class Reconciler(threading.Thread):
         self._usages: dict[str, Usage] = {}
         self._unfetched: dict[str, tuple[int, Mapping[str, Row]]] = {}
         """By the log, what the newest pass could not fetch, under the configuration of that number."""
+        self._drift = DriftWatch(
+            operations.live, env, self._usages, self._before_request, self._arrived, clock=clock, monotonic=monotonic
+        )
         self._made_for: tuple[GithubLogs, Reconcile] | None = None
         self._was_closed = False
         self._resumed = 0
@@ -97,14 +103,22 @@ class Reconciler(threading.Thread):
         names = {one.name for one in self._operations.config.github_logs.all}
         return {name: one for name, one in list(self._passes.items()) if name in names}
 
+    @property
+    def drift(self) -> Drift | None:
+        """What of GitHub's settings and the configuration was found to have drifted; None where no passes are made."""
+        return None if self._operations.config.reconcile.every_s is None else self._drift.found
+
     def status(self) -> ReconcileStatus | None:
         """How far the logs are compared; None where none is configured."""
         waits = None
         if self._closed():
             waits = "the intake is closed: a pass is made when it opens"
-        return reconcile_status(
+        found = reconcile_status(
             self._operations.journal, self._operations.config, self._clock(), self.passes, waits, self.fetched
         )
+        if found is not None:
+            found.drift = self.drift
+        return found
 
     def ask_stop(self) -> None:
         """Begin no request any more."""
@@ -143,10 +157,22 @@ class Reconciler(threading.Thread):
             self._resumed = resumed
         self._was_closed = closed
         every_s = config.reconcile.every_s
-        if closed or every_s is None or self._monotonic() < self._next:
+        if closed or every_s is None:
             return
-        whole = self._of_each(config, lambda one: self._pass(one, config))
-        self._next = self._monotonic() + (every_s if whole else min(every_s, RETRY_S))
+        if self._monotonic() >= self._next:
+            whole = self._of_each(config, lambda one: self._pass(one, config))
+            self._next = self._monotonic() + (every_s if whole else min(every_s, RETRY_S))
+        self._look()
+
+    def _look(self) -> None:
+        """Look for drift, if it is time to. No error may end the passes until a restart."""
+        try:
+            self._drift.look_if_due()
+        except PassEnded:
+            raise
+        except Exception:
+            self._require_going()
+            log.exception("the webhooks' settings on GitHub could not be looked at; it is tried again")
 
     def _closed(self) -> bool:
         return bool(self._operations.admission.reasons())
@@ -226,6 +252,11 @@ class Reconciler(threading.Thread):
         self._tell_lost(one.name, [row for attempt, row in given_up(result.failed).items() if attempt not in before])
         self._note(one.name, result, result.troubles)
 
+    def _arrived(self, event: str) -> bool:
+        """Whether that event came lately, by whatever webhook."""
+        words = [f"event:{event}", f"since:{duration(ARRIVED_S)}"]
+        return bool(_Stored(self._operations).deliveries(words, limit=1).items)
+
     def _import(self, wanted: Import) -> Imported:
         if self._closed():
             raise PassEnded
@@ -257,6 +288,9 @@ class Reconciler(threading.Thread):
         states = Counter(row.state for row in rows)
         lost = [Unrecoverable(row.guid, row.reason or "") for row in rows if row.state == "unrecoverable"]
         ended_at, before = at_text(self._clock()), self._passes.get(name)
+        newest_at = None if summary is None else summary.newest_at
+        if newest_at is None and error is not None and before is not None:
+            newest_at = before.newest_at
         self._passes[name] = ReconcilePass(
             ended_at,
             0 if summary is None else summary.listed,
@@ -268,6 +302,7 @@ class Reconciler(threading.Thread):
             None if error is None else error.hint,
             ended_at if error is None else None if before is None else before.finished_at,
             lost[:UNRECOVERABLE_MAX],
+            newest_at,
         )
         if states["fetched"]:
             log.warning("%s: fetched %s that never came", name, counted(states["fetched"], "delivery", "deliveries"))

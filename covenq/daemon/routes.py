@@ -62,7 +62,11 @@ def make_routes(
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
                 metrics.StateMetrics(storage.readers, storage.fold, storage.fold.status),
                 metrics.WorkMetrics(workers.pool, background.upkeep, alarms),
-                metrics.ReconcileMetrics(lambda: background.reconciler.passes, lambda: background.reconciler.fetched),
+                metrics.ReconcileMetrics(
+                    lambda: background.reconciler.passes,
+                    lambda: background.reconciler.fetched,
+                    lambda: background.reconciler.drift,
+                ),
                 metrics.DiskMetrics(intake.admission),
                 metrics.LogMetrics(lambda: log_writer.stderr.dropped),
                 metrics.ListenerMetrics(stats),

@@ -35,6 +35,7 @@ from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, at_text, seconds_or
+from covenq.model.drift import Drift
 from covenq.model.ledger import HOUR_S, STATES
 from covenq.model.status import FollowerStatus, ReconcilePass
 from covenq.operate.inspect import view
@@ -110,6 +111,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_reconcile_missing": Spec("gauge", "Deliveries that the newest passes found missing, and could not fetch yet."),
     "covenq_reconcile_fetched": Spec("counter", "Deliveries that the daemon's passes fetched."),
     "covenq_reconcile_failing": Spec("gauge", "Delivery logs whose newest pass did not reach its end."),
+    "covenq_drift_findings": Spec("gauge", "What drifted between GitHub's settings and the configuration, once that is known."),
     "covenq_log_dropped_lines": Spec("counter", "Lines of the log that could not be written, or not as fast as they came."),
     "covenq_http_connections": Spec("gauge", "Open connections.", ("listener",)),
     "covenq_http_threads": Spec("gauge", "Threads that answer.", ("listener",)),
@@ -307,6 +309,7 @@ class ReconcileMetrics:
 
     passes: Callable[[], Mapping[str, ReconcilePass]]
     fetched: Callable[[], int]
+    drift: Callable[[], Drift | None]
     clock: Callable[[], float] = time.time
 
     def collect(self) -> Iterator[Metric]:
@@ -317,6 +320,9 @@ class ReconcileMetrics:
         yield _gauge("covenq_reconcile_missing", sum(one.states.get("open", 0) for one in passes))
         yield _counter("covenq_reconcile_fetched", self.fetched())
         yield _gauge("covenq_reconcile_failing", sum(one.error is not None for one in passes))
+        drift = self.drift()
+        name = "covenq_drift_findings"
+        yield GaugeMetricFamily(name, METRICS[name].about) if drift is None else _gauge(name, len(drift.warnings))
 
 
 @dataclass(frozen=True, slots=True)

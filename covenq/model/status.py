@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from covenq.model.drift import Drift
 from covenq.model.rows import Count, TaskState, Time
 
 Milliseconds = float
@@ -253,6 +254,8 @@ class ReconcilePass(Struct):
     """When one of this process reached its end last: this one, if it has no error. Null where none has."""
     unrecoverable: list[Unrecoverable] = []
     """Some of those that `states` counts as unrecoverable."""
+    newest_at: Time | None = None
+    """The newest attempt that GitHub listed, when a pass of this process read its list last; null where it listed none."""
 
 
 class ReconcileLog(Struct):
@@ -337,6 +340,8 @@ class ReconcileStatus(Struct):
     """Deliveries that were fetched and are held back, until they are rerouted."""
     missing: Missing | None = None
     """Null where nothing is."""
+    drift: Drift | None = None
+    """Null until the daemon has asked, and where it makes no passes."""
 
 
 class Status(Struct, kw_only=True):

@@ -74,6 +74,8 @@ class Comparison:
         require_listed(filter)
         self.newest: Attempt | None = None
         """The newest attempt that isn't of the last `grace_s` seconds."""
+        self.newest_at: float | None = None
+        """The time of the newest attempt that is listed at all, in seconds since 1970."""
         self.hook = hook
         self.listed = 0
         """Attempts that were compared."""
@@ -99,6 +101,8 @@ class Comparison:
     def add(self, page: LogPage) -> None:
         """Compare a page."""
         self.unreadable += page.unreadable
+        for one in page.attempts:
+            self.newest_at = one.at if self.newest_at is None else max(self.newest_at, one.at)
         wanted = [one for one in page.attempts if one.at >= self._since and self._matches(one)]
         self.listed += len(wanted)
         guids = list(dict.fromkeys(one.guid for one in wanted))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
-from covenq.model import seconds_of
+from covenq.model import at_text, seconds_of
 from covenq.model.ledger import Ledger
 from covenq.reconcile.compare import Absent, Policy
 from covenq.reconcile.compare_pass import Holdings, Scope, compare_log
@@ -131,7 +131,8 @@ def make_pass(
     )
     # What is recorded says by itself which hook it came from: where another was taken for it, nothing counted as held.
     hook = next((row.hook for row in rows if row.state in ("fetched", "waiting", "held") and row.hook), found.hook)
-    summary = LogSummary(log.name, hook, found.listed, found.held, found.unreadable, log.requests)
+    newest_at = None if found.newest_at is None else at_text(found.newest_at)
+    summary = LogSummary(log.name, hook, found.listed, found.held, found.unreadable, log.requests, newest_at=newest_at)
     held = holdings.held([one.guid for one in ledger.tracked])
     seen = Seen(
         hook,

@@ -45,7 +45,7 @@ class Row(Struct):
 
 
 class LogSummary(Struct):
-    """What was seen of a log. `error` is why it was not seen to the end."""
+    """What was seen of a log. `error` is why it was not seen to the end, `newest_at` the newest attempt in it."""
 
     log: str
     hook: str | None = None
@@ -54,6 +54,7 @@ class LogSummary(Struct):
     unreadable: int = 0
     requests: int = 0
     error: str | None = None
+    newest_at: str | None = None
 
 
 def row_of(log: str, one: Absent, state: str) -> Row:

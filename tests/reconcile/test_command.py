@@ -226,6 +226,8 @@ def test_a_table_and_lines_say_the_same(made: Daemon, plain: GithubLog) -> None:
     head, row = made.cli("reconcile", "--since", "1d", "--dry-run").stdout.decode().splitlines()
     assert head.startswith("FIRST SENT") and one.guid in row and row.endswith("missing")
     said = made.cli_json("reconcile", "--since", "1d", "--dry-run")
+    newest_at = said["logs"][0].pop("newest_at")
+    assert abs(datetime.fromisoformat(newest_at).timestamp() - max(each.at for each in plain.attempts)) < 1
     assert said["logs"][0] == {
         "log": f"app {CLIENT_ID}", "hook": HOOK, "listed": 2, "held": 1, "unreadable": 0, "requests": 1, "error": None,
     }  # fmt: skip

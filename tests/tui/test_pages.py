@@ -17,6 +17,7 @@ from textual.widgets import Button, Input, Static
 
 from covenq.errors import CovenqError
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
+from covenq.model.drift import Drift, DriftFinding
 from covenq.model.rows import Task
 from covenq.model.status import (
     ActivePause,
@@ -119,6 +120,22 @@ def test_a_sparkline_has_a_cell_for_each_value() -> None:
             {"reconcile": ReconcileStatus(300.0, [], missing=Missing(12, AGO, AGO, AGO))},
             "are missing; GitHub begins to forget them: covenq reconcile",
         ),
+        (
+            {
+                "reconcile": ReconcileStatus(
+                    300.0,
+                    [],
+                    drift=Drift(
+                        AGO,
+                        [
+                            DriftFinding("inactive", "hook 7 is not\x1b active", "Tick Active."),
+                            DriftFinding("unwanted", "fork", warns=False),
+                        ],
+                    ),
+                )
+            },
+            "on GitHub: hook 7 is not␛ active. Tick Active.",
+        ),
     ],
 )
 def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
@@ -127,6 +144,12 @@ def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
     assert len(found) == 1
     assert words in found[0]
     assert found[0][:20] in told(replace(STATUS, **change)).splitlines()[0], "the page begins with it"
+
+
+def test_of_much_that_drifted_some_is_told_whole() -> None:
+    many = [DriftFinding("inactive", f"hook {n} is not active", "Tick Active.") for n in range(9)]
+    found = overview.alarms(replace(STATUS, reconcile=ReconcileStatus(300.0, [], drift=Drift(AGO, many))), NOW)
+    assert found[2:] == ["on GitHub: hook 2 is not active. Tick Active.", "on GitHub: 6 more: covenq doctor"]
 
 
 BY = f"tui:{getpass.getuser()}"

@@ -19,6 +19,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
+from covenq.text import duration
 from journal.errors import JournalDamaged
 from journal.presence import is_directory
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from covenq.operate.maintain.github_look import GithubSeen
     from covenq.operate.maintain.renamed_routes import Renamed
 
-LATELY = "30d"
-"""An event that came since then has a webhook that sends it."""
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
 
@@ -139,7 +138,7 @@ def _ask_github(examined: Config) -> GithubSeen | None:
 def _look(data: str | None, config: str | None, examined: Config, asked: GithubSeen | None) -> _Seen:
     import sqlite3
 
-    from covenq.operate.maintain.doctor_github import not_subscribed
+    from covenq.operate.maintain.drift import ARRIVED_S, not_subscribed
     from covenq.operate.maintain.renamed_routes import renamed
 
     seen = _Seen()
@@ -152,7 +151,7 @@ def _look(data: str | None, config: str | None, examined: Config, asked: GithubS
                 seen.secrets = opened.secrets().items
             seen.renamed = list(renamed(examined.routes, partial(newest_of, opened)))
             for event in not_subscribed(asked, examined.routes):
-                if newest_of(opened, f"event:{event} since:{LATELY}") is not None:
+                if newest_of(opened, f"event:{event} since:{duration(ARRIVED_S)}") is not None:
                     seen.arrived.append(event)
     except (JournalDamaged, Damaged) as error:
         seen.damage = str(error)

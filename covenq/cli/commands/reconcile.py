@@ -29,7 +29,7 @@ from covenq.cli.output import clean, command_text, say
 from covenq.cli.progress import bar
 from covenq.cli.remote import selected_remote
 from covenq.errors import CovenqError, Failure, Refused, UsageError
-from covenq.model import parse_duration, seconds_of
+from covenq.model import at_text, parse_duration, seconds_of
 from covenq.text import duration
 
 if TYPE_CHECKING:
@@ -213,7 +213,10 @@ def _compared(
     except TROUBLE as error:
         troubles.append(error)
         return [], LogSummary(log.name, requests=log.requests, error=str(error))
-    summary = LogSummary(log.name, found.hook, found.listed, found.held, found.unreadable, log.requests)
+    newest_at = None if found.newest_at is None else at_text(found.newest_at)
+    summary = LogSummary(
+        log.name, found.hook, found.listed, found.held, found.unreadable, log.requests, newest_at=newest_at
+    )
     say_compared(summary, found, span.since)
     first_at = span.now if span.first_at is None else span.first_at
     if known is not None and known.baseline is not None:

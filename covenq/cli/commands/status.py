@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +17,11 @@ from covenq.model import NOT_RUNNING
 from covenq.text import duration
 
 if TYPE_CHECKING:
+    from covenq.model.drift import Drift
     from covenq.model.status import JournalStatus, ReconcileLog, Status, SyncTimes
+
+LABEL = 11
+"""Columns of the labels."""
 
 
 def status(
@@ -34,7 +39,7 @@ def status(
         output.emit_json({"ok": True, **asdict(found)})
         return
     for label, text in _status_lines(found, time.time()):
-        output.line(f"{label:<11} {text}".rstrip())
+        output.line(f"{label:<{LABEL}} {text}".rstrip())
 
 
 def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
@@ -127,8 +132,36 @@ def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         if one.last is not None and one.last.error:
             ago = output.age(one.last.ended_at, now)
             yield "", f"the pass of {ago} ago did not reach its end: {clean(one.last.error)}"
+        if one.last is not None and one.last.newest_at is not None:
+            yield "", f"newest attempt listed {output.elapsed(one.last.newest_at, now)} ago"
+        elif one.last is not None and one.last.error is None:
+            yield "", "GitHub lists no attempt to deliver"
     if passes.waits:
         yield "", f"waits: {clean(passes.waits)}"
+    if passes.drift is not None:
+        yield from _drift_lines(passes.drift, now)
+
+
+def _drift_lines(drift: Drift, now: float) -> Iterator[tuple[str, str]]:
+    """When the settings on GitHub were looked at, and what may well be meant as it is."""
+    from covenq.model.drift import drift_rows
+
+    ago = output.age(drift.looked_at, now)
+    if drift.error is not None:
+        yield "github", f"asked {ago} ago, and not told all: {clean(drift.error)}"
+    else:
+        number = output.count(len(drift.warnings), "thing")
+        drifted = f"{number} drifted" if drift.warnings else "its settings fit this configuration"
+        yield "github", f"asked {ago} ago: {drifted}"
+    for row in drift_rows([one for one in drift.findings if not one.warns]):
+        yield "", _in_a_line(row)
+
+
+def _in_a_line(row: str) -> str:
+    """Cut to the terminal's width, or 80 columns, beside the labels."""
+    from covenq.cli.table import shorten
+
+    return shorten(clean(row), shutil.get_terminal_size().columns - LABEL - 1)
 
 
 def _log_text(one: ReconcileLog, now: float) -> str:
@@ -160,7 +193,13 @@ def _alarm_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "MISSING", missing_text(found.reconcile.missing, now)
     for one in found.stuck:
         yield "STUCK", f"{clean(one.task)} of {clean(one.route)}: {clean(one.why)}"
-    if found.overdue or found.stuck:
+    drift = None if found.reconcile is None else found.reconcile.drift
+    if drift is not None and drift.warnings:
+        from covenq.model.drift import drift_rows
+
+        for row in drift_rows(drift.warnings):
+            yield "DRIFT", _in_a_line(row)
+    if found.overdue or found.stuck or (drift is not None and drift.warnings):
         yield "", "`covenq doctor` says what to do."
 
 

@@ -1,4 +1,5 @@
-"""What GitHub says of the webhooks of the configuration, for `covenq doctor`: asked once, within bounds, and never an error.
+"""What GitHub says of the webhooks of the configuration, for `covenq doctor` and the daemon: asked once, within bounds, and never
+an error.
 
 Each webhook is asked with few requests, none of which is repeated or waits for a limit, and all of them within `WHOLE_S`. What
 can't be had is a reason beside what was.
@@ -7,7 +8,7 @@ can't be had is a reason beside what was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -15,11 +16,12 @@ from covenq.config import secret_source
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.errors import CovenqError, OutgoingFailed
 from covenq.github import hook_config
-from covenq.github.api_client import GithubApi, Pacing
+from covenq.github.api_client import GithubApi, Pacing, Usage
 from covenq.github.app_auth import NoAuth
 from covenq.github.connection import api_at, api_of
 from covenq.github.delivery_log import Attempt
 from covenq.github.hook_config import INSTALLATIONS_PAGE, AppSettings, HookConfig, Installation
+from covenq.text import counted
 
 WHOLE_S = 20.0
 """Seconds after which nothing more is asked."""
@@ -63,14 +65,33 @@ class GithubSeen:
     ranges: list[str] = field(default_factory=list)
     ranges_error: str | None = None
 
+    @property
+    def troubles(self) -> list[tuple[str, str | None]]:
+        """Why GitHub told no more, and what helps: each reason once."""
+        reasons: dict[tuple[str, str | None], list[str]] = {}
+        for one in self.webhooks:
+            if one.error is not None:
+                reasons.setdefault((one.error, one.hint), []).append(one.owner.name)
+        return [
+            (f"{_and_others(names)}: not all could be asked: {error}", hint) for (error, hint), names in reasons.items()
+        ]
+
 
 def look(
     logs: GithubLogs,
     env: Mapping[str, str],
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
+    *,
+    usages: dict[str, Usage] | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> GithubSeen:
-    """Ask. Nothing is asked where no App and no hook is configured, nor with what can't be read here."""
+    """Ask. Nothing is asked where no App and no hook is configured, nor with what can't be read here.
+
+    `usages` has what was asked before of each webhook, by its name, so that all stays within half of what GitHub leaves;
+    `before` is called before each request, and may raise to end it all.
+    """
+    usages = {} if usages is None else usages
     seen = GithubSeen(passed_over=max(0, len(logs.hooks) - HOOKS_MAX))
     deadline = monotonic() + WHOLE_S
     owners: list[GithubApp | GithubHook] = [*([] if logs.app is None else [logs.app]), *logs.hooks[:HOOKS_MAX]]
@@ -83,10 +104,15 @@ def look(
         seen.webhooks.append(one)
         try:
             _require_time(deadline, monotonic)
-            with closing(api_of(owner, env, clock, pacing=_PACING, silence_s=SILENCE_S, whole_s=ANSWER_S)) as api:
+            usage = usages.setdefault(owner.name, Usage())
+            with closing(
+                api_of(owner, env, clock, pacing=_PACING, usage=usage, silence_s=SILENCE_S, whole_s=ANSWER_S)
+            ) as api:
                 try:
+                    before()
                     for _ in _steps(one, api):
                         _require_time(deadline, monotonic)
+                        before()
                 finally:
                     one.drift_s = api.drift_s
         except CovenqError as error:
@@ -96,6 +122,7 @@ def look(
         url = answered[0].owner.api_url
         try:
             _require_time(deadline, monotonic)
+            before()
             with closing(
                 api_at(url, NoAuth(), env, clock, pacing=_PACING, silence_s=SILENCE_S, whole_s=ANSWER_S)
             ) as api:
@@ -128,6 +155,10 @@ def _steps(one: WebhookSeen, api: GithubApi) -> Iterator[None]:
                 break
         one.installations = found
     one.newest = hook_config.newest_attempts(api, owner).attempts
+
+
+def _and_others(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {counted(len(names) - 1, 'other')}"
 
 
 def _require_time(deadline: float, monotonic: Callable[[], float]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
+from covenq.model.drift import drift_text
 from covenq.model.ledger import missing_text
 from covenq.text import counted, duration
 from covenq.tui import text
@@ -33,6 +34,8 @@ LAG_LONG = 10_000
 """Records that the state may be behind the journal without an alarm."""
 RUNNING_MAX = 12
 """Running tasks that are listed."""
+DRIFT_MAX = 3
+"""Things that drifted on GitHub which are told whole."""
 SERIES = (("accepted", "green"), ("refused", "yellow"), ("completed", "cyan"), ("failed", "red"))
 
 
@@ -76,6 +79,11 @@ def warnings(status: Status, now: float, *, writable: bool) -> list[str]:
         found.append(f"tasks wait: {text.clean(worker.waits)}")
     if status.reconcile is not None and status.reconcile.missing is not None:
         found.append(missing_text(status.reconcile.missing, now))
+    if status.reconcile is not None and status.reconcile.drift is not None:
+        drifted = status.reconcile.drift.warnings
+        found += [f"on GitHub: {text.clean(drift_text(one))}" for one in drifted[:DRIFT_MAX]]
+        if len(drifted) > DRIFT_MAX:
+            found.append(f"on GitHub: {len(drifted) - DRIFT_MAX} more: covenq doctor")
     found += [text.clean(loop.why) for loop in status.overdue]
     for one in status.stuck:
         since = text.age(one.since, now)
