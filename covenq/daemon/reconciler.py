@@ -26,12 +26,12 @@ from covenq.github.api_client import Usage
 from covenq.model import at_text
 from covenq.model.drift import Drift
 from covenq.model.rows import Delivery, OneDelivery, Page
-from covenq.model.status import ReconcilePass, ReconcileStatus, Unrecoverable
+from covenq.model.status import ReconcilePass, ReconcileStatus, RequestBudget, Unrecoverable
 from covenq.operate.act.fetched import ImportRecorder
 from covenq.operate.answers import Imported
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect import view
-from covenq.operate.inspect.reconciling import reconcile_status
+from covenq.operate.inspect.reconciling import budget_of, reconcile_status
 from covenq.operate.log_records import read_ledger, read_state, write_ledger, write_state
 from covenq.operate.maintain.drift import ARRIVED_S
 from covenq.operate.operations import IMPORT
@@ -87,6 +87,8 @@ class Reconciler(threading.Thread):
         self._passes: dict[str, ReconcilePass] = {}
         self._told: dict[str, str] = {}
         self._usages: dict[str, Usage] = {}
+        self._lists: dict[str, int] = {}
+        """Requests of a log's newest pass before it fetched anything."""
         self._unfetched: dict[str, tuple[int, Mapping[str, Row]]] = {}
         """By the log, what the newest pass could not fetch, under the configuration of that number."""
         self._drift = DriftWatch(
@@ -108,13 +110,25 @@ class Reconciler(threading.Thread):
         """What of GitHub's settings and the configuration was found to have drifted; None where no passes are made."""
         return None if self._operations.config.reconcile.every_s is None else self._drift.found
 
+    @property
+    def budgets(self) -> Mapping[str, RequestBudget]:
+        """What GitHub said of its limit, by the name of a log, of those that a pass has been made of."""
+        budgets = {name: budget_of(usage, self._lists.get(name, 0)) for name, usage in list(self._usages.items())}
+        return {name: budget for name, budget in budgets.items() if budget is not None}
+
     def status(self) -> ReconcileStatus | None:
         """How far the logs are compared; None where none is configured."""
         waits = None
         if self._closed():
             waits = "the intake is closed: a pass is made when it opens"
         found = reconcile_status(
-            self._operations.journal, self._operations.config, self._clock(), self.passes, waits, self.fetched
+            self._operations.journal,
+            self._operations.config,
+            self._clock(),
+            self.passes,
+            waits,
+            self.fetched,
+            self.budgets,
         )
         if found is not None:
             found.drift = self.drift
@@ -243,6 +257,7 @@ class Reconciler(threading.Thread):
         finally:
             opened.close()
         self._unfetched[one.name] = number, result.failed
+        self._lists[one.name] = result.lists or self._lists.get(one.name, 0)
         if result.summary.error is None:
             write_ledger(self._operations.journal, one, ledger, result.ledger)
         write_state(self._operations.journal, one, state, result.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo, StatusSources
 from covenq.http.app import ApiRoutes, HealthRoutes, MetricsRoutes, PhaseRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
+from covenq.model.status import Missing
+from covenq.operate.inspect import ledger
 from covenq.operate.inspect.alarms import Alarms
 
 
@@ -40,6 +43,11 @@ def make_routes(
 ) -> Routes:
     """`stats` is read at each scrape: listeners may be added to it later, since they are made of these routes."""
     alarms = _make_alarms(storage, workers, background)
+
+    def missing(conn: sqlite3.Connection, now: float) -> Missing | None:
+        config = live.now.config
+        return ledger.missing(conn, config.github_logs, background.reconciler.budgets, config.reconcile.every_s, now)
+
     return Routes(
         WebhookRoutes(
             WebhookIntake(storage.journal, intake.admission, intake.bindings, live, storage.state.lookup),
@@ -60,7 +68,7 @@ def make_routes(
                 metrics.ReadinessMetrics(info.version, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
-                metrics.StateMetrics(storage.readers, storage.fold, storage.fold.status),
+                metrics.StateMetrics(storage.readers, storage.fold, storage.fold.status, missing),
                 metrics.WorkMetrics(workers.pool, background.upkeep, alarms),
                 metrics.ReconcileMetrics(
                     lambda: background.reconciler.passes,

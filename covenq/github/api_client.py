@@ -71,9 +71,12 @@ class Authorization(Protocol):
 
 @dataclass(slots=True)
 class Usage:
-    """What was asked, and what GitHub said is left. `floor` is what is left to others."""
+    """What was asked, and what GitHub said is left, of which limit. `floor` is what is left to others."""
 
     requests: int = 0
+    spent_s: float = 0.0
+    """Seconds that answers took, of all requests."""
+    limit: int | None = None
     remaining: int | None = None
     reset: float | None = None
     floor: int = field(default=0)
@@ -82,6 +85,7 @@ class Usage:
         remaining, reset = _number(headers.get("x-ratelimit-remaining")), _number(headers.get("x-ratelimit-reset"))
         if remaining is None or reset is None:
             return
+        self.limit = _number(headers.get("x-ratelimit-limit"))
         if self.reset is None or reset > self.reset + WINDOW_S:
             self.floor = remaining // 2
         self.remaining, self.reset = remaining, float(reset)
@@ -179,7 +183,10 @@ class GithubApi:
             headers["X-GitHub-Api-Version"] = API_VERSION
         if body is not None:
             headers["Content-Type"] = "application/json"
-        answer = self._client.ask(method, path, query=query, headers=headers, body=body, body_max=body_max)
+        try:
+            answer = self._client.ask(method, path, query=query, headers=headers, body=body, body_max=body_max)
+        finally:
+            self.usage.spent_s += max(0.0, self._clock() - self._last)
         self.usage.note(answer.headers)
         self.drift_s = _drift(answer.headers.get("date"), self._clock())
         return answer

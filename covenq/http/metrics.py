@@ -37,7 +37,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, at_text, seconds_or
 from covenq.model.drift import Drift
 from covenq.model.ledger import HOUR_S, STATES
-from covenq.model.status import FollowerStatus, ReconcilePass
+from covenq.model.status import FollowerStatus, Missing, ReconcilePass
 from covenq.operate.inspect import view
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
@@ -111,6 +111,8 @@ METRICS: Mapping[str, Spec] = {
     "covenq_reconcile_missing": Spec("gauge", "Deliveries that the newest passes found missing, and could not fetch yet."),
     "covenq_reconcile_fetched": Spec("counter", "Deliveries that the daemon's passes fetched."),
     "covenq_reconcile_failing": Spec("gauge", "Delivery logs whose newest pass did not reach its end."),
+    "covenq_reconcile_done_seconds": Spec("gauge", "Until what is missing can be fetched, at GitHub's limit; absent if unknown."),
+    "covenq_reconcile_too_late": Spec("gauge", "Missing deliveries that GitHub forgets before its limit lets them be fetched."),
     "covenq_drift_findings": Spec("gauge", "What drifted between GitHub's settings and the configuration, once that is known."),
     "covenq_log_dropped_lines": Spec("counter", "Lines of the log that could not be written, or not as fast as they came."),
     "covenq_http_connections": Spec("gauge", "Open connections.", ("listener",)),
@@ -237,6 +239,8 @@ class StateMetrics:
     readers: Readers
     fold: FoldProgress
     follower: Callable[[], FollowerStatus]
+    missing: Callable[[sqlite3.Connection, float], Missing | None]
+    """What of GitHub's delivery logs could not be fetched yet, at that time."""
     clock: Callable[[], float] = time.time
 
     def collect(self) -> Iterator[Metric]:
@@ -270,6 +274,11 @@ class StateMetrics:
             for state in STATES:
                 listed[row["hook"] or UNKNOWN_HOOK, state] += row[state]
         yield _labelled("covenq_ledger_deliveries", listed)
+        missing = self.missing(conn, now)
+        name, done_at = "covenq_reconcile_done_seconds", None if missing is None else missing.done_at
+        done = GaugeMetricFamily(name, METRICS[name].about)
+        yield done if done_at is None else _gauge(name, max(0.0, seconds_or(done_at, now) - now))
+        yield _gauge("covenq_reconcile_too_late", 0 if missing is None else missing.too_late)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,24 @@ def missing_text(found: Missing, now: float) -> str:
     left = seconds_of(found.forgotten_at) - now
     pronoun = "it" if found.deliveries == 1 else "them"
     ends = f"GitHub forgets {pronoun} in {duration(left)}" if left > 0 else f"GitHub begins to forget {pronoun}"
-    return f"{what} of {span} {verb} missing; {ends}: covenq reconcile"
+    return f"{what} of {span} {verb} missing; {ends}{_forecast_text(found, now)}: covenq reconcile"
+
+
+def _forecast_text(found: Missing, now: float) -> str:
+    """What GitHub's limit makes of it, where it does."""
+    words = ""
+    if found.waits and found.done_at is not None:
+        rest = "the rest is " if found.too_late else ""
+        words = f"; at GitHub's limit {rest}done at about {_clock_text(found.done_at, now)}"
+    if found.too_late and found.too_late_from is not None:
+        which = "they" if found.too_late == found.deliveries else f"{found.too_late:,} of them"
+        words = f"; {which} can't be fetched in time, GitHub forgets them from {_clock_text(found.too_late_from, now)}{words}"
+    return words
+
+
+def _clock_text(at: str, now: float) -> str:
+    """A time of today (UTC) without its day."""
+    return f"{at[11:16]}Z" if at[:10] == at_text(now)[:10] else f"{at[:10]} {at[11:16]}Z"
 
 
 # ---- as records have it

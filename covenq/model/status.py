@@ -258,6 +258,19 @@ class ReconcilePass(Struct):
     """The newest attempt that GitHub listed, when a pass of this process read its list last; null where it listed none."""
 
 
+class RequestBudget(Struct):
+    """GitHub's limit of requests with a log's credentials, as its newest answer had it; `kept` of it is left to others."""
+
+    limit: Count
+    remaining: Count
+    kept: Count
+    resets_at: Time
+    request_s: float
+    """What a request took, on average."""
+    lists: Count
+    """Requests of the newest pass before it fetched anything."""
+
+
 class ReconcileLog(Struct):
     """A delivery log of GitHub's, and how far it is compared with what is held."""
 
@@ -272,6 +285,8 @@ class ReconcileLog(Struct):
     """What GitHub had sent by then is held back when it is fetched: the journal was restored then."""
     last: ReconcilePass | None = None
     """Null before the first pass of this process."""
+    budget: RequestBudget | None = None
+    """Null until GitHub has told it."""
 
 
 class Missing(Struct):
@@ -283,6 +298,14 @@ class Missing(Struct):
     """The hours, from the first to the end of the last, in which GitHub first sent them."""
     forgotten_at: Time
     """When GitHub begins to forget them."""
+    done_at: Time | None = None
+    """When all that can be fetched will be, as far as GitHub's limit goes; null where nothing can, and where that isn't known."""
+    waits: bool = False
+    """Whether that is only after the limit has been counted anew."""
+    too_late: Count = 0
+    """Those that GitHub forgets before its limit lets them be fetched."""
+    too_late_from: Time | None = None
+    """When it begins to."""
 
 
 class LedgerHour(Struct, kw_only=True):

@@ -65,6 +65,8 @@ class PassResult:
     troubles: list[CovenqError]
     ledger: Ledger
     failed: Mapping[str, Row] = field(default_factory=dict)
+    lists: int = 0
+    """Requests until it had compared; 0 where it came to no end of that."""
 
 
 NOTHING_EARLIER = Earlier()
@@ -108,6 +110,7 @@ def make_pass(
     except TROUBLE as error:
         summary = LogSummary(log.name, requests=log.requests, error=str(error))
         return PassResult(state, summary, [], [error], ledger, earlier.failed)
+    lists = log.requests
     policy = Policy(now, state.baseline, is_erased, settings.grace_s, settings.is_wanted)
     absent = [(one, row_of(log.name, one, standing)) for one, standing in found.sorted_out(policy)]
     rows = [row for _, row in absent]
@@ -148,4 +151,5 @@ def make_pass(
         troubles,
         advanced(ledger, seen, now),
         {row.attempt: row for row in rows if row.state in _SETTLED_FAILURES or (row.state == "open" and row.reason)},
+        lists,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,42 @@ def test_what_can_not_be_fetched_yet_is_an_alarm_until_it_is(daemon: Daemon, ser
     assert one.guid in daemon.cli("why", one.guid).stdout.decode()
 
 
+def test_when_github_s_limit_lets_what_is_missing_be_fetched_is_said_everywhere(
+    daemon: Daemon, server: GithubLog
+) -> None:
+    assert missing_of(daemon) is None
+    server.reset, server.limit = int(time.time()) + 1800, 60
+    server.remaining = 60  # half of what the first answer leaves is 29
+    for _ in range(50):
+        server.add()
+    found = eventually(lambda: (one := missing_of(daemon)) and one["waits"] and one, 60, daemon.log_tail())
+    budget = daemon.api("/api/v1/status").json["reconcile"]["logs"][0]["budget"]
+    assert budget["limit"] == 60 and budget["kept"] == 29 and budget["remaining"] <= 29 and budget["lists"] == 1
+    assert 0 < found["deliveries"] < 50 and found["too_late"] == 0
+    assert server.reset < datetime.fromisoformat(found["done_at"]).timestamp() < server.reset + 3600
+    words = f"; at GitHub's limit done at about {found['done_at'][11:16]}Z"
+    status = daemon.cli("status").stdout.decode()
+    ledger = daemon.cli("ledger").stderr.decode()
+    doctor = daemon.cli("doctor", exit_code=None).stdout.decode()
+    assert words in status and words in ledger and words in doctor
+    assert daemon.cli_json("ledger")["missing"]["done_at"][:16] == found["done_at"][:16]
+    metrics = daemon.api("/metrics").body.decode()
+    left = re.search(r"^covenq_reconcile_done_seconds (\S+)$", metrics, re.MULTILINE)
+    assert left is not None and 1000 < float(left[1]) < 5400
+    assert re.search(r"^covenq_reconcile_too_late 0\.0$", metrics, re.MULTILINE)
+    server.limit = server.remaining = None
+    daemon.restart()  # which knows nothing of a limit, until GitHub tells it
+    wait_totals(daemon, open=0, fetched=50)
+    assert missing_of(daemon) is None
+
+
+def missing_of(daemon: Daemon) -> Any:
+    return daemon.api("/api/v1/status").json["reconcile"]["missing"]
+
+
 def test_without_a_log_in_the_configuration_there_is_none(make_daemon: Make) -> None:
     daemon = make_daemon("")
-    assert daemon.cli_json("ledger") == {"items": [], "next": None}
+    assert daemon.cli_json("ledger") == {"items": [], "next": None, "missing": None}
     assert "No delivery log of GitHub's is configured" in daemon.cli("ledger").stderr.decode()
     assert "no time" in daemon.cli("ledger", "--since", "0s", exit_code=2).stderr.decode()
 

@@ -147,6 +147,7 @@ class GithubLog(ThreadingHTTPServer):
         self.refused_cursors = 0
         """So many requests with a cursor are answered 422."""
         self.remaining: int | None = None
+        self.limit: int | None = None
         self.reset = int(time.time()) + 3600
         self.door: str | None = None
         """Where redeliveries are posted; None: they never come."""
@@ -245,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.remaining -= 1
             given.setdefault("X-RateLimit-Remaining", str(max(0, server.remaining)))
             given.setdefault("X-RateLimit-Reset", str(server.reset))
+        if server.limit is not None:
+            given.setdefault("X-RateLimit-Limit", str(server.limit))
         for name, value in given.items():
             self.send_header(name, value)
         self.end_headers()

@@ -52,9 +52,9 @@ def ledger(
         raise UsageError("--since 0 is no time", hint="Write how far back: 6h, 2d.")
     with source(data, config) as opened:
         found = opened.ledger(since_s=since_s)
-        passes = None if json else opened.status().reconcile
+        passes = opened.status().reconcile
     if json:
-        output.emit_page(found.items, next=found.next)
+        output.emit_page(found.items, next=found.next, missing=None if passes is None else passes.missing)
         return
     now = time.time()
     print_table(columns(found.items, now), found.items)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from covenq.config.github_api import KEPT_S, GithubLogs, digest_of, keeps_s
+from covenq.config.github_api import KEPT_S, GithubApp, GithubHook, GithubLogs, digest_of, keeps_s
 from covenq.model import at_text, seconds_of
 from covenq.model.ledger import HOUR_S, UNSETTLED, hour_of, hour_text
 from covenq.model.rows import Page
-from covenq.model.status import LedgerHour, Missing, NotHeldDelivery
+from covenq.model.status import LedgerHour, Missing, NotHeldDelivery, RequestBudget
 from covenq.state import fold_ledger
+
+if TYPE_CHECKING:  # a list foresees nothing
+    from covenq.reconcile.forecast import Budget
 
 
 def ledger(conn: sqlite3.Connection, logs: GithubLogs, since: float) -> Page[LedgerHour]:
@@ -20,18 +26,91 @@ def ledger(conn: sqlite3.Connection, logs: GithubLogs, since: float) -> Page[Led
     return Page([_hour(row, names, kept) for row in rows], None)
 
 
-def missing(conn: sqlite3.Connection, logs: GithubLogs) -> Missing | None:
-    """What GitHub lists in the logs that are configured and could not be fetched yet; None where nothing is missing."""
+def missing(
+    conn: sqlite3.Connection,
+    logs: GithubLogs,
+    budgets: Mapping[str, RequestBudget],
+    every_s: float | None,
+    now: float,
+) -> Missing | None:
+    """What GitHub lists in the logs that are configured and could not be fetched yet; None where nothing is missing.
+
+    `budgets`, by the log's name, are what the passes, which are made every `every_s` seconds, know of GitHub's limit.
+    """
     kept = _kept(logs)
     rows = [row for row in fold_ledger.open_hours(conn) if row["log"] in kept]
     if not rows:
         return None
-    return Missing(
+    found = Missing(
         deliveries=sum(row["open"] for row in rows),
         since=rows[0]["hour"],
         until=_later(rows[-1]["hour"], HOUR_S),
         forgotten_at=min(_later(row["hour"], kept[row["log"]]) for row in rows),
     )
+    opened: dict[str, list[tuple[float, int]]] = {}
+    for row in rows:
+        opened.setdefault(row["log"], []).append((seconds_of(row["hour"]) + kept[row["log"]], row["open"]))
+    if every_s is not None:
+        _foretell(found, list(_shared(logs, opened, budgets, every_s)), now)
+    return found
+
+
+Opened = Sequence[tuple[float, int]]
+"""When GitHub forgets what is open, and how many deliveries that is."""
+
+
+def _shared(
+    logs: GithubLogs, opened: Mapping[str, Opened], budgets: Mapping[str, RequestBudget], every_s: float
+) -> Iterator[tuple[Opened, Budget | None]]:
+    """What is open by the credentials with which it is asked for, since GitHub counts by those, and their budget, if known."""
+    from covenq.reconcile.forecast import Budget
+
+    by_credentials: dict[object, list[GithubApp | GithubHook]] = {}
+    for one in logs.all:
+        if digest_of(one) in opened:
+            key = one.keys if isinstance(one, GithubApp) else one.token
+            by_credentials.setdefault((one.api_url, key), []).append(one)
+    for group in by_credentials.values():
+        known = [budgets.get(one.name) for one in group]
+        told = [one for one in known if one is not None]
+        open_here = [pair for one in group for pair in opened[digest_of(one)]]
+        if len(told) < len(known):
+            yield open_here, None
+            continue
+        yield (
+            open_here,
+            Budget(
+                usable=min(max(0, one.remaining - one.kept) for one in told),
+                per_window=min(one.limit for one in told) // 2,
+                reset=max(seconds_of(one.resets_at) for one in told),
+                lists=sum(one.lists for one in told),
+                request_s=max(one.request_s for one in told),
+                every_s=every_s,
+            ),
+        )
+
+
+def _foretell(found: Missing, shared: Sequence[tuple[Opened, Budget | None]], now: float) -> None:
+    """Add what is foreseen, where all of it can be. Logs are asked one after another: each waits for all others."""
+    from covenq.reconcile.forecast import forecast
+
+    budgets = [budget for _, budget in shared if budget is not None]
+    if not shared or len(budgets) < len(shared):
+        return
+    took = [
+        sum(number for _, number in opened) * budget.request_s
+        for (opened, _), budget in zip(shared, budgets, strict=True)
+    ]
+    forecasts = [
+        forecast(opened, replace(budget, every_s=budget.every_s + sum(took) - own), now)
+        for (opened, _), budget, own in zip(shared, budgets, took, strict=True)
+    ]
+    done = [one.done_at for one in forecasts if one.done_at is not None]
+    late = [one.too_late_from for one in forecasts if one.too_late_from is not None]
+    found.done_at = at_text(max(done)) if done else None
+    found.waits = any(one.waits for one in forecasts)
+    found.too_late = sum(one.too_late for one in forecasts)
+    found.too_late_from = at_text(min(late)) if late else None
 
 
 def not_held(conn: sqlite3.Connection, logs: GithubLogs, guid: str) -> list[NotHeldDelivery]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.load import Config
+from covenq.github.api_client import Pacing, Usage
 from covenq.model import at_text
-from covenq.model.status import ReconcileLog, ReconcilePass, ReconcileStatus
+from covenq.model.status import ReconcileLog, ReconcilePass, ReconcileStatus, RequestBudget
 from covenq.operate.log_records import read_state
 from covenq.reconcile.log_state import begun
 from journal.errors import JournalError
@@ -21,13 +22,26 @@ def reconcile_status(
     passes: Mapping[str, ReconcilePass] | None = None,
     waits: str | None = None,
     fetched: int = 0,
+    budgets: Mapping[str, RequestBudget] | None = None,
 ) -> ReconcileStatus | None:
-    """None where no log is configured. `passes` are the newest of this process, by the log's name."""
+    """None where no log is configured. `passes` are the newest of this process, by the log's name, and so are `budgets`."""
     logs = config.github_logs.all
     if not logs:
         return None
     found = [_log(journal, one, now, (passes or {}).get(one.name)) for one in logs]
+    for one in found:
+        one.budget = (budgets or {}).get(one.log)
     return ReconcileStatus(config.reconcile.every_s, found, waits, fetched)
+
+
+def budget_of(usage: Usage, lists: int) -> RequestBudget | None:
+    """What is known of GitHub's limit; None until GitHub has told all of it."""
+    if usage.limit is None or usage.remaining is None or usage.reset is None or not usage.requests:
+        return None
+    request_s = max(usage.spent_s / usage.requests, Pacing().gap_s)
+    return RequestBudget(
+        usage.limit, usage.remaining, usage.floor, at_text(usage.reset), round(request_s, 3), max(1, lists)
+    )
 
 
 def _log(journal: Reading, one: GithubApp | GithubHook, now: float, last: ReconcilePass | None) -> ReconcileLog:

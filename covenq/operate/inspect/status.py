@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -87,7 +88,8 @@ def status(
     reconcile = process.reconcile
     if reconcile is not None:
         reconcile.waiting = view.count(conn, "deliveries", HELD_BACK)
-        reconcile.missing = ledger.missing(conn, config.github_logs)
+        budgets = {one.log: one.budget for one in reconcile.logs if one.budget is not None}
+        reconcile.missing = ledger.missing(conn, config.github_logs, budgets, reconcile.every_s, time.time())
     return Status(
         ready=not reasons,
         reasons=list(reasons),
