@@ -22,7 +22,7 @@ from covenq.config.reconcile import Reconcile
 from covenq.daemon.drift import DriftWatch
 from covenq.errors import CovenqError, Refused
 from covenq.filter.grammar import parse
-from covenq.github.api_client import Usage
+from covenq.github.api_client import Pacing, Usage
 from covenq.model import at_text
 from covenq.model.drift import Drift
 from covenq.model.rows import Delivery, OneDelivery, Page
@@ -231,7 +231,7 @@ class Reconciler(threading.Thread):
 
     def _pass(self, one: GithubApp | GithubHook, config: Config) -> None:
         settings, state = config.reconcile, self._begun(one)
-        asking = Asking(self._clock, self._sleep, self._before_request, self._usages)
+        asking = Asking(self._clock, Pacing(self._sleep), self._before_request, self._usages)
         opened = open_log(one, self._env, asking)
         number = self._operations.live.now.number
         told_at, failed = self._unfetched.get(one.name, (number, {}))

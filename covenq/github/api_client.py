@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
@@ -37,10 +37,21 @@ DRIFT_S = 50.0
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """That a request is made once more, for that reason: as the try of that number, out of `tries`, after `wait_s` seconds."""
+
+    reason: str
+    number: int
+    tries: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Pacing:
     """How waiting is done: `sleep`, the longest wait that is made and not told, and the first backoff, which doubles.
 
-    `gap_s` is the least time between the beginnings of two requests: the secondary limit is 900 reads a minute.
+    `gap_s` is the least time between the beginnings of two requests: the secondary limit is 900 reads a minute. `retrying` is
+    called before each wait for another try.
     """
 
     sleep: Callable[[float], None] = time.sleep
@@ -48,6 +59,11 @@ class Pacing:
     tries: int = TRIES
     backoff_s: float = 1.0
     gap_s: float = 0.075
+    retrying: Callable[[Retry], None] = lambda retry: None
+
+
+PACING = Pacing()
+"""What is used where nothing else is asked for."""
 
 
 def no_pacing(waited: Callable[[float], None] = lambda seconds: None) -> Pacing:
@@ -55,8 +71,9 @@ def no_pacing(waited: Callable[[float], None] = lambda seconds: None) -> Pacing:
     return Pacing(sleep=waited, gap_s=0.0)
 
 
-def pacing_towards(client: OutgoingClient, sleep: Callable[[float], None] = time.sleep) -> Pacing:
-    return no_pacing() if client.loopback else Pacing(sleep)
+def pacing_towards(client: OutgoingClient, wanted: Pacing = PACING) -> Pacing:
+    """What is wanted, and towards this machine the same without waiting."""
+    return replace(wanted, sleep=no_pacing().sleep, gap_s=0.0) if client.loopback else wanted
 
 
 class Authorization(Protocol):
@@ -132,7 +149,7 @@ class GithubApi:
                 failures += 1
                 if not error.retry or failures >= self._pacing.tries:
                     raise
-                self._pacing.sleep(self._backoff(failures))
+                self._retry(str(error), failures, self._backoff(failures))
                 continue
             if answer.status == 200 or answer.status in allowed:
                 return answer
@@ -144,7 +161,8 @@ class GithubApi:
                 raise self._refusal(answer, path, "read")
             if wait > self._pacing.wait_max_s or failures >= self._pacing.tries:
                 raise self._gave_up(answer, wait)
-            self._pacing.sleep(wait)
+            said = f"answered {answer.status}" if answer.status >= 500 else f"asks to wait ({answer.status})"
+            self._retry(f"{self._host} {said}", failures, wait)
 
     def patch(self, path: str, body: bytes, *, body_max: int) -> Answer:
         """A 200, asked for once: `body` is JSON, and neither it nor what is answered is quoted by an error.
@@ -214,6 +232,11 @@ class GithubApi:
         if answer.status == 429 or b"secondary rate limit" in answer.body.lower():
             return SECONDARY_S * (1 << (failures - 1))
         return None
+
+    def _retry(self, reason: str, failures: int, wait: float) -> None:
+        """Wait before the next try."""
+        self._pacing.retrying(Retry(reason, failures + 1, self._pacing.tries, wait))
+        self._pacing.sleep(wait)
 
     def _backoff(self, failures: int) -> float:
         return self._pacing.backoff_s * (1 << (failures - 1))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.secret_keys import API_SECRET, read_value
-from covenq.github.api_client import Authorization, GithubApi, Pacing, Usage, pacing_towards
+from covenq.github.api_client import PACING, Authorization, GithubApi, Pacing, Usage, pacing_towards
 from covenq.github.app_auth import AppAuth, TokenAuth
 from covenq.net.outgoing import SILENCE_S, WHOLE_S, OutgoingClient
 
@@ -17,13 +16,12 @@ def api_of(
     env: Mapping[str, str],
     clock: Callable[[], float],
     *,
-    pacing: Pacing | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    pacing: Pacing = PACING,
     usage: Usage | None = None,
     silence_s: float = SILENCE_S,
     whole_s: float = WHOLE_S,
 ) -> GithubApi:
-    """Nothing is asked yet. `pacing` None is what the address calls for, by `sleep`; `usage` is as `GithubApi` takes it.
+    """Nothing is asked yet. Towards this machine `pacing` waits for nothing; `usage` is as `GithubApi` takes it.
 
     Raises ConfigError, ExtraMissing, UsageError.
     """
@@ -33,7 +31,7 @@ def api_of(
     else:
         authorization = TokenAuth(read_value(owner.token, env, API_SECRET))
     client = OutgoingClient(owner.api_url, env, silence_s=silence_s, whole_s=whole_s)
-    return GithubApi(client, authorization, pacing or pacing_towards(client, sleep), clock, usage, owner.credentials)
+    return GithubApi(client, authorization, pacing_towards(client, pacing), clock, usage, owner.credentials)
 
 
 def api_at(
@@ -42,10 +40,10 @@ def api_at(
     env: Mapping[str, str],
     clock: Callable[[], float],
     *,
-    pacing: Pacing | None = None,
+    pacing: Pacing = PACING,
     silence_s: float = SILENCE_S,
     whole_s: float = WHOLE_S,
 ) -> GithubApi:
     """As `api_of`, of that address."""
     client = OutgoingClient(url, env, silence_s=silence_s, whole_s=whole_s)
-    return GithubApi(client, authorization, pacing or pacing_towards(client), clock)
+    return GithubApi(client, authorization, pacing_towards(client, pacing), clock)

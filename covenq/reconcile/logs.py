@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.errors import GithubAnswerUnreadable
-from covenq.github.api_client import GithubApi, Usage
+from covenq.github.api_client import PACING, GithubApi, Pacing, Usage
 from covenq.github.connection import api_of
 from covenq.github.delivery_log import PAGE_BYTES_MAX, PER_PAGE, LogPage, parse_page
+from covenq.net.outgoing import SILENCE_S
 from covenq.reconcile.identity import Headers
 from covenq.reconcile.walk import CursorRefused
 
@@ -25,15 +26,17 @@ _GONE = frozenset({404, 410})
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How logs are asked: `before` is called before each request, and may raise to end it all; so may `sleep`.
+    """How logs are asked: `before` is called before each request, and may raise to end it all; so may `pacing.sleep`.
 
-    `usages` keeps what was asked of each log, so that half of what GitHub leaves is half of it over all passes.
+    An answer is given up after `silence_s` without a byte. `usages` keeps what was asked of each log, so that half of what GitHub
+    leaves is half of it over all passes.
     """
 
     clock: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
+    pacing: Pacing = PACING
     before: Callable[[], None] = lambda: None
     usages: dict[str, Usage] = field(default_factory=dict)
+    silence_s: float = SILENCE_S
 
 
 class DeliveryLog:
@@ -117,7 +120,7 @@ def open_logs(logs: GithubLogs, env: Mapping[str, str], asking: Asking) -> list[
 def open_log(one: GithubApp | GithubHook, env: Mapping[str, str], asking: Asking) -> DeliveryLog:
     """One of them. Raises as `open_logs`."""
     usage = asking.usages.setdefault(one.name, Usage())
-    api = api_of(one, env, asking.clock, sleep=asking.sleep, usage=usage)
+    api = api_of(one, env, asking.clock, pacing=asking.pacing, usage=usage, silence_s=asking.silence_s)
     if isinstance(one, GithubApp):
         return DeliveryLog(one.name, one.log_path, api, None, one.id, asking.before)
     return DeliveryLog(one.name, one.log_path, api, one.id, None, asking.before)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from tests.support.daemon import Daemon
 from tests.support.journal_json import records, segments
 from tests.support.records import received
 from tests.support.requests import HOOK, issue, new_guid
+from tests.support.terminal import InTerminal
 from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -81,28 +80,6 @@ def items(daemon: Daemon, *args: str) -> list[dict[str, Any]]:
 def failed_task(daemon: Daemon) -> dict[str, Any]:
     [task] = items(daemon, "tasks", "state:failed")
     return task
-
-
-class InTerminal:
-    """A command with a terminal of its own. `said` is everything that came out of it, both streams."""
-
-    def __init__(self, daemon: Daemon, *args: str, typed: bytes = b"", **env: str) -> None:
-        master, slave = pty.openpty()
-        environment = {**daemon.environment(), "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": "", **env}
-        command = [sys.executable, "-m", "covenq", *args]
-        process = subprocess.Popen(
-            command, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
-        )
-        os.close(slave)
-        if typed:
-            os.write(master, typed)
-        said = b""
-        with contextlib.suppress(OSError):  # a terminal whose other side is gone answers EIO
-            while chunk := os.read(master, 65536):
-                said += chunk
-        os.close(master)
-        self.code = process.wait(60)
-        self.said = said.decode("utf-8", "replace")
 
 
 # Reading

@@ -186,6 +186,10 @@ def test_the_daemon_and_its_version(data: Path) -> None:
     refused = replace(running, reload=Reload("2027-01-15T07:00:00.000000Z", False, "line 3", None, 1, []))
     found = look(data, {"route": [{"name": "a", "match": "", "run": ["true"]}]}, status=refused)
     assert only(found, "configuration").next == "covenq routes check"
+    unread = Reload("2027-01-15T07:00:00.000000Z", False, "file /s/app can't be read", "Put the secret there.", 1, [])
+    found = look(data, {"route": [{"name": "a", "match": "", "run": ["true"]}]}, status=replace(running, reload=unread))
+    assert "/s/app" in only(found, "configuration").words
+    assert only(found, "configuration").next == "Put the secret there."
     held = replace(STATUS, reasons=["/d/journal is in use by process 9, and no daemon answers"])
     found = look(data, status=held)
     assert only(found, "daemon").words == held.reasons[0]

@@ -21,6 +21,7 @@ from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon
 from tests.support.github_log import APP_ID, CLIENT_ID, Fault, GithubLog, app_table, github, guids, new_key
 from tests.support.requests import HOOK
+from tests.support.terminal import InTerminal
 
 LOG = "/app/hook/deliveries"
 HOUR = 3600.0
@@ -382,10 +383,31 @@ def test_a_walk_that_does_not_reach_its_end_says_nothing_of_what_is_missing(made
     for _ in range(150):
         plain.add(at=time.time() - HOUR)
     plain.faults += [Fault(404, on="never")]
-    plain.before_page = lambda number: plain.faults.extend([Fault(500)] * 5) if number == 0 else None
+    plain.before_page = lambda number: plain.faults.extend([Fault(500)] * 3) if number == 0 else None
     said = made.cli("reconcile", "--since", "1d", "--yes", exit_code=1)
-    assert said.stdout == b"" and b"answered 500, 5 times" in said.stderr
+    assert said.stdout == b"" and b"answered 500, 3 times" in said.stderr
     assert len(made.records("delivery.received")) == 1
+    told = [line for line in said.stderr.decode().splitlines() if ". Try " in line]
+    assert told == [
+        f"GitHub doesn't answer: 127.0.0.1 answered 500. Try {number} of 3 in {wait}."
+        for number, wait in ((2, "1s"), (3, "2s"))
+    ]
+
+
+def test_where_github_is_away_each_try_is_told_and_there_are_three(made: Daemon, plain: GithubLog) -> None:
+    asked = len(plain.asked)
+    plain.server_close()
+    said = made.cli("reconcile", "--since", "1d", exit_code=1).stderr.decode()
+    assert said.count("GitHub doesn't answer: 127.0.0.1 takes no connection. Try ") == 2 and "Try 3 of 3" in said
+    assert len(plain.asked) == asked
+
+
+def test_at_a_terminal_it_shows_what_is_asked(made: Daemon, plain: GithubLog) -> None:
+    for _ in range(250):
+        plain.add(at=time.time() - HOUR, status_code=202)
+    seen = InTerminal(made, "reconcile", "--since", "1d", "--dry-run", COLUMNS="140")
+    assert seen.code == 0 and f"asking GitHub for the log of app {CLIENT_ID}" in seen.said
+    assert "asking GitHub" not in made.cli("reconcile", "--since", "1d", "--dry-run").stderr.decode()
 
 
 def test_cursors_that_are_refused_start_the_walk_over_and_say_so(made: Daemon, plain: GithubLog) -> None:

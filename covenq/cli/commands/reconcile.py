@@ -26,7 +26,7 @@ from covenq.cli.options import (
     Yes,
 )
 from covenq.cli.output import clean, command_text, say
-from covenq.cli.progress import bar
+from covenq.cli.progress import Update, bar
 from covenq.cli.remote import selected_remote
 from covenq.errors import CovenqError, Failure, Refused, UsageError
 from covenq.model import at_text, parse_duration, seconds_of
@@ -34,8 +34,10 @@ from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.config.github_api import GithubLogs
     from covenq.config.reconcile import Reconcile
     from covenq.filter.tree import Filter
+    from covenq.github.api_client import Retry
     from covenq.model.status import ReconcileLog
     from covenq.reconcile.compare import Absent
     from covenq.reconcile.fetch import Hold, IsErased
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from covenq.reconcile.logs import DeliveryLog
     from covenq.reconcile.result import LogSummary, Row
 
+TRIES = 3
+SILENCE_S = 15.0
+"""Times that a request is made, and seconds without a byte of its answer: somebody waits, and can type it again."""
 FETCH = Wording("fetch", "fetched", "delivery", "deliveries")
 
 Since = Annotated[
@@ -93,7 +98,6 @@ def reconcile(
     from covenq.reconcile.compare import require_listed
     from covenq.reconcile.holdings import StoredHoldings
     from covenq.reconcile.log_state import why_held
-    from covenq.reconcile.logs import Asking, open_logs
     from covenq.reconcile.wanted import wanted_by
 
     filter = parse(words or [])
@@ -101,7 +105,8 @@ def reconcile(
     since_s = KEPT_S if since is None else _since_s(since)
     where = locate(data, config) if selected_remote() is not None else locate_in_use(data, config)
     require_logs(where.config.github_logs)
-    logs = open_logs(where.config.github_logs, os.environ, Asking(sleep=_wait))
+    asked = _Asked()
+    logs = _open(where.config.github_logs, asked)
     troubles: list[CovenqError] = []
     with source(data, config) as opened, ExitStack() as closing:
         for log in logs:
@@ -117,7 +122,8 @@ def reconcile(
         rows: list[Row] = []
         summaries: list[LogSummary] = []
         for log in logs:
-            found, summary = _compared(log, known.get(log.name), holdings, span, filter, troubles)
+            with asked.shown(f"asking GitHub for the log of {clean(log.name)}"):
+                found, summary = _compared(log, known.get(log.name), holdings, span, filter, troubles)
             rows += found
             summaries.append(summary)
         rows.sort(key=lambda row: row.first_at)
@@ -140,18 +146,51 @@ def reconcile(
     with output.report_of_act(not dry_run):
         again = command_text("covenq", "reconcile", *(() if since is None else ("--since", since)), *(words or ()))
         report(rows, summaries, json, again, held_back)
+    _exit_for(troubles)
+
+
+def _exit_for(troubles: Sequence[CovenqError]) -> None:
+    """Say what kept GitHub from being asked to the end, and exit with the first one's code; nothing where nothing did."""
+    for error in troubles:
+        say(f"covenq: {clean(error)}")
+        say(f"hint: {clean(error.hint)}")
     if troubles:
-        for error in troubles:
-            say(f"covenq: {clean(error)}")
-            say(f"hint: {clean(error.hint)}")
         raise typer.Exit(troubles[0].exit_code)
 
 
-def _wait(seconds: float) -> None:
-    """Between two requests; one that is to be noticed is told."""
-    if seconds >= 1.0:
-        say(f"GitHub gave no answer, or asks to wait: asked again in {duration(seconds)}.")
-    time.sleep(seconds)
+class _Asked:
+    """How many requests were made, shown to who waits at a terminal."""
+
+    def __init__(self) -> None:
+        self._requests = 0
+        self._update: Update | None = None
+
+    def count(self) -> None:
+        self._requests += 1
+        if self._update is not None:
+            self._update(self._requests, 0)
+
+    @contextmanager
+    def shown(self, what: str) -> Iterator[None]:
+        """Show them, from none, until the end of the `with`."""
+        with bar(what) as self._update:
+            self._requests = 0
+            yield
+        self._update = None
+
+
+def _open(logs: GithubLogs, asked: _Asked) -> list[DeliveryLog]:
+    """The logs, asked for somebody who waits."""
+    from covenq.github.api_client import Pacing
+    from covenq.reconcile.logs import Asking, open_logs
+
+    pacing = Pacing(tries=TRIES, retrying=_say_retry)
+    return open_logs(logs, os.environ, Asking(pacing=pacing, before=asked.count, silence_s=SILENCE_S))
+
+
+def _say_retry(retry: Retry) -> None:
+    wait = f" in {duration(retry.wait_s)}" if retry.wait_s >= 1.0 else ""
+    say(f"GitHub doesn't answer: {clean(retry.reason)}. Try {retry.number} of {retry.tries}{wait}.")
 
 
 def _require_open_intake(opened: Source) -> None:

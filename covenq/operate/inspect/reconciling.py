@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.load import Config
-from covenq.github.api_client import Pacing, Usage
+from covenq.github.api_client import PACING, Usage
 from covenq.model import at_text
 from covenq.model.status import ReconcileLog, ReconcilePass, ReconcileStatus, RequestBudget
 from covenq.operate.log_records import read_state
@@ -38,7 +38,7 @@ def budget_of(usage: Usage, lists: int) -> RequestBudget | None:
     """What is known of GitHub's limit; None until GitHub has told all of it."""
     if usage.limit is None or usage.remaining is None or usage.reset is None or not usage.requests:
         return None
-    request_s = max(usage.spent_s / usage.requests, Pacing().gap_s)
+    request_s = max(usage.spent_s / usage.requests, PACING.gap_s)
     return RequestBudget(
         usage.limit, usage.remaining, usage.floor, at_text(usage.reset), round(request_s, 3), max(1, lists)
     )
