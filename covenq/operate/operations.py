@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Unbound
-from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact, Replay, Selection, Unbind
+from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact, Replay, Reroute, Selection, Unbind
 
 # A command that acts through a daemon imports this table and none of what carries an operation out: the functions below
 # import that when they are called.
@@ -123,7 +123,7 @@ def _replay(context: Context, parameters: Replay) -> PlanAnswer:
     return _plan_and_apply(context, parameters, plan_replay)
 
 
-def _reroute(context: Context, parameters: Selection) -> PlanAnswer:
+def _reroute(context: Context, parameters: Reroute) -> PlanAnswer:
     from covenq.operate.act.actions import plan_reroute
 
     return _plan_and_apply(context, parameters, plan_reroute)
@@ -185,7 +185,7 @@ def _unbind(context: Context, parameters: Unbind) -> Unbound:
 
 
 REPLAY = Operation("replay", "New tasks of stored deliveries, by today's routes.", Replay, PlanAnswer, _replay)
-REROUTE = Operation("reroute", "Route deliveries that have no task.", Selection, PlanAnswer, _reroute)
+REROUTE = Operation("reroute", "Route deliveries that have no task.", Reroute, PlanAnswer, _reroute)
 REQUEUE = Operation("requeue", "Failed, cancelled and superseded tasks once more.", Selection, PlanAnswer, _requeue)
 """Its ids, and those of CANCEL, are tasks'."""
 CANCEL = Operation("cancel", "End tasks that wait or run.", Selection, PlanAnswer, _cancel)

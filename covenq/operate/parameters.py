@@ -66,6 +66,12 @@ class Replay(Selection, kw_only=True, frozen=True):
     force: bool = False
 
 
+class Reroute(Selection, kw_only=True, frozen=True):
+    """First tasks of deliveries; `ignore`: none instead, for good, of those that are still `received`."""
+
+    ignore: bool = False
+
+
 class Redact(Selection, kw_only=True, frozen=True):
     """Erasure: by `ids`, `filter`, `repo` (OWNER/NAME, in any case), `repo_id` or `installation`, one of the five.
 

@@ -1,6 +1,6 @@
 """A delivery that is held back, by its record: fetched from GitHub's log, and not routed until an operator says so.
 
-It stays `received` with the reason `held`. No start routes it; `covenq reroute` does.
+It stays `received` with the reason `held`. No start routes it; `covenq reroute` does, or dismisses it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 HELD = "held"
 """The reason of the delivery."""
+
+DISMISSED = "dismissed"
+"""The reason of one that an operator had ignored instead."""
 
 SENTENCES = {
     "restored": "GitHub sent it before this journal was restored, and it may have been worked on then.",

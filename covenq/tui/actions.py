@@ -18,7 +18,7 @@ from covenq.operate import operations
 from covenq.operate.answers import Paused, PlanAnswer
 from covenq.operate.operations import Operation, S
 from covenq.operate.operator import operator_name
-from covenq.operate.parameters import Pause, Redact, Replay, Selection
+from covenq.operate.parameters import Pause, Redact, Replay, Reroute, Selection
 from covenq.tui.rows import Row, subject_of
 
 if TYPE_CHECKING:
@@ -105,7 +105,14 @@ def replay(writable: WritableSource, target: Target) -> Action:
 
 def reroute(writable: WritableSource, target: Target) -> Action:
     """First tasks for deliveries that have none."""
-    return _action("Reroute", DELIVERIES, operations.REROUTE, writable, target)
+
+    def apply(how: How) -> PlanAnswer:
+        return writable().act(operations.REROUTE, _selection(Reroute, target, how))
+
+    def command(how: How) -> list[str]:
+        return ["covenq", "reroute", *target.command_words(), *how.command_words()]
+
+    return Action("Reroute", DELIVERIES, target, apply, command)
 
 
 def requeue(writable: WritableSource, target: Target) -> Action:

@@ -21,7 +21,7 @@ from covenq.operate.act import plan as planning
 from covenq.operate.act.plan import Plan, apply
 from covenq.operate.answers import PlanAnswer, Skipped
 from covenq.operate.operations import S
-from covenq.operate.parameters import Replay, Selection
+from covenq.operate.parameters import Replay, Reroute, Selection
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.store import StateStore
@@ -89,7 +89,7 @@ class Desk:
         return self._act(operations.REPLAY, Replay(**which))
 
     def reroute(self, **which: Any) -> dict[str, Any]:
-        return self._act(operations.REROUTE, Selection(**which))
+        return self._act(operations.REROUTE, Reroute(**which))
 
     def cancel(self, **which: Any) -> dict[str, Any]:
         return self._act(operations.CANCEL, Selection(**which))
@@ -413,6 +413,36 @@ def test_reroute_makes_the_tasks_of_the_first_routing_of_what_was_ignored(desk: 
     assert "covenq replay" in again["reason"]
 
 
+def test_what_is_still_received_can_be_dismissed_and_is_then_routed_by_its_id_alone(desk: Desk) -> None:
+    for guid in ("g1", "g2"):
+        data = {
+            "hook": "9",
+            "guid": guid,
+            "event": "issues",
+            "action": "opened",
+            "source": "import",
+            "held": "restored",
+        }
+        entry = Entry(f"delivery.9.{guid}", Kind.RECEIVED, data, {"repo": "octo/hello"}, b"{}", expect=0)
+        assert isinstance(desk.journal.append([entry]), Appended)
+    routed, ignored = desk.deliver("g3"), desk.deliver("g4", event="push")
+    answer = desk.reroute(ids=["9/g1", "9/g2", routed, ignored], ignore=True, dry_run=True)
+    assert answer["eligible"] == ["9/g1", "9/g2"] and desk.delivery("9/g1").reason == "held"
+    answer = desk.reroute(filter="event:issues,push", ignore=True, by="me", reason="done by hand")
+    assert {one["id"] for one in answer["done"]} == {"9/g1", "9/g2"}
+    skipped = {one["id"]: one["reason"] for one in answer["skipped"]}
+    assert skipped[ignored] == "it is ignored" and "covenq cancel" in skipped[routed]
+    assert (desk.delivery("9/g1").state, desk.delivery("9/g1").reason) == ("ignored", "dismissed")
+    assert "An operator dismissed it" in (desk.delivery("9/g1").detail or "")
+    (note, _) = [one.data for one in desk.journal.read(0) if one.data.get("reason") == "dismissed"]
+    assert (note["by"], note["operator_reason"]) == ("me", "done by hand")
+    by_filter = desk.reroute(filter="state:ignored reason:dismissed")
+    assert by_filter["done"] == [] and {one["id"] for one in by_filter["skipped"]} == {"9/g1", "9/g2"}
+    assert desk.state("9/g1") == "ignored"
+    assert desk.reroute(ids=["9/g1"])["done"][0]["tasks"] == [first("g1")]
+    assert desk.state("9/g1") == "queued"
+
+
 def test_reroute_decides_what_a_broken_rule_left_received(desk: Desk) -> None:
     for guid in ("g1", "g2"):
         data = {"hook": "9", "guid": guid, "event": "issues", "action": "opened", "source": "http"}
@@ -430,7 +460,7 @@ def test_reroute_decides_what_a_broken_rule_left_received(desk: Desk) -> None:
 def test_two_reroutes_at_once_make_one(desk: Desk) -> None:
     id = desk.deliver("g1", event="push")
     desk.config = config({**FIX, "match": "event:push"})
-    plans = [actions.plan_reroute(desk.journal, desk.conn, desk.config, Selection(ids=[id]), None) for _ in range(2)]
+    plans = [actions.plan_reroute(desk.journal, desk.conn, desk.config, Reroute(ids=[id]), None) for _ in range(2)]
     answers = [apply(plan, desk.journal) for plan in plans]
     assert [len(answer.done) for answer in answers] == [1, 0]
     assert desk.delivery(id).tasks == [first("g1")]

@@ -285,6 +285,15 @@ def test_what_is_older_than_max_age_is_held_back(make_daemon: Make, server: Gith
     (held,) = daemon.cli_json("deliveries", "reason:held")["items"]
     assert "max_age" in held["detail"] and held["tasks"] == []
     assert "held back   1 delivery" in daemon.cli("status").stdout.decode()
+    assert f"covenq reroute {held['hook']}/{one.guid} --ignore" in daemon.cli("why", one.guid).stdout.decode()
+    daemon.cli("reroute", one.guid, "--ignore", "--reason", "done by hand")
+    assert status_of(daemon)["waiting"] == 0 and "held back   " not in daemon.cli("status").stdout.decode()
+    (daemon.data / "state.db").unlink()
+    daemon.restart()
+    wait_passes(daemon)
+    found = daemon.cli_json("deliveries", "reason:dismissed")["items"]
+    assert [(each["guid"], each["state"], each["tasks"]) for each in found] == [(one.guid, "ignored", [])]
+    assert received(daemon) == [one.guid], "it is not fetched again"
 
 
 def test_a_tenant_that_was_erased_is_not_fetched(daemon: Daemon, server: GithubLog) -> None:

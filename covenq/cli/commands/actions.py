@@ -25,6 +25,7 @@ from covenq.cli.options import (
 
 REPLAY = Wording("replay", "replayed", "delivery", "deliveries")
 REROUTE = Wording("reroute", "rerouted", "delivery", "deliveries")
+IGNORE = Wording("ignore", "ignored", "delivery", "deliveries")
 REQUEUE = Wording("requeue", "requeued", "task", "tasks")
 CANCEL = Wording("cancel", "cancelled", "task", "tasks")
 
@@ -73,6 +74,9 @@ def replay(
 
 def reroute(
     words: Deliveries = None,
+    ignore: Annotated[
+        bool, typer.Option("--ignore", help="Make no tasks: what was done by hand, or isn't wanted, is ignored.")
+    ] = False,
     reason: Reason = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -91,14 +95,15 @@ def reroute(
     \b
       covenq reroute state:received
       covenq reroute state:ignored event:issues since:2d --dry-run
+      covenq reroute state:received reason:held --ignore
     """
     from covenq.operate import operations
-    from covenq.operate.parameters import Selection
+    from covenq.operate.parameters import Reroute
 
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
-        wanted = Selection(reason=reason, dry_run=dry_run, by=operator_name())
-        run_bulk(opened, operations.REROUTE, wanted, REROUTE, chosen, yes, json)
+        wanted = Reroute(reason=reason, dry_run=dry_run, by=operator_name(), ignore=ignore)
+        run_bulk(opened, operations.REROUTE, wanted, IGNORE if ignore else REROUTE, chosen, yes, json)
 
 
 def requeue(

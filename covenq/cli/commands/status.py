@@ -122,7 +122,8 @@ def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "held back", f"{waiting}, fetched and not routed, for they may have been worked on"
         yield (
             "",
-            "`covenq deliveries state:received reason:held` lists them, `covenq reroute` with the same routes them",
+            "`covenq deliveries state:received reason:held` lists them, `covenq reroute` with the same routes them, "
+            "with --ignore dismisses them",
         )
     if passes.every_s is None:
         yield "reconcile", "no passes by itself: `covenq reconcile` makes one"

@@ -23,9 +23,9 @@ from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import PAGE, ById, Item, Paged, Plan, clean_text, payloads, plan
 from covenq.operate.answers import Skipped
 from covenq.operate.origin import origin_of
-from covenq.operate.parameters import Replay, Selection
+from covenq.operate.parameters import Replay, Reroute, Selection
 from covenq.routing.decide import PING, Decision, route
-from covenq.routing.held import HELD
+from covenq.routing.held import DISMISSED, HELD
 from covenq.routing.late import born_superseded
 from covenq.state import query
 from covenq.text import instant
@@ -77,7 +77,7 @@ def plan_reroute(
     journal: Journal,
     conn: sqlite3.Connection,
     config: Config,
-    wanted: Selection,
+    wanted: Reroute,
     filter: Filter | None,
 ) -> Plan:
     """Plan the first routing again, for deliveries without a task: still `received`, or ignored under older rules.
@@ -85,10 +85,17 @@ def plan_reroute(
     Their tasks have replay number 0, so their ids are those that the first routing would have made: a daemon that routes
     the delivery at the same time makes the same ones. Skipped are deliveries that have tasks, and those that today's routes
     ignore as well. What was held back is routed by it, and late is late. `conn` and errors: as for `plan_replay`.
+
+    With `wanted.ignore` those that are still `received` are dismissed instead: ignored. Such are routed after all only where they
+    are named by their ids, for they may have been worked on by hand.
     """
     payload_of = payloads(journal)
 
     def item(row: Delivery) -> Item | Skipped:
+        if wanted.ignore:
+            return _dismiss_item(row, note=_note(wanted))
+        if row.state == State.IGNORED and row.reason == DISMISSED and not wanted.ids:
+            return Skipped(f"{row.hook}/{row.guid}", "it was dismissed; it is routed only where its id is named")
         found = _reroute_item(row, config, payload_of, note=_note(wanted))
         return _late(row, found, journal, conn) if isinstance(found, Item) and row.reason == HELD else found
 
@@ -254,6 +261,18 @@ def _reroute_item(row: Delivery, config: Config, payload_of: query.PayloadOf, *,
     return Item(
         id, (Entry(ignored.subject, ignored.kind, told, expect=row.last_seq),), (), ignored_kinds=_INFORMATIONAL
     )
+
+
+def _dismiss_item(row: Delivery, *, note: _Note) -> Item | Skipped:
+    delivery = DeliveryId(row.hook, row.guid)
+    if row.tasks:
+        return Skipped(str(delivery), "it has been routed; `covenq cancel` ends its tasks")
+    if row.state != State.RECEIVED:
+        return Skipped(str(delivery), f"it is {row.state}")
+    detail = "An operator dismissed it: what it asks for was done, or isn't wanted."
+    data = {"reason": DISMISSED, "detail": detail, "by": note["by"], "operator_reason": note["reason"]}
+    ignored = Entry(delivery.subject, Kind.IGNORED, data, expect=row.last_seq)
+    return Item(str(delivery), (ignored,), (), ignored_kinds=_INFORMATIONAL)
 
 
 def _late(row: Delivery, item: Item, journal: Journal, conn: sqlite3.Connection) -> Item:

@@ -139,6 +139,7 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
             return
         if delivery.state == State.RECEIVED and delivery.reason == HELD:
             yield Step("it is held back: route it, if it was not worked on", f"covenq reroute {id}")
+            yield Step("if it was: have it ignored", f"covenq reroute {id} --ignore")
             yield Step("see all that are held back", f"covenq deliveries state:received reason:{HELD}")
         elif wanted:
             yield Step(f"today {route_list(wanted)} would take it", f"covenq reroute {id}")

@@ -108,7 +108,7 @@ def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
         words = f"{waiting} fetched and held back: GitHub sent them before this journal was restored, or too long ago"
         next = (
             "See them: `covenq deliveries state:received reason:held`. Those that were not worked on: `covenq reroute ID`, "
-            "or all: `covenq reroute state:received reason:held`."
+            "or all: `covenq reroute state:received reason:held`. With `--ignore` those that were are held back no more."
         )
         yield Finding("reconcile", WARN, words, next)
 
