@@ -111,6 +111,8 @@ class DeliveryRow(DeliveryProgress, array_like=True, gc=False, kw_only=True):
 
     labels: TextOfPayload
     """A JSON array of texts."""
+    sent_at: int
+    """When GitHub first sent it: see `covenq.state.send_order`."""
 
 
 class Delivery(DeliveryProgress, kw_only=True):
@@ -242,6 +244,8 @@ class TaskRow(TaskProgress, array_like=True, gc=False, kw_only=True):
     source_at: TextOfPayload
     since: str | None
     queued_seq: int | None
+    sent_at: int
+    """Its delivery's; of a replay, when that was asked for."""
 
 
 class Waits(Struct):

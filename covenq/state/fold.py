@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from covenq.model import DELIVERY_PRECEDENCE, Kind, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
 from covenq.routing.held import HELD, held_of
-from covenq.state import fold_history, fold_ledger, fold_pauses, fold_scopes, rollups
+from covenq.state import fold_history, fold_ledger, fold_pauses, fold_scopes, rollups, send_order
 from covenq.state.fold_tasks import fold_task
 from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store, wanted_by
 from covenq.state.rows_seen import load as load_seen
@@ -44,6 +44,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
     wanted = wanted_by(records)
     if wanted.records:
         rows = load(conn, wanted) if seen is None else load_seen(conn, wanted, seen)
+        clock = rows.clock = send_order.load(conn)
         for record, tokens in wanted.records:
             if tokens[0] == "task":
                 fold_task(rows, record, tokens[1])
@@ -55,6 +56,8 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
         else:
             changed = rollups.changed_blocks(rows)
         store(conn, rows)
+        if rows.clock != clock:
+            send_order.store(conn, send_order.Clock(*rows.clock))
     if wanted.of_operators:
         fold_pauses.fold(conn, wanted.of_operators)
         fold_scopes.fold(conn, wanted.of_operators)
@@ -141,6 +144,7 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryR
         replays=0,
         payload_dropped=None,
         redacted=None,
+        sent_at=send_order.first_sent_at(rows, record),
     )
 
 

@@ -9,6 +9,7 @@ import orjson
 from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import Category, Kind, State, fence
 from covenq.model.rows import AttemptRow, TaskRow
+from covenq.state import send_order
 from covenq.state.rows import Rows, as_integer, as_text, as_time, json_text
 from journal.records import Record
 
@@ -88,6 +89,7 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         since=None,
         queued_seq=record.seq,
         superseded_by=None,
+        sent_at=delivery.sent_at if delivery is not None and replay == 0 else send_order.recorded_at(rows, record),
     )
 
 

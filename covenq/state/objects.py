@@ -72,7 +72,7 @@ class Objects(Generic[T]):
 
 DELIVERY_OBJECTS = Objects(
     Delivery,
-    {name: f"d.{name}" for name in DELIVERIES.columns}
+    {name: f"d.{name}" for name in Delivery.__struct_fields__ if name in DELIVERIES.columns}
     | {
         "labels": "coalesce(d.labels, '[]')",
         "tasks": """(SELECT json_group_array(id) FROM (

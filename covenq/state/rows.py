@@ -57,6 +57,8 @@ class Rows:
     """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may still arrive."""
     loaded: dict[int, Row] = field(default_factory=dict)
     """Rows as they were loaded, by rowid: no record makes rows of two tables, so no two rows have the same."""
+    clock: tuple[int | None, int] = (None, 0)
+    """As `covenq.state.send_order.Clock`, after the records so far."""
     starts: Counter[tuple[str, int | None, str | None, str]] = field(default_factory=Counter)
     """(tenant, repo_id, route, hour) to how many attempts these records began: daily limits count them."""
     changed_deliveries: dict[int, DeliveryRow] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 25
+VERSION = 26
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -34,6 +34,8 @@ SQLITE_MIN = (3, 35)
 
 _OTHERS = """
 CREATE TABLE position (journal TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, sum TEXT NOT NULL);
+
+CREATE TABLE moments (newest INTEGER NOT NULL, ahead INTEGER NOT NULL);
 
 CREATE TABLE starts (scope TEXT NOT NULL, hour TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (scope, hour)) WITHOUT ROWID;
 
@@ -72,14 +74,16 @@ CREATE TABLE rollups (
 
 CREATE INDEX tasks_delivery ON tasks (delivery_seq);
 CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;
-CREATE INDEX tasks_ready ON tasks (pull, tenant, priority DESC, last_seq)
+CREATE INDEX tasks_ready ON tasks (pull, tenant, priority DESC, sent_at)
     WHERE state = 'queued' AND not_before IS NULL;
-CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, ''), last_seq)
+CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, ''), sent_at)
     WHERE state = 'queued' AND not_before IS NULL;
+CREATE INDEX tasks_keyed ON tasks (pull, tenant, key, sent_at)
+    WHERE state = 'queued' AND not_before IS NULL AND key IS NOT NULL;
 CREATE INDEX tasks_delayed ON tasks (pull, tenant, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
 CREATE INDEX tasks_due ON tasks (pull, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
-CREATE INDEX tasks_rivals ON tasks (route, key, created_seq) WHERE supersede IS NOT NULL;
-CREATE INDEX tasks_rivals_left ON tasks (route, key, created_seq)
+CREATE INDEX tasks_rivals ON tasks (route, key, sent_at) WHERE supersede IS NOT NULL;
+CREATE INDEX tasks_rivals_left ON tasks (route, key, sent_at)
     WHERE supersede IS NOT NULL AND state IN ('queued', 'running');
 CREATE INDEX tasks_order ON tasks (route, repo_id, number, source_at) WHERE source_at IS NOT NULL;
 CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL;

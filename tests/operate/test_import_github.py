@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from covenq.errors import UsageError
 from covenq.github import samples
+from covenq.model import at_text, now_text, seconds_of
 from covenq.operate.act import archive, detail_file
 from covenq.operate.act.fetched import ImportRecorder
 from covenq.operate.act.plan import CHANGED
@@ -503,9 +505,10 @@ def test_what_comes_late_supersedes_nothing_that_github_sent_later(
 
     bring(("late", "2026-01-01T10:00:00Z"))
     assert states(daemon)["late"] == ("superseded", "late", "came")
-    bring(("first", "2099-01-01T10:00:00Z"))  # sent after what came by webhook, as far as clocks tell
-    bring(("second", "2099-01-01T10:05:00Z"), ("third", "2099-01-01T10:06:00Z"))
-    bring(("too-late", "2099-01-01T10:05:30Z"))
+    bring(("first", (begun := now_text())))  # sent after what came by webhook
+    times = [at_text(seconds_of(begun) + part * (time.time() - seconds_of(begun))) for part in (0.3, 0.6, 0.9)]
+    bring(("third", times[2]), ("second", times[0]))
+    bring(("too-late", times[1]))
     if kind == "files":
         daemon.start()
     wanted = {"came": "newer", "late": "late", "first": "newer", "second": "newer", "third": None, "too-late": "late"}

@@ -264,6 +264,38 @@ def test_what_was_held_back_supersedes_nothing_that_github_sent_later(
     assert ran["state"] == "completed"
 
 
+def test_an_older_push_that_is_fetched_runs_before_a_newer_one_of_its_key_that_waits(
+    make_daemon: Make, server: GithubLog, tmp_path: Path
+) -> None:
+    """Nothing supersedes here: each is to run, and the newest last."""
+    deploy = '[[route]]\nname = "deploy"\nmatch = "event:push"\npull = true\nkey = "{ref}"\n'
+    daemon = make_daemon(config_of(server, tmp_path, more=deploy))
+    wait_passes(daemon, 1)
+    push = {"ref": "refs/heads/main", "after": "0" * 39 + "1"}
+
+    def claim() -> tuple[str, Callable[[], Any]]:
+        got = daemon.api("/api/v1/claims", "POST", {"worker": "w", "lease_s": 600}).json
+        done = {"fence": got["fence"]}
+        return got["task"]["guid"], lambda: daemon.api(f"/api/v1/claims/{got['task']['id']}/complete", "POST", done)
+
+    assert daemon.post("push", push, "runs").status == 202
+    guid, complete = claim()
+    assert guid == "runs"
+    between = time.time()
+    assert daemon.post("push", push | {"after": "0" * 39 + "2"}, "newer").status == 202
+    older = server.add("push", push | {"after": "0" * 39 + "3"}, at=between)
+    wait_received(daemon, {"runs", "newer", older.guid})
+    assert daemon.api("/api/v1/claims", "POST", {"worker": "w", "lease_s": 600}).status == 204  # the key is in use
+    complete()
+    started = []
+    for _ in range(2):
+        guid, complete = claim()
+        started.append(guid)
+        complete()
+    assert started == [older.guid, "newer"]
+    assert not daemon.records("task.superseded")
+
+
 def test_the_command_holds_back_after_a_restore_too(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:
     after, _ = restored(daemon, server, tmp_path)
     words = f"{len(after)} of those will be held back".encode()

@@ -37,7 +37,8 @@ STATEMENT = re.compile(
     r"(?:WITH|SELECT|UPDATE|DELETE)\b.*\b(?:webhook_deliveries|tasks|task_attempts|notes)\b", re.DOTALL
 )
 SMALL = re.compile(
-    r"VIRTUAL TABLE|subquery|CONSTANT ROW|VALUES CLAUSE|SCAN (?:walk|new|asked|pauses|tallies|names_in_records|position)\b"
+    r"VIRTUAL TABLE|subquery|CONSTANT ROW|VALUES CLAUSE|"
+    r"SCAN (?:walk|new|asked|pauses|tallies|names_in_records|position|moments)\b"
 )
 """What a plan may go through: values that were given, and tables that don't grow with deliveries."""
 FEW_BY_RIGHT = {"tasks_without_delivery"}

@@ -27,11 +27,14 @@ from covenq.config.load import Config, build
 from covenq.errors import CovenqError, StaleFence
 from covenq.filter.grammar import parse
 from covenq.intake import resume
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
 from covenq.model import rows as model_rows
 from covenq.operate.act import actions, pauses
+from covenq.operate.act.importing import SigningSecrets, import_deliveries
 from covenq.operate.act.plan import Plan, apply
-from covenq.operate.parameters import Pause, Replay, Selection
+from covenq.operate.imported import ImportedDelivery
+from covenq.operate.parameters import Import, Pause, Replay, Selection
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
@@ -42,6 +45,7 @@ from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
 from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
+from covenq.tasks.scheduling.supersede import superseded_by
 from covenq.tasks.scheduling.waiting import Waiting
 from journal.append import append_known
 from journal.errors import JournalError, JournalFull
@@ -151,9 +155,16 @@ class Watched:
     created: int
     data: dict[str, Any]
     about: dict[str, Any]
+    sent: float = 0.0
+    """When GitHub sent its delivery, or a replay was asked for."""
     state: str = "queued"
     attempts: int = 0
     claim: int | None = None
+
+    @property
+    def moment(self) -> tuple[float, int]:
+        """Its place in the order in which things were sent."""
+        return self.sent, self.created
 
     @property
     def scopes(self) -> list[str]:
@@ -195,17 +206,31 @@ class Monitor:
         self.steady = True
         """No clock was set back, so that daily limits can be held against the records' times."""
         self._caps = config.caps
+        self._newest_at = 0.0
+        self._ahead = 0.0
+        """The clock may be set back; what is recorded later is later all the same, and so far ahead of that clock."""
+        self._sent: dict[str, float] = {}
+        """GUID → when GitHub sent the delivery."""
         self._running: Counter[str] = Counter()
         self._starts: dict[str, deque[float]] = {}
 
     def see(self, record: Record) -> None:
         kind, _, id = record.subject.partition(".")
+        if record.kind in (Kind.RECEIVED, Kind.QUEUED):
+            at = seconds_of(record.at)
+            self._ahead = max(self._ahead, self._newest_at - at)
+            self._newest_at = at + self._ahead
+        if record.kind == Kind.RECEIVED:
+            told = record.data.get("origin", {}).get("delivered_at")
+            sent = self._newest_at if told is None else min(seconds_of(told) + self._ahead, self._newest_at)
+            self._sent[record.data["guid"]] = sent
         if kind != "task":
             return
         task = self.tasks.get(id)
         if record.kind == Kind.QUEUED:
             self._require(task is None, record, "is queued twice")
-            self.tasks[id] = Watched(id, record.seq, record.data, record.about or {})
+            sent = self._newest_at if record.data["replay"] else self._sent[record.data["guid"]]
+            self.tasks[id] = Watched(id, record.seq, record.data, record.about or {}, sent)
             return
         self._require(task is not None, record, "moves before it is there")
         assert task is not None
@@ -249,8 +274,8 @@ class Monitor:
         by = self.tasks.get(record.data["by_task"])
         self._require(by is not None and by is not task, record, "is superseded by nothing")
         assert by is not None
-        if record.data["reason"] == "newer":
-            self._require(by.created > task.created, record, "is superseded by an older task")
+        if record.data["reason"] in ("newer", "late"):
+            self._require(by.moment > task.moment, record, "is superseded by what was sent earlier")
             self._require(by.about["key"] == task.about["key"], record, "is superseded for another key")
         else:
             self._require(
@@ -474,6 +499,29 @@ class World:
         with suppress(JournalFull):
             append_known(self.journal, [received, *decided.entries])
 
+    def fetch(self) -> None:
+        """What GitHub sent up to minutes ago, and never came, is fetched out of its log."""
+        rng = self.rng
+        items = []
+        for _ in range(rng.randint(1, 3)):
+            installation, event = rng.choice([1, 2]), rng.choice(["issues", "issues", "pull_request"])
+            repo, number = installation * 10 + rng.randint(0, 1), rng.randint(1, 2)
+            sent_at = at_text(self.now - rng.choice([-5.0, 0.0, 0.5, 3.0, 40.0, 400.0]))
+            body = {
+                "installation": {"id": installation},
+                "repository": {"id": repo, "full_name": f"o{installation}/r{repo}"},
+                "issue" if event == "issues" else event: {"number": number, "updated_at": f"{sent_at[:19]}Z"},
+            }
+            headers = {"X-GitHub-Event": event, "X-GitHub-Delivery": f"g{self.sent}", "X-GitHub-Hook-ID": "9"}
+            self.sent += 1
+            items.append(
+                ImportedDelivery(tuple(headers.items()), orjson.dumps(body), {"delivered_at": sent_at}, hold=None)
+            )
+        secrets = SigningSecrets([], ScopeBindings(self.journal))
+        wanted = Import(items=items, routed=True)
+        with suppress(JournalFull):
+            import_deliveries(self.journal, self.config, secrets, self._rows, wanted, lambda: self.now)
+
     def get_on(self) -> None:
         self.fold(self.rng.randint(1, 6))
 
@@ -486,7 +534,9 @@ class World:
         free = 3 - len(self.attempts)
         if free > 0:
             able = self._able() if self.seed % 4 == 0 else set()
+            others = self.dispatcher.in_flight()
             tasks = self.dispatcher.pick(self.conn, self.now, self.rng.randint(1, free))
+            self._in_order(tasks, others)
             self._in_turn(able, [task.tenant for task in tasks])
             for task in tasks:
                 self.attempts.append(self._attempt(task))
@@ -512,6 +562,24 @@ class World:
             raise Violated(f"{able} could start, there is room, and nothing was picked")
         if max(self.passed.values(), default=0) > 2 * weights:
             raise Violated(f"starts of others passed by: {self.passed}")
+
+    def _in_order(self, picked: Sequence[Task], others: set[str]) -> None:
+        """Of a key's tasks that a route has made and that could start, the one that was sent first is started first."""
+        of_key = """SELECT id FROM tasks WHERE route = ? AND key = ? AND tenant = ? AND priority = ?
+            AND state = 'queued' AND not_before IS NULL"""
+        tasks = self.monitor.tasks
+        for task in picked:
+            row = self.conn.execute("SELECT * FROM tasks WHERE id = ?", (task.id,)).fetchone()
+            if row["not_before"] is None:  # what waited for its time takes its turn from then
+                same = self.conn.execute(of_key, (row["route"], row["key"], row["tenant"], row["priority"]))
+                for (other,) in same.fetchall():
+                    if (
+                        other not in others
+                        and tasks[other].moment < tasks[task.id].moment
+                        and superseded_by(self.conn, other) is None
+                    ):
+                        raise Violated(f"{task.id} was picked before {other}, which was sent earlier")
+            others = {*others, task.id}
 
     def work(self) -> None:
         """One of what runs gets on."""
@@ -660,7 +728,8 @@ class World:
             full=rng.choice([0.0, 0.0, 0.1]), unknown=rng.choice([0.0, 0.1]), crash=rng.choice([0.0, 0.0, 0.03])
         )
         events = [
-            (self.arrive, 8), (self.get_on, 10), (self.hand_out, 10), (self.work, 24), (self.far_claim, 3),
+            (self.arrive, 8), (self.fetch, rng.choice([0, 0, 3])), (self.get_on, 10), (self.hand_out, 10),
+            (self.work, 24), (self.far_claim, 3),
             (self.far_report, 4), (self.leases, 2), (self.time, 5), (self.long_time, rng.choice([0, 0.5])),
             (self.set_clock, rng.choice([0, 0, 0.5])), (self.operate, rng.choice([0, 3])),
             (self.stop, rng.choice([0, 0.3])), (self.crash, rng.choice([0, 0.3])),

@@ -48,7 +48,9 @@ class Queue:
         route: str = "r",
         repo: int | None = None,
         priority: int = 0,
+        sent_at: int | None = None,
     ) -> None:
+        """`sent_at` is when its delivery was sent: else it is the newest."""
         self.seq += 1
         row = {
             "created_seq": self.seq, "id": task, "hook": "9", "guid": task, "route": route, "kind": kind, "state": "queued",
@@ -57,6 +59,7 @@ class Queue:
             "installation": installation, "repo_id": repo, "repo": None if repo is None else f"o/r{repo}",
             "not_before": None if not_before is None else at_text(not_before), "tenant": tenant_of(installation, "9"),
             "pull": kind == "pull", "queued_seq": self.seq,
+            "sent_at": self.seq if sent_at is None else sent_at,
         }  # fmt: skip
         names = ", ".join(row)
         self.conn.execute(f"INSERT INTO tasks ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from covenq.tasks.scheduling import claim, fairness, interruption, limiter, supersede
+from covenq.state import send_order
+from covenq.tasks.scheduling import candidates, claim, fairness, interruption, limiter, supersede
 from covenq.tasks.scheduling.in_flight import InFlight
 from journal.records import Entry
 from tests.support.simulation import Violated, World
@@ -72,6 +73,14 @@ def the_oldest_outdates(patch: Patch) -> None:
     patch.setattr(supersede, "_superseded_by_newer", oldest)
 
 
+def what_is_fetched_counts_as_new(patch: Patch) -> None:
+    patch.setattr(send_order, "first_sent_at", send_order.recorded_at)
+
+
+def a_key_goes_by_the_journal(patch: Patch) -> None:
+    patch.setattr(candidates, "_READY", candidates._READY.replace("sent_at, created_seq", "last_seq"))
+
+
 def lost_answers_are_given_up(patch: Patch) -> None:
     def acquire(cls: Any, journal: Any, task: Any, worker: str, lease_until: Any = None, **_: Any) -> Any:
         data = {"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until}
@@ -91,6 +100,8 @@ def lost_answers_are_given_up(patch: Patch) -> None:
         recovery_looks_at_nothing_new,
         turns_are_not_kept,
         the_oldest_outdates,
+        what_is_fetched_counts_as_new,
+        a_key_goes_by_the_journal,
         days_are_not_counted,
         a_cap_is_one_more,
         lost_answers_are_given_up,

@@ -22,13 +22,11 @@ from covenq.model.rows import Delivery, Page, Task
 from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import PAGE, ById, Item, Paged, Plan, clean_text, payloads, plan
 from covenq.operate.answers import Skipped
-from covenq.operate.origin import origin_of
 from covenq.operate.parameters import Replay, Reroute, Selection
 from covenq.routing.decide import PING, Decision, route
-from covenq.routing.held import DISMISSED, HELD
+from covenq.routing.held import DISMISSED
 from covenq.routing.late import born_superseded
 from covenq.state import query
-from covenq.text import instant
 from journal.interface import Journal
 from journal.records import Entry
 
@@ -84,7 +82,8 @@ def plan_reroute(
 
     Their tasks have replay number 0, so their ids are those that the first routing would have made: a daemon that routes
     the delivery at the same time makes the same ones. Skipped are deliveries that have tasks, and those that today's routes
-    ignore as well. What was held back is routed by it, and late is late. `conn` and errors: as for `plan_replay`.
+    ignore as well. What was held back is routed by it, and late is late: their tasks take the place of when GitHub
+    sent them. `conn` and errors: as for `plan_replay`.
 
     With `wanted.ignore` those that are still `received` are dismissed instead: ignored. Such are routed after all only where they
     are named by their ids, for they may have been worked on by hand.
@@ -97,7 +96,7 @@ def plan_reroute(
         if row.state == State.IGNORED and row.reason == DISMISSED and not wanted.ids:
             return Skipped(f"{row.hook}/{row.guid}", "it was dismissed; it is routed only where its id is named")
         found = _reroute_item(row, config, payload_of, note=_note(wanted))
-        return _late(row, found, journal, conn) if isinstance(found, Item) and row.reason == HELD else found
+        return _late(row, found, conn) if isinstance(found, Item) else found
 
     return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
 
@@ -275,14 +274,13 @@ def _dismiss_item(row: Delivery, *, note: _Note) -> Item | Skipped:
     return Item(str(delivery), (ignored,), (), ignored_kinds=_INFORMATIONAL)
 
 
-def _late(row: Delivery, item: Item, journal: Journal, conn: sqlite3.Connection) -> Item:
-    """The item of a delivery that was held back: a task is superseded at once where one that GitHub sent later has its key."""
-    origin = origin_of(journal.get(row.seq))
-    sent_at = None if origin is None else instant(origin.delivered_at)
-    if sent_at is None:
-        return item
+_SENT_AT = "SELECT sent_at FROM webhook_deliveries WHERE seq = ?"
+
+
+def _late(row: Delivery, item: Item, conn: sqlite3.Connection) -> Item:
+    """The item of a rerouted delivery: a task is superseded at once where one that GitHub sent later has its key."""
     first, *decided = item.entries
-    late = find_late(decided, sent_at, journal, lambda: conn)
+    late = find_late(decided, lambda conn: int(conn.execute(_SENT_AT, (row.seq,)).fetchone()[0]), lambda: conn)
     return replace(item, entries=(first, *born_superseded(decided, late))) if late else item
 
 

@@ -20,7 +20,7 @@ from covenq.github.columns import columns
 from covenq.github.delivery_detail import recover
 from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
 from covenq.intake.signed_later import has_same_json, hash_of, signed_later
-from covenq.model import DeliveryId, JsonObject, Kind, State
+from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.model.rows import is_unsigned
 from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import BATCH, CHANGED, Item, append_all, clean_text
@@ -32,7 +32,7 @@ from covenq.routing.decide import PING, route
 from covenq.routing.imported import ignored
 from covenq.routing.late import born_superseded
 from covenq.state import query
-from covenq.text import instant
+from covenq.state.send_order import expected_at
 from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry
@@ -162,8 +162,8 @@ class _Importing:
     def item(self, parsed: _ParsedDelivery) -> Item:
         """Its entries, and after a task that is late that it is superseded."""
         item = _item(parsed, self.config, self.wanted.routed, self.clock)
-        sent_at = instant(parsed.row["origin"].get("delivered_at"))
-        late = {} if sent_at is None else find_late(item.entries, sent_at, self.journal, self.rows)
+        now = at_text(self.clock())
+        late = find_late(item.entries, lambda conn: expected_at(conn, parsed.row["origin"], now), self.rows)
         if not late:
             return item
         received, *decided = item.entries

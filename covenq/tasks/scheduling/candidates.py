@@ -56,7 +56,7 @@ _NEXT_DUE_TENANT = """WITH RECURSIVE walk (tenant, due) AS (
     SELECT tenant FROM walk WHERE due LIMIT 1"""
 _READY = f"""SELECT json_group_array(json_array({_FIELDS})) FROM (SELECT {_FIELDS} FROM tasks INDEXED BY tasks_ready
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ? AND priority BETWEEN ? AND ?
-    AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY priority DESC, last_seq LIMIT ? OFFSET ?)"""  # noqa: S608 - constants
+    AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY priority DESC, sent_at, created_seq LIMIT ? OFFSET ?)"""  # noqa: S608 - constants
 _DUE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_delayed
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND tenant = ? AND not_before <= ?
     AND (key IS NULL OR key NOT IN (SELECT value FROM json_each(?))) ORDER BY not_before"""  # noqa: S608 - constants
@@ -75,7 +75,12 @@ _BEYOND_ROUTE = _LANE.format(
 _OF_SUBQUEUE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_lane
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
     AND coalesce(route, '') = ? AND coalesce(repo_id, 0) = ? AND coalesce(key, '') = ?
-    ORDER BY last_seq LIMIT ?"""  # noqa: S608 - constants
+    ORDER BY sent_at, created_seq LIMIT ?"""  # noqa: S608 - constants
+
+
+_OF_KEY = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_keyed
+    WHERE state = 'queued' AND not_before IS NULL AND key IS NOT NULL AND pull = ? AND tenant = ? AND key = ?
+    ORDER BY sent_at, created_seq LIMIT ?"""  # noqa: S608 - constants
 
 
 class Candidate(NamedTuple):
@@ -302,7 +307,7 @@ class CandidateScan:
             found = self._oldest_of_subqueue(tenant, subqueue)
             if found is not None:
                 turns.subqueue = subqueue
-                return found
+                return found if found.key is None else self._first_of_key(found)
         return None
 
     def _subqueues(self, tenant: str, after: SubqueueKey, last: SubqueueKey | None) -> Iterator[SubqueueKey]:
@@ -344,6 +349,12 @@ class CandidateScan:
         many = len(self._exclude) + SCAN_WINDOW
         rows = self._conn.execute(_OF_SUBQUEUE, (self.pull, tenant, *subqueue, many)).fetchall()
         return self._first_startable(rows) or self._newest_of_key(rows)
+
+    def _first_of_key(self, row: Candidate) -> Candidate:
+        """Of the tasks with this one's key, whatever their route, the first sent that may start, so far as some 64 tell."""
+        many = len(self._exclude) + SCAN_WINDOW
+        rows = self._conn.execute(_OF_KEY, (self.pull, row.tenant, row.key, many)).fetchall()
+        return self._first_startable(rows) or row
 
     def _newest_of_key(self, rows: list[sqlite3.Row]) -> Candidate | None:
         """Where newer tasks supersede older ones of the same key, the newest is the one that may start."""

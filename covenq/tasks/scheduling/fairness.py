@@ -9,7 +9,8 @@ run would take that room each time.
 
 **Within an installation** the highest priority goes first, but every fourth of its turns starts at another priority, each of
 the ten in its time: so a task of any priority is reached within 40 turns of its installation. Within one priority, tasks whose
-not-before time has come and the others take turns, each oldest first.
+not-before time has come and the others take turns, each oldest first: the others by when GitHub sent their deliveries
+(`covenq.state.send_order`), so that tasks of one key start in that order, however late one was fetched.
 
 Only the state of the round robin is kept in memory. `covenq.tasks.scheduling.candidates` finds what may start, and says what that
 costs.

@@ -29,11 +29,13 @@ STALE = "stale"
 _BATCH = 256
 
 NEWEST = """SELECT * FROM tasks INDEXED BY tasks_rivals
-    WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state <> 'cancelled' ORDER BY created_seq DESC LIMIT 1"""
-"""The newest task of a route and key, in any state: once it has run, no older one may run after it."""
+    WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state <> 'cancelled'
+    ORDER BY sent_at DESC, created_seq DESC LIMIT 1"""
+"""The newest task of a route and key, in any state: once it has run, no older one may run after it. By when GitHub sent it."""
 _GROUP = """SELECT * FROM tasks INDEXED BY tasks_rivals_left
     WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state IN ('queued', 'running')
-    AND queued_seq = created_seq AND created_seq < ? AND (state = 'queued' OR ?) ORDER BY created_seq LIMIT ?"""
+    AND queued_seq = created_seq AND (sent_at, created_seq) < (?, ?) AND (state = 'queued' OR ?)
+    ORDER BY sent_at, created_seq LIMIT ?"""
 _QUEUED_SINCE = """SELECT last_seq, route, key, repo_id, number, supersede, source_at FROM tasks INDEXED BY tasks_risen
     WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL AND last_seq > ? ORDER BY last_seq LIMIT ?"""
 _CREATED_SINCE = """SELECT created_seq, route, key, repo_id, number, supersede, source_at FROM tasks
@@ -62,7 +64,7 @@ def superseded_by(conn: sqlite3.Connection, task: str) -> SupersededBy | None:
         return None
     if row["supersede"] is not None:
         newest = conn.execute(NEWEST, (row["route"], row["key"])).fetchone()
-        if newest is not None and newest["created_seq"] > row["created_seq"]:
+        if newest is not None and _moment(newest) > _moment(row):
             return SupersededBy(newest["id"], NEWER)
     return _stale(conn, row)
 
@@ -154,7 +156,7 @@ def _superseded_by_newer(conn: sqlite3.Connection, group: _Group, limit: int) ->
     if newest is None:
         return
     running_too = newest["supersede"] == "running" and newest["state"] != "superseded"
-    older = conn.execute(_GROUP, (*group, newest["created_seq"], running_too, limit)).fetchall()
+    older = conn.execute(_GROUP, (*group, *_moment(newest), running_too, limit)).fetchall()
     waiting = [row for row in older if row["state"] == "queued"]
     delayed = _debounce_entry(newest, waiting)
     for row in older:
@@ -166,6 +168,11 @@ def _superseded_by_newer(conn: sqlite3.Connection, group: _Group, limit: int) ->
             delayed = None
         elif delayed is None or row["state"] != "queued":
             yield (entry,)
+
+
+def _moment(row: sqlite3.Row) -> tuple[int, int]:
+    """The place of a task in the order in which GitHub sent deliveries."""
+    return row["sent_at"], row["created_seq"]
 
 
 def _superseded_entry(row: sqlite3.Row, by: str, reason: str) -> Entry:

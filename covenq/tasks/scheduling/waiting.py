@@ -17,11 +17,11 @@ POSITION_MAX = 1000
 
 _AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_ready
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
-    AND (priority > ? OR (priority = ? AND last_seq < ?)) LIMIT ?)"""
+    AND (priority > ? OR (priority = ? AND (sent_at, created_seq) < (?, ?))) LIMIT ?)"""
 _DUE_AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_delayed
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND tenant = ? AND not_before < ? LIMIT ?)"""
-_ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, number, priority, last_seq, not_before, category,
-    attempts, since, supersede, source_at FROM tasks WHERE id = ?"""
+_ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, number, priority, sent_at, created_seq, not_before,
+    category, attempts, since, supersede, source_at FROM tasks WHERE id = ?"""
 
 
 class Waiting:
@@ -66,7 +66,8 @@ class Waiting:
     def _position(self, row: sqlite3.Row) -> int | None:
         values: tuple[str | int, ...]
         if row["not_before"] is None:
-            sql, values = _AHEAD, (row["pull"], row["tenant"], row["priority"], row["priority"], row["last_seq"])
+            first = (row["pull"], row["tenant"], row["priority"], row["priority"])
+            sql, values = _AHEAD, (*first, row["sent_at"], row["created_seq"])
         else:
             sql, values = _DUE_AHEAD, (row["pull"], row["tenant"], row["not_before"])
         ahead = int(self._conn.execute(sql, (*values, POSITION_MAX)).fetchone()[0])
