@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from covenq.cli import output
 from covenq.cli.output import clean, say
@@ -44,18 +45,27 @@ def say_compared(summary: LogSummary, comparison: Comparison, since: float) -> N
         )
 
 
-def say_held_back(number: int) -> None:
-    """How many of those that are missing will not be routed when they are fetched."""
-    if number:
+class ExpectedHolds(NamedTuple):
+    """How many of those that are missing will not be routed when they are fetched, and how many perhaps."""
+
+    surely: int
+    perhaps: int
+
+
+def say_held_back(held_back: ExpectedHolds) -> None:
+    if held_back.surely:
         say(
-            f"{number:,} of those will be held back: GitHub sent them before this journal was restored, or too long ago."
+            f"{held_back.surely:,} of those will be held back: GitHub sent them before this journal was restored, or too"
+            " long ago."
         )
+    if held_back.perhaps:
+        say(f"{held_back.perhaps:,} of those may be held back: they are too old for some route that may want them.")
 
 
-def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool, again: str, held_back: int) -> None:
+def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool, again: str, held_back: ExpectedHolds) -> None:
     """The rows on stdout, and how many stand how on stderr.
 
-    `again` is the command that fetches what is missing, and `held_back` how many of those it would not route.
+    `again` is the command that fetches what is missing, and `held_back` says how many of those it would not route.
     """
     if json:
         output.emit_page(rows, next=None, logs=list(logs))

@@ -14,7 +14,7 @@ from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
-from covenq.model import Category, Json
+from covenq.model import Category, Json, JsonObject
 
 KEY_FIELDS = (
     "repo", "repo_id", "owner", "number", "head_sha", "ref", "target", "sender", "installation", "label", "hook", "event",
@@ -65,6 +65,8 @@ class Route:
     """The name of the secret that a forward is signed anew with; None: it keeps GitHub's signature."""
     limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
+    max_age_s: float | None = None
+    """What GitHub first sent longer ago is held back when it is fetched; None: as `[reconcile] max_age` says."""
     policy: Mapping[str, Json] = field(init=False, repr=False, compare=False)
     """The part of the route that a task freezes, as the record `task.queued` holds it. Made once, and not for every delivery."""
 
@@ -98,8 +100,21 @@ class Route:
 
 
 def digest(routes: Sequence[Route]) -> str:
-    told = [{"name": r.name, "match": r.match, "kind": r.kind, "key": r.key, "policy": r.policy} for r in routes]
+    told = [route_object(route) for route in routes]
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def route_object(route: Route) -> JsonObject:
+    """A route as JSON shows it. Its digest is over this, so that what isn't said isn't there."""
+    age: JsonObject = {} if route.max_age_s is None else {"max_age_s": route.max_age_s}
+    return {
+        "name": route.name,
+        "match": route.match,
+        "kind": route.kind,
+        "key": route.key,
+        "policy": route.policy,
+        **age,
+    }
 
 
 def parse_route(table: Table) -> Route:
@@ -120,6 +135,7 @@ def parse_route(table: Table) -> Route:
             "env",
             "limits",
             "keep",
+            "max_age",
             *SCHEDULING_KEYS,
         )
     )
@@ -154,6 +170,7 @@ def parse_route(table: Table) -> Route:
         sign=table.token("sign") if "sign" in table.raw else None,
         limits=limits_of(table),
         keep=table.choice("keep", KEEP),
+        max_age_s=table.duration("max_age", 0.0) if "max_age" in table.raw else None,
     )
 
 

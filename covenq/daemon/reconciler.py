@@ -235,7 +235,7 @@ class Reconciler(threading.Thread):
         opened = open_log(one, self._env, asking)
         number = self._operations.live.now.number
         told_at, failed = self._unfetched.get(one.name, (number, {}))
-        recorder = ImportRecorder(self._import, config.hooks, "daemon")
+        recorder = ImportRecorder(self._import, config.hooks, "daemon", hold_if_old=True)
         ledger = read_ledger(self._operations.journal, one)
 
         def restarted() -> None:
@@ -249,7 +249,7 @@ class Reconciler(threading.Thread):
                 state,
                 lambda: StoredHoldings(_Stored(self._operations)),
                 recorder,
-                PassSettings(settings.overlap_s, settings.grace_s, settings.max_age_s, is_wanted),
+                PassSettings(settings.overlap_s, settings.grace_s, is_wanted),
                 now,
                 restarted,
                 Earlier(failed if told_at == number else {}, ledger),

@@ -35,6 +35,13 @@ class PlanAnswer(Struct):
     done: list[Done]
 
 
+class HeldBack(Struct, frozen=True):
+    """A delivery that was recorded and is not routed until it is rerouted, and why, in a sentence."""
+
+    id: str
+    reason: str
+
+
 class Imported(PlanAnswer, kw_only=True):
     """Deliveries that were recorded from elsewhere; of those out of GitHub's log, which are the bytes that were signed."""
 
@@ -46,6 +53,8 @@ class Imported(PlanAnswer, kw_only=True):
     """Why secrets were not tried: what prevents reading each."""
     signed_later: list[str] = []
     """Of those skipped that were held without their signature: the bytes that were signed are known now, and that is noted."""
+    held_back: list[HeldBack] = []
+    """Of those done, the ones that are not routed until they are rerouted."""
 
 
 class Mentions(Struct, frozen=True):

@@ -29,8 +29,8 @@ FAILURES_MAX = 3
 TROUBLE = (GithubLimited, GithubRefused, GithubAnswerUnreadable, OutgoingFailed)
 """What may keep a log from being read, and is no reason to leave the next one unread."""
 
-Hold = Literal["restored", "late"]
-"""Why a delivery is recorded and not routed: it was sent before the journal was restored, or longer ago than `max_age`."""
+Hold = Literal["restored"]
+"""Why a delivery is recorded and not routed: it was sent before the journal was restored. What is too old, its recorder knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,14 +32,13 @@ class Knowing(Holdings, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PassSettings:
-    """Seconds: how far a walk goes back behind the mark, what may be on its way, and after how many a delivery is late.
+    """Seconds: how far a walk goes back behind the mark, and what may be on its way.
 
     `is_wanted`: whether a missing delivery is fetched.
     """
 
     overlap_s: float
     grace_s: float
-    max_age_s: float | None
     is_wanted: Callable[[Absent], bool]
 
 
@@ -129,7 +128,7 @@ def make_pass(
         [*missing, *again],
         {log.name: log.detail},
         recorder,
-        lambda row: why_held(row.first_at, state.held_before, settings.max_age_s, now),
+        lambda row: why_held(row.first_at, state.held_before),
         lambda: erased_by(holdings_now()),
     )
     # What is recorded says by itself which hook it came from: where another was taken for it, nothing counted as held.

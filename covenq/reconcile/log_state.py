@@ -51,13 +51,9 @@ def begun(state: LogState | None, epoch: str, now: float) -> LogState:
     return state
 
 
-def why_held(first_at: str, held_before: float | None, max_age_s: float | None, now: float) -> Hold | None:
-    """Why a delivery that was first sent then is recorded and not routed; None if it is routed."""
-    if held_before is not None and seconds_of(first_at) < held_before:
-        return "restored"
-    if max_age_s is not None and seconds_of(first_at) < now - max_age_s:
-        return "late"
-    return None
+def why_held(first_at: str, held_before: float | None) -> Hold | None:
+    """Why a delivery that was first sent then is recorded and not routed, whatever it is; None if it may be."""
+    return "restored" if held_before is not None and seconds_of(first_at) < held_before else None
 
 
 def moved(mark: Mark | None, newest: Attempt | None, rows: Iterable[Row]) -> Mark | None:

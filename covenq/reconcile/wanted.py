@@ -8,11 +8,29 @@ What the list has no value for is taken as not said: that the delivery has none 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from covenq.config.route import Route
 from covenq.filter.three_valued import AtLeast, surely_matches
 from covenq.reconcile.compare import Absent
 from covenq.routing.decide import PING
+
+
+class Listed(Protocol):
+    """A delivery, as GitHub's list says it."""
+
+    @property
+    def hook(self) -> str | None: ...
+    @property
+    def guid(self) -> str: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def action(self) -> str | None: ...
+    @property
+    def installation(self) -> int | None: ...
+    @property
+    def repo_id(self) -> int | None: ...
 
 
 def wanted_by(fetch: str, routes: Sequence[Route], now: float) -> Callable[[Absent], bool]:
@@ -27,11 +45,11 @@ def surely_wanted(one: Absent, routes: Iterable[Route], *, now: float) -> bool |
     if one.event == PING:
         return False
     known = known_fields(one)
-    values = {_matches(route, one.event, known, now) for route in routes}
+    values = {matches(route, one.event, known, now) for route in routes}
     return True if True in values else None if None in values else False
 
 
-def known_fields(one: Absent) -> Mapping[str, object]:
+def known_fields(one: Listed) -> Mapping[str, object]:
     """The fields that a filter can ask of it, once it is imported, as far as the list tells."""
     known: dict[str, object] = {"guid": one.guid, "event": one.event, "source": "import"}
     action = one.action if one.action and one.action.isprintable() else None  # no other is a column
@@ -45,7 +63,8 @@ def known_fields(one: Absent) -> Mapping[str, object]:
     return known
 
 
-def _matches(route: Route, event: str, known: Mapping[str, object], now: float) -> bool | None:
+def matches(route: Route, event: str, known: Mapping[str, object], now: float) -> bool | None:
+    """True: the route matches what is known of a delivery; False: it doesn't; None: only the delivery itself tells."""
     if route.events is not None and event not in route.events:
         return False
     return surely_matches(route.condition, known, now=now)

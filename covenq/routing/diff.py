@@ -152,9 +152,7 @@ class Diff:
             lost=dict(self.lost),
             fails=dict(self.fails),
             policies=[
-                route.name
-                for route in self.new
-                if route.name in old and (old[route.name].policy, old[route.name].key) != (route.policy, route.key)
+                route.name for route in self.new if route.name in old and _settings(old[route.name]) != _settings(route)
             ],
             examples=self.examples,
             against="decisions" if self.old is None else "rules",
@@ -164,6 +162,11 @@ class Diff:
         found = self.examples.setdefault(change, [])
         if len(found) < EXAMPLES:
             found.append(DiffExample(f"{row.hook}/{row.guid}", row.event, row.action, row.repo, row.number))
+
+
+def _settings(route: Route) -> tuple[object, ...]:
+    """What a route says beside what it matches."""
+    return route.policy, route.key, route.max_age_s
 
 
 def _matching(routes: Sequence[Route], fields: Fields, now: float) -> tuple[set[str], list[str], bool]:

@@ -527,5 +527,7 @@ def test_what_moved_while_it_was_fetched_is_no_refusal_and_stays_open(reason: st
         return Imported([], [Skipped("30/moved", reason)], [])
 
     text, _ = delivered(7, "moved")
-    found = ImportRecorder(act, [], "daemon").record([Detail("moved", text, "2026-11-20T00:57:16.000000Z", None)])
+    found = ImportRecorder(act, [], "daemon", hold_if_old=True).record(
+        [Detail("moved", text, "2026-11-20T00:57:16.000000Z", None)]
+    )
     assert [one.state for one in found] == [state]

@@ -23,7 +23,7 @@ from covenq.reconcile.log_state import LogState
 HOUR = 3600
 START = 500_000 * HOUR
 OVERLAP = 900.0
-SETTINGS = PassSettings(OVERLAP, 300.0, None, lambda one: one.repo_id != 6)
+SETTINGS = PassSettings(OVERLAP, 300.0, lambda one: one.repo_id != 6)
 DAY = 86_400
 
 Rows = dict[int, dict[str, int]]
@@ -257,7 +257,7 @@ def test_a_shorter_overlap_loses_nothing_that_was_not_settled_yet() -> None:
     world.make_pass()
     world.send("late", START + 1200)
     world.ours["late"] = False
-    world.settings = PassSettings(60.0, 300.0, None, lambda one: True)
+    world.settings = PassSettings(60.0, 300.0, lambda one: True)
     world.make_pass()
     assert world.rows == world.truth()
     world.make_pass()

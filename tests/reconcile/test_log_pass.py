@@ -16,12 +16,12 @@ from covenq.model import DeliveryId, at_text
 from covenq.reconcile.compare import Absent
 from covenq.reconcile.fetch import FAILURES_MAX, Detail, Outcome, fetch
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
-from covenq.reconcile.log_state import LogState, Mark, begun, data_of, moved, state_of, why_held
+from covenq.reconcile.log_state import LogState, Mark, begun, data_of, moved, state_of
 from covenq.reconcile.result import row_of
 from covenq.reconcile.walk import CursorRefused
 
 NOW = 1_800_000_000.0
-SETTINGS = PassSettings(overlap_s=900.0, grace_s=300.0, max_age_s=None, is_wanted=lambda one: True)
+SETTINGS = PassSettings(overlap_s=900.0, grace_s=300.0, is_wanted=lambda one: True)
 FIRST = LogState(epoch="e", baseline=NOW - 50_000, hook="9")
 
 
@@ -233,12 +233,6 @@ def test_before_the_baseline_nothing_is_taken_and_in_another_epoch_what_was_sent
     found = world.passed(state)
     assert states(found) == {"old": "before_us", "a": "waiting", "b": "fetched"}
     assert [(one.guid, one.hold) for one in world.recorded] == [("a", "restored"), ("b", None)]
-
-
-def test_what_is_too_old_is_held_back() -> None:
-    assert why_held(at_text(NOW - 10), None, 5.0, NOW) == "late"
-    assert why_held(at_text(NOW - 10), None, 15.0, NOW) is None
-    assert why_held(at_text(NOW - 10), NOW, 5.0, NOW) == "restored"
 
 
 def test_the_hook_is_kept_and_mended_by_what_was_recorded() -> None:

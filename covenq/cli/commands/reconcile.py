@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,15 @@ from covenq.model import at_text, parse_duration, seconds_of
 from covenq.text import duration
 
 if TYPE_CHECKING:
+    from covenq.cli.reconcile_report import ExpectedHolds
     from covenq.client.interface import Source
     from covenq.config.github_api import GithubLogs
+    from covenq.config.load import Config
     from covenq.config.reconcile import Reconcile
     from covenq.filter.tree import Filter
     from covenq.github.api_client import Retry
     from covenq.model.status import ReconcileLog
+    from covenq.operate.act.fetched import ImportRecorder
     from covenq.reconcile.compare import Absent
     from covenq.reconcile.fetch import Hold, IsErased
     from covenq.reconcile.holdings import StoredHoldings
@@ -97,7 +101,6 @@ def reconcile(
     from covenq.filter.grammar import parse
     from covenq.reconcile.compare import require_listed
     from covenq.reconcile.holdings import StoredHoldings
-    from covenq.reconcile.log_state import why_held
     from covenq.reconcile.wanted import wanted_by
 
     filter = parse(words or [])
@@ -128,13 +131,8 @@ def reconcile(
             summaries.append(summary)
         rows.sort(key=lambda row: row.first_at)
         missing = [row for row in rows if row.state == "missing"]
-        max_age_s = None if span.asked else settings.max_age_s
-
-        def hold(row: Row) -> Hold | None:
-            before = known[row.log].held_before if row.log in known else None
-            return why_held(row.first_at, None if before is None else seconds_of(before), max_age_s, now)
-
-        held_back = sum(hold(row) is not None for row in missing)
+        hold = _hold_of(known)
+        held_back = _expected_holds(missing, hold, where.config, span)
         if dry_run:
             _explain(missing, known)
         elif missing:
@@ -142,7 +140,9 @@ def reconcile(
             if len(missing) > 1 and not yes:
                 say_held_back(held_back)
                 confirm(FETCH, len(missing), [])
-            _fetch(opened, {log.name: log for log in logs}, missing, hold, where.config.hooks, troubles)
+            # Whoever says since when has the old ones in mind.
+            recorder = _recorder(opened, where.config.hooks, hold_if_old=not span.asked)
+            _fetch(opened, {log.name: log for log in logs}, missing, hold, recorder, troubles)
     with output.report_of_act(not dry_run):
         again = command_text("covenq", "reconcile", *(() if since is None else ("--since", since)), *(words or ()))
         report(rows, summaries, json, again, held_back)
@@ -271,7 +271,45 @@ def _compared(
     return [row_of(log.name, one, state) for one, state in found.sorted_out(policy)], summary
 
 
+def _hold_of(known: Mapping[str, ReconcileLog]) -> Callable[[Row], Hold | None]:
+    """Why each is held back when it is fetched, whatever it is."""
+    from covenq.reconcile.log_state import why_held
+
+    def hold(row: Row) -> Hold | None:
+        before = known[row.log].held_before if row.log in known else None
+        return why_held(row.first_at, None if before is None else seconds_of(before))
+
+    return hold
+
+
+def _expected_holds(
+    missing: Sequence[Row], hold: Callable[[Row], Hold | None], config: Config, span: _Span
+) -> ExpectedHolds:
+    """How many of the missing will be held back when they are fetched, as far as that can be told."""
+    from covenq.cli.reconcile_report import ExpectedHolds
+    from covenq.reconcile.expected_age import is_too_old
+
+    def is_held(row: Row) -> bool | None:
+        if hold(row) is not None or span.asked or selected_remote() is not None:
+            return hold(row) is not None
+        age_s = span.now - seconds_of(row.first_at)
+        return is_too_old(row, age_s, config.routes, span.settings.max_age_s, now=span.now)
+
+    told = Counter(map(is_held, missing))
+    return ExpectedHolds(told[True], told[None])
+
+
 # ---- fetching
+
+
+def _recorder(opened: Source, hooks: Sequence[str], *, hold_if_old: bool) -> ImportRecorder:
+    """`hooks` may deliver; none: every one."""
+    from covenq.operate import operations
+    from covenq.operate.act.fetched import ImportRecorder
+
+    return ImportRecorder(
+        lambda wanted: opened.act(operations.IMPORT, wanted), hooks, operator_name(), hold_if_old=hold_if_old
+    )
 
 
 def _fetch(
@@ -279,17 +317,14 @@ def _fetch(
     logs: dict[str, DeliveryLog],
     missing: Sequence[Row],
     hold: Callable[[Row], Hold | None],
-    hooks: Sequence[str],
+    recorder: ImportRecorder,
     troubles: list[CovenqError],
 ) -> None:
-    """Fetch each, and import it in its order; its row says what became of it. `hooks` may deliver; none: every one."""
-    from covenq.operate import operations
-    from covenq.operate.act.fetched import ImportRecorder
+    """Fetch each, and import it in its order; its row says what became of it."""
     from covenq.reconcile.fetch import fetch
     from covenq.reconcile.holdings import StoredHoldings
     from covenq.reconcile.log_pass import erased_by
 
-    recorder = ImportRecorder(lambda wanted: opened.act(operations.IMPORT, wanted), hooks, operator_name())
     with bar(FETCH.past) as update, _told_of_interruption(missing):
 
         def erased_now() -> IsErased:

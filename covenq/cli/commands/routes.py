@@ -22,6 +22,7 @@ from covenq.cli.progress import bar
 from covenq.cli.table import Column, print_table
 from covenq.errors import ConfigError, Failure, NotFound, UsageError
 from covenq.model import parse_duration
+from covenq.text import duration
 from journal.presence import is_absent
 
 if TYPE_CHECKING:
@@ -53,17 +54,20 @@ def listing(
     """
     if ctx.invoked_subcommand is not None:
         return
+    from covenq.config.route import route_object
+
     loaded = locate_in_use(data, config).config
     if json:
         path = None if loaded.path is None else str(loaded.path)
-        found = [_route_object(route) for route in loaded.routes]
+        found = [route_object(route) for route in loaded.routes]
         output.emit_page(found, next=None, sha256=loaded.sha256, config=path)
     elif not print_table(COLUMNS, loaded.routes):
         say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
 
 
-def _route_object(route: Route) -> dict[str, object]:
-    return {"name": route.name, "match": route.match, "kind": route.kind, "key": route.key, "policy": route.policy}
+def _does(route: Route) -> str:
+    age = "" if route.max_age_s is None else f"; max_age {duration(route.max_age_s)}"
+    return _action_text(route) + age
 
 
 def _action_text(route: Route) -> str:
@@ -78,7 +82,7 @@ COLUMNS: list[Column[Route]] = [
     Column("KIND", lambda route: route.kind),
     Column("MATCH", lambda route: route.match or "everything", shrink=16),
     Column("KEY", lambda route: route.key or "", shrink=6),
-    Column("DOES", _action_text, shrink=10),
+    Column("DOES", _does, shrink=10),
 ]
 
 
@@ -88,11 +92,13 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
 
     Exits with 2 if it can't be used. Warnings are about what it says and hardly means.
     """
+    from covenq.config.route import route_object
+
     located = locate_in_use(data, config)
     loaded = located.config
     warnings = [*_warnings(loaded), *_renamed(located, data, config)]
     if json:
-        found = [_route_object(route) for route in loaded.routes]
+        found = [route_object(route) for route in loaded.routes]
         output.emit_json({"ok": True, "sha256": loaded.sha256, "routes": found, "warnings": warnings})
         return
     where = "the defaults, since there is no configuration" if loaded.path is None else clean(loaded.path)
@@ -202,8 +208,8 @@ def _expected_names(expected: str | None) -> set[str]:
     return set() if names == {"none"} else names
 
 
-_Tried = list[tuple["Verdict", str | None]]
-"""The verdict of each route, and the key that its task would have."""
+_Tried = list[tuple["Verdict", str | None, float | None]]
+"""The verdict of each route, the key that its task would have, and its own `max_age` in seconds."""
 
 
 def _verdicts(config: Config, one: Trial) -> _Tried:
@@ -212,11 +218,12 @@ def _verdicts(config: Config, one: Trial) -> _Tried:
 
     found = [] if one.event == PING else verdicts(config.routes, one.row, lambda: one.body, now=time.time())
     by_name = {route.name: route for route in config.routes}
-    return [(verdict, key(by_name[verdict.route].key, one.row)) for verdict in found]
+    tried = [(verdict, by_name[verdict.route]) for verdict in found]
+    return [(verdict, key(route.key, one.row), route.max_age_s) for verdict, route in tried]
 
 
 def _matching(found: _Tried) -> list[str]:
-    return [verdict.route for verdict, _ in found if verdict.matches]
+    return [verdict.route for verdict, *_ in found if verdict.matches]
 
 
 def _trial_object(one: Trial, found: _Tried) -> dict[str, object]:
@@ -225,7 +232,7 @@ def _trial_object(one: Trial, found: _Tried) -> dict[str, object]:
         "event": one.event,
         "columns": one.columns,
         "state": "queued" if _matching(found) else "ignored",
-        "routes": [{**msgspec.to_builtins(verdict), "key": its} for verdict, its in found],
+        "routes": [{**msgspec.to_builtins(verdict), "key": its, "max_age_s": age} for verdict, its, age in found],
         "matching": _matching(found),
     }
 
@@ -234,8 +241,10 @@ def _print_test(found: _Tried) -> None:
     """Each route's verdict, in words, and how many tasks it would be."""
     from covenq.operate.inspect.story_text import verdict_words
 
-    for verdict, its in found:
+    for verdict, its, age in found:
         held = f" (key {its})" if verdict.matches and its else ""
+        if verdict.matches and age is not None:
+            held += f" (held back where it is fetched more than {duration(age)} after it was sent)"
         output.line(f"{clean(verdict.route)}  {clean(verdict_words(verdict) + held)}")
     count = len(_matching(found))
     say(f"It would make {output.count(count, 'task')}." if count else "It would be ignored.")

@@ -14,14 +14,20 @@ from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Imported
 from covenq.operate.imported import ImportedDelivery, NotImported
 from covenq.operate.parameters import Import
 from covenq.reconcile.fetch import Detail, Outcome
-from covenq.routing.held import SENTENCES
 
 
 class ImportRecorder:
     """Records details by the operation `import`, wherever that is carried out."""
 
-    def __init__(self, act: Callable[[Import], Imported], hooks: Sequence[str], by: str | None) -> None:
-        """`hooks` may deliver; none: every one. `by` is who has it done."""
+    def __init__(
+        self, act: Callable[[Import], Imported], hooks: Sequence[str], by: str | None, *, hold_if_old: bool
+    ) -> None:
+        """`hooks` may deliver; none: every one. `by` is who has it done.
+
+        `hold_if_old`: what is older than `max_age` allows, of the routes that want it or of `[reconcile]`, is held back. That is
+        decided where it is recorded: only there all is known that routes ask for, and which routes there are.
+        """
+        self._hold_if_old = hold_if_old
         self._act = act
         self._hooks = hooks
         self._by = by
@@ -32,7 +38,7 @@ class ImportRecorder:
         """See `covenq.reconcile.fetch.Recorder`. Raises what the operation does."""
         read_ones = [self._read(one) for one in details]
         items = [one for one in read_ones if isinstance(one, ImportedDelivery)]
-        told = self._import(items, {one.guid: one for one in details}) if items else {}
+        told = self._import(items) if items else {}
         return [
             one if isinstance(one, Outcome) else told.get(detail.guid, Outcome("open"))
             for detail, one in zip(details, read_ones, strict=True)
@@ -53,17 +59,18 @@ class ImportRecorder:
         if self._hooks and hook not in self._hooks:
             return Outcome("refused", "its hook is not in [github] hooks, the hooks that may deliver")
         # When it was first sent, whichever attempt this is: by that it is told what came after it.
-        return replace(one, origin={**one.origin, "delivered_at": detail.first_at}, hold=detail.hold)
+        origin = {**one.origin, "delivered_at": detail.first_at}
+        return replace(one, origin=origin, hold=detail.hold, hold_if_old=self._hold_if_old)
 
-    def _import(self, items: Sequence[ImportedDelivery], details: dict[str, Detail]) -> dict[str, Outcome]:
+    def _import(self, items: Sequence[ImportedDelivery]) -> dict[str, Outcome]:
         """What became of each, by its GUID."""
         answer = self._act(Import(items=list(items), routed=True, reason="reconcile", by=self._by))
-        verified = set(answer.verified)
+        verified, held_back = set(answer.verified), {one.id: one.reason for one in answer.held_back}
         told: dict[str, Outcome] = {}
         for done in answer.done:
             hook, _, guid = done.id.rpartition("/")
-            hold = None if done.tasks else details[guid].hold
-            state, reason = ("fetched", None) if hold is None else ("waiting", SENTENCES[hold])
+            reason = held_back.get(done.id)
+            state = "fetched" if reason is None else "waiting"
             told[guid] = Outcome(state, reason, hook, done.tasks, done.id in verified)
         for skipped in answer.skipped:
             hook, _, guid = skipped.id.rpartition("/")

@@ -3,7 +3,8 @@
 Their records show it forever: `source` is `import`. `secret` is null, but for those out of GitHub's delivery log whose signed
 bytes can be rebuilt (`covenq.github.delivery_detail`): these are what a secret signed, byte for byte, and are recorded under its
 name if its scope has them, as at the webhook. By default nothing is run: they are `ignored` with the reason `imported`, and
-`reroute` gives them tasks. What is to be held back stays `received` (`covenq.routing.held`).
+`reroute` gives them tasks. What is to be held back stays `received` (`covenq.routing.held`), and so does what is too old for a
+route that wants it (`covenq.routing.max_age`).
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.model.rows import is_unsigned
 from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import BATCH, CHANGED, Item, append_all, clean_text
-from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Done, Imported, Skipped
+from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Done, HeldBack, Imported, Skipped
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
 from covenq.operate.signed_later import find_signed_later, has_conflict
-from covenq.routing.decide import PING, route
+from covenq.routing.decide import PING, Decision, route
+from covenq.routing.held import held_of, late_data
 from covenq.routing.imported import ignored
 from covenq.routing.late import born_superseded
+from covenq.routing.max_age import TooOld, too_old
 from covenq.state import query
-from covenq.state.send_order import expected_at
+from covenq.state.send_order import delivered_at, expected_at, moment
 from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry
@@ -67,6 +70,8 @@ class _ParsedDelivery:
     """What its secret's scope is bound to by it."""
     held: bool = False
     """Whether it is recorded and not routed, until an operator says so."""
+    hold_if_old: bool = False
+    """Whether it is held so where it is too old for a route that wants it."""
 
 
 @dataclass(slots=True)
@@ -206,6 +211,9 @@ class _Importing:
             self.answer.skipped.append(Skipped(item.id, ALREADY_HERE))
         else:
             self.answer.done.append(Done(item.id, list(item.tasks), seq))
+            held = next((held_of(entry.data) for entry in item.entries if entry.kind == Kind.RECEIVED), None)
+            if held is not None:
+                self.answer.held_back.append(HeldBack(item.id, held))
 
 
 def import_deliveries(
@@ -282,7 +290,9 @@ def _parse(
         identity.delivery.subject, str(Kind.RECEIVED), data, about, body, expect=0, parsed_json=content.parsed_json
     )
     row = {**data, **about, "payload_bytes": len(body)}
-    return _ParsedDelivery(identity.delivery, entry, row, content.object, proof.get("body"), binding, held)
+    return _ParsedDelivery(
+        identity.delivery, entry, row, content.object, proof.get("body"), binding, held, one.hold_if_old
+    )
 
 
 def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable[[], float]) -> Item:
@@ -290,10 +300,21 @@ def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable
         return Item(str(parsed.delivery), (_with_tasks(parsed.received, None),), ())
     if routed:
         decision = route(config, parsed.delivery, parsed.row, lambda: parsed.body, now=clock)
+        late = _too_old(parsed, decision, config, clock()) if parsed.hold_if_old else None
+        if late is not None:
+            received = parsed.received._replace(data={**parsed.received.data, **late_data(late.route)})
+            return Item(str(parsed.delivery), (_with_tasks(received, None),), ())
         tasks = decision.tasks if decision.state is not State.RECEIVED else None
         return Item(str(parsed.delivery), (_with_tasks(parsed.received, tasks), *decision.entries), decision.tasks)
     unrouted = ignored(parsed.delivery, config.sha256)
     return Item(str(parsed.delivery), (_with_tasks(parsed.received, ()), unrouted), ())
+
+
+def _too_old(parsed: _ParsedDelivery, decision: Decision, config: Config, now: float) -> TooOld | None:
+    sent_at = moment(delivered_at(parsed.row["origin"]))
+    if sent_at is None:
+        return None
+    return too_old(decision, config.routes, config.reconcile.max_age_s, now - sent_at / 1000)
 
 
 def _with_tasks(received: Entry, tasks: Sequence[str] | None) -> Entry:
