@@ -18,7 +18,7 @@ from covenq.operate.act import actions
 from covenq.operate.act.importing import SigningSecrets, import_deliveries
 from covenq.operate.act.plan import apply
 from covenq.operate.imported import ImportedDelivery
-from covenq.operate.parameters import Import, Replay, Selection
+from covenq.operate.parameters import Import, Replay, Reroute, Selection
 from covenq.routing.decide import route
 from covenq.state import send_order
 from covenq.state.fold import fold
@@ -237,7 +237,7 @@ def test_a_rerouted_delivery_takes_the_place_of_when_it_was_sent() -> None:
     world.now += 10
     newer = world.webhook()
     world.rows()
-    apply(actions.plan_reroute(world.journal, world.conn, world.config, Selection(ids=[ignored]), None), world.journal)
+    apply(actions.plan_reroute(world.journal, world.conn, world.config, Reroute(ids=[ignored]), None), world.journal)
     superseded = next(one for one in world.journal.records if one.kind == Kind.SUPERSEDED)
     assert superseded.subject == f"task.{of(ignored, route='r0')}"
     assert superseded.data["by_task"] == of(newer, route="r0") and superseded.data["reason"] == "late"
