@@ -242,6 +242,11 @@ class GithubLimited(CovenqError):
 
     hint = "Run it again later: what is in the journal by then is not asked for again."
 
+    def __init__(self, message: str, *, hint: str | None = None, until: float | None = None) -> None:
+        """`until` is when it may be asked again, in seconds since 1970, where that is known."""
+        super().__init__(message, hint=hint)
+        self.until = until
+
 
 class GithubAnswerUnreadable(CovenqError):
     """GitHub's answer isn't what its documentation says."""

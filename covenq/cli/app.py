@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "serve": "covenq.cli.commands.serve",
+    "listen": "covenq.cli.commands.listen",
     "tui": "covenq.cli.commands.tui",
     "status": "covenq.cli.commands.status",
     "info": "covenq.cli.commands.info",
@@ -65,13 +66,15 @@ COMMANDS = {
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
 
-TAKES_FILTER = frozenset("deliveries tasks tail stats export reconcile replay reroute requeue cancel redact".split())
+TAKES_FILTER = frozenset(
+    "listen deliveries tasks tail stats export reconcile replay reroute requeue cancel redact".split()
+)
 """Commands whose arguments are filter words: `-field:x` is a negated term for them, not an unknown option.
 
 They have long options only, because Typer would read each letter of `-number:7` as a short option.
 """
 
-HANDLES_SIGNALS = frozenset({"serve", "worker", "tui"})
+HANDLES_SIGNALS = frozenset({"serve", "listen", "worker", "tui"})
 """Commands that set by themselves what signals do."""
 
 BYTES_METAVARS = frozenset({"PATH", "DIR", "FILE", "COMMAND"})

@@ -15,12 +15,13 @@ from pathlib import Path
 from covenq import atomic_file
 from covenq.cli.output import clean, say
 from covenq.config.github_api import GITHUB_API, app_secret_name
+from covenq.config.ingress import INGRESS, INGRESS_VARIABLE, LOG
 from covenq.config.load import DEFAULT_SECRET, FILE_MAX, Config, build, data_dir, load
 from covenq.config.secret_entry import toml_value
 from covenq.config.secret_keys import default_file
 from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource
 from covenq.config.toml_edit import Setting, Value, extended
-from covenq.errors import ConfigError, CovenqError, Failure, Refused
+from covenq.errors import ConfigError, CovenqError, Failure, Refused, UsageError
 from covenq.github.app_conversion import CreatedApp
 from journal.presence import exists, is_absent, is_file, is_named
 
@@ -59,6 +60,8 @@ class AppSettings:
     secret: str | None
     api_url: str
     public_url: str | None = None
+    ingress: str | None = None
+    """[github] ingress, where it is to be written."""
 
     def table(self) -> dict[str, Value]:
         """As [github.app]."""
@@ -73,7 +76,7 @@ def target(path: Path, data: str | None, template: str) -> Target:
     there = exists(path)
     if there and not is_file(path):
         raise Refused(f"{path} is no file that can be extended", hint="Choose another with --config.")
-    loaded = load(path if there else None, os.environ)
+    loaded = load(path if there else None, os.environ, complete=False)
     found = Target(path, data_dir(data, os.environ, loaded), loaded, template)
     if loaded.github_logs.app is not None:
         raise Refused(
@@ -87,6 +90,32 @@ def target(path: Path, data: str | None, template: str) -> Target:
             f"{path} can't be replaced: its directory can't be written", hint="Run it as the user whose it is."
         )
     return found
+
+
+def ingress_to_write(target: Target, asked: str | None) -> str | None:
+    """[github] ingress, where it has to be added for deliveries to come as asked. Raises UsageError, Refused."""
+    if asked is not None and asked not in INGRESS:
+        raise UsageError(f"--ingress {asked[:40]!r} is none there is", hint=f"Say one of {', '.join(INGRESS)}.")
+    if asked is None or asked == target.loaded.ingress:
+        return None
+    said = _toml(_text_of(target)).get("github")
+    if (isinstance(said, dict) and "ingress" in said) or os.environ.get(INGRESS_VARIABLE):
+        raise Refused(
+            f'--ingress is {asked}, and [github] ingress is "{target.loaded.ingress}"',
+            hint=f"Leave --ingress out, or change the setting ({INGRESS_VARIABLE} overrides it).",
+        )
+    return asked
+
+
+def follows_log(target: Target, ingress: str | None) -> bool:
+    """Whether deliveries are to come by the log alone: `ingress` is what is to be written. Raises UsageError."""
+    followed = target.loaded.follows_log or ingress == LOG
+    if followed and target.loaded.public_url is not None:
+        raise UsageError(
+            f"[server] public_url is {target.loaded.public_url}, and with ingress log nothing is posted there",
+            hint="Take public_url out of the configuration, or leave --ingress out.",
+        )
+    return followed
 
 
 def require_free(*files: Path) -> None:
@@ -105,7 +134,8 @@ def require_free(*files: Path) -> None:
 def text_with(target: Target, app: AppSettings) -> str:
     """The configuration's text with the App in it. Raises Refused, where it can't be added, and ConfigError."""
     text = _text_of(target)
-    settings: list[Setting] = [("server", "public_url", app.public_url)] if app.public_url is not None else []
+    told = (("server", "public_url", app.public_url), ("github", "ingress", app.ingress))
+    settings: list[Setting] = [(section, key, value) for section, key, value in told if value is not None]
     made = extended(text, settings, _secrets(target, app), app.table())
     build(_toml(made), target.path, {}, made)
     return made
@@ -188,7 +218,7 @@ def _told_where_they_are(target: Target, created: CreatedApp, app: AppSettings, 
 
 def _has_app(path: Path) -> bool:
     try:
-        return exists(path) and load(path, {}).github_logs.app is not None
+        return exists(path) and load(path, {}, complete=False).github_logs.app is not None
     except ConfigError:
         return False
 
@@ -210,7 +240,7 @@ def _secrets(target: Target, app: AppSettings) -> list[SecretSource]:
 def _text_of(target: Target) -> str:
     if not exists(target.path):
         return target.template
-    load(target.path, {})  # it may have changed since it was looked at
+    load(target.path, {}, complete=False)  # it may have changed since it was looked at
     with target.path.open("rb") as file:
         return file.read(FILE_MAX).decode()
 

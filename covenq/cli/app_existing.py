@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from covenq.cli import app_configuration as configuration
 from covenq.cli.app_configuration import AppSettings, Target
-from covenq.cli.app_setup import ask_line
+from covenq.cli.app_setup import Wanted, ask_line, undeliverable
 from covenq.cli.output import clean, command_text, say
 from covenq.config import regular_file
 from covenq.config.github_api import CLIENT_ID, GITHUB_API, checked_api_url
@@ -46,9 +46,11 @@ class _App(Struct):
     client_id: str | None = None
 
 
-def use_existing(target: Target, url: str | None, api_url: str | None, env: Mapping[str, str]) -> None:
+def use_existing(target: Target, wanted: Wanted, env: Mapping[str, str]) -> None:
     """Ask for the App's id and key, check them, and write the configuration. Raises CovenqError, OSError."""
-    api = GITHUB_API if api_url is None else checked_api_url(api_url)
+    api, url = GITHUB_API if wanted.api_url is None else checked_api_url(wanted.api_url), wanted.url
+    ingress = configuration.ingress_to_write(target, wanted.ingress)
+    nowhere = undeliverable(url) if configuration.follows_log(target, ingress) else None
     if url is not None:
         url = checked_public_url(url, target.loaded.webhook_path)
         if target.loaded.public_url is not None:
@@ -67,8 +69,11 @@ def use_existing(target: Target, url: str | None, api_url: str | None, env: Mapp
         found = given
     finally:
         client.close()
-    configuration.write(target, AppSettings(found.id, found.client_id, str(key_file), None, api, url))
-    if all(one.name == FROM_ENVIRONMENT for one in target.loaded.secrets):
+    configuration.write(target, AppSettings(found.id, found.client_id, str(key_file), None, api, url, ingress))
+    if nowhere is not None:
+        say(f"On the App's page, let its webhook be active and deliver to {nowhere}{target.loaded.webhook_path},")
+        say("where nobody can ever be: GitHub lists each attempt as failed, and the log is what is read.")
+    elif all(one.name == FROM_ENVIRONMENT for one in target.loaded.secrets):
         file = default_file(target.data)
         here = (
             f"`covenq serve` makes one, {clean(file)}, at its first start"

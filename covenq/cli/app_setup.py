@@ -18,6 +18,7 @@ from covenq.cli.app_page import form_page, policy_of_form
 from covenq.cli.output import clean, say
 from covenq.cli.redirect_listener import RedirectListener, listening
 from covenq.config.github_api import GITHUB_API, checked_api_url
+from covenq.config.ingress import UNDELIVERABLE
 from covenq.config.public_url import checked_public_url
 from covenq.errors import CovenqError, UsageError
 from covenq.github.api_client import pacing_towards
@@ -54,6 +55,7 @@ class Wanted:
     url: str | None = None
     api_url: str | None = None
     browser: bool = True
+    ingress: str | None = None
 
 
 def make_app(target: Target, wanted: Wanted, env: Mapping[str, str]) -> CreatedApp:
@@ -62,8 +64,12 @@ def make_app(target: Target, wanted: Wanted, env: Mapping[str, str]) -> CreatedA
     name = default_name(socket.gethostname()) if wanted.name is None else checked_name(wanted.name)
     api_url = GITHUB_API if wanted.api_url is None else checked_api_url(wanted.api_url)
     client = OutgoingClient(api_url, env)
-    url, stated = _public_url(target, wanted.url, client.loopback)
-    planned = AppSettings(1, "planned", configuration.KEY_NAME, configuration.SECRET_NAME, api_url, stated)
+    ingress = configuration.ingress_to_write(target, wanted.ingress)
+    if configuration.follows_log(target, ingress):
+        url, stated = undeliverable(wanted.url), None
+    else:
+        url, stated = _public_url(target, wanted.url, client.loopback)
+    planned = AppSettings(1, "planned", configuration.KEY_NAME, configuration.SECRET_NAME, api_url, stated, ingress)
     configuration.require_free(target.key_file, target.secret_file)
     configuration.text_with(target, planned)  # what can't be written is refused while nothing is lost by it
     asked = subscription(target.loaded.routes)
@@ -80,9 +86,16 @@ def make_app(target: Target, wanted: Wanted, env: Mapping[str, str]) -> CreatedA
     code = by(page, state, address, target)
     created = _exchanged(client, code)
     secret = None if created.webhook_secret is None else configuration.SECRET_NAME
-    settings = AppSettings(created.id, created.client_id, configuration.KEY_NAME, secret, api_url, stated)
+    settings = AppSettings(created.id, created.client_id, configuration.KEY_NAME, secret, api_url, stated, ingress)
     configuration.keep(target, created, settings)
     return created
+
+
+def undeliverable(url: str | None) -> str:
+    """Where an App is to deliver to whose log alone is read: to nobody. `url` is what --url says. Raises UsageError."""
+    if url is not None:
+        raise UsageError("with ingress log nothing is delivered to an address", hint="Leave --url out.")
+    return UNDELIVERABLE
 
 
 def _public_url(target: Target, given: str | None, trial: bool) -> tuple[str, str | None]:

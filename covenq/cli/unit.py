@@ -34,6 +34,10 @@ _INSTALLED = Path("/opt/covenq")
 """The virtualenv that hints suggest."""
 _HOMES = tuple(Path(name) for name in ("/home", "/root", "/run/user"))
 _TEMPORARY = tuple(Path(name) for name in ("/tmp", "/var/tmp"))  # noqa: S108 - looked for, not used
+_REQUIRED = """\
+# The socket unit keeps the webhook's socket: while the service is restarted, connections wait there instead of being refused.
+Requires={}.socket
+"""
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:,=~")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}\Z")
 
@@ -57,8 +61,8 @@ class Unit:
     config: Path
     data: Path
     account: Account
-    listen: str
-    """The webhook's address, as ListenStream= takes it."""
+    listen: str | None
+    """The webhook's address, as ListenStream= takes it; None: nothing is posted here, and there is no socket unit."""
     credentials: tuple[str, ...] = (SECRET_NAME,)
     installed: tuple[Path, ...] = ()
     """Where the program and its Python are."""
@@ -80,8 +84,10 @@ def account(name: str) -> Account:
     return Account(name, group, found.pw_uid, gids)
 
 
-def listen_stream(config: Config) -> str:
-    """[server] bind as ListenStream= takes it, which knows no names of hosts. Raises Refused."""
+def listen_stream(config: Config) -> str | None:
+    """[server] bind as ListenStream= takes it, which knows no names of hosts; None where it isn't used. Raises Refused."""
+    if config.follows_log:
+        return None
     host, port = parse_bind(config.bind)
     if port == 0:
         raise Refused("a socket unit needs a port, and [server] bind leaves it open", hint="Write one, such as 8787.")
@@ -119,7 +125,7 @@ def _shifted(others: int, found: os.stat_result, account: Account) -> int:
 
 
 def service(unit: Unit, name: str = USER) -> str:
-    """The text of the service unit, whose socket unit is called `name`.socket.
+    """The text of the service unit, whose socket unit, if there is one, is called `name`.socket.
 
     Raises Refused for a path that would need quoting: systemd's rules differ from setting to setting, and a path that is
     misread must not be found out at the next reboot. And for a program that the user can't reach, or a configuration.
@@ -131,7 +137,9 @@ def service(unit: Unit, name: str = USER) -> str:
     used = [Path(unit.command[0]), unit.config, unit.data, *unit.installed]
     text = files("covenq.cli").joinpath("covenq.service").read_text("utf-8")
     for key, value in (
-        ("NAME", name),
+        ("SOCKET", "" if unit.listen is None else _REQUIRED.format(name)),
+        ("ALSO", "" if unit.listen is None else f"Also={name}.socket\n"),
+        ("AFTER", "" if unit.listen is None else f"{name}.socket "),
         ("COVENQ", " ".join(unit.command)),
         ("CONFIG", str(unit.config)),
         ("CREDENTIALS", "".join(f"LoadCredential={one}:{unit.config.parent / one}\n" for one in unit.credentials)),
@@ -145,8 +153,10 @@ def service(unit: Unit, name: str = USER) -> str:
     return text
 
 
-def socket_unit(unit: Unit) -> str:
-    """The text of the socket unit."""
+def socket_unit(unit: Unit) -> str | None:
+    """The text of the socket unit, if there is one."""
+    if unit.listen is None:
+        return None
     text = files("covenq.cli").joinpath("covenq.socket").read_text("utf-8")
     return text.replace("@LISTEN@", unit.listen)
 
@@ -240,8 +250,9 @@ def next_steps(unit: Unit, written: Path | None, options: Sequence[str] = ()) ->
             steps.append(("Secret", f"openssl rand -hex 32 | install -m 600 /dev/stdin {secret}"))
     if not unit.data.is_relative_to(_STATE):
         steps.append(("Data", f"install -d -m 700 -o {user} -g {group} {shlex.quote(str(unit.data))}"))
+    units = f"{stem}.service" if unit.listen is None else f"{stem}.socket {stem}.service"
     steps += [
-        ("Start", f"systemctl daemon-reload && systemctl enable --now {stem}.socket {stem}.service"),
+        ("Start", f"systemctl daemon-reload && systemctl enable --now {units}"),
         ("Look", f"systemctl status {stem}; runuser -u {user} -- {command} status --config {name} --data {unit.data}"),
     ]
     return [f"{word + ':':<17}{step}" for word, step in steps]

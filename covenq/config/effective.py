@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from covenq import given_file
 from covenq.config.github_api import GithubApp, GithubHook
+from covenq.config.ingress import INGRESS_VARIABLE
 from covenq.config.limits import Cap
 from covenq.config.load import FILE_MAX, Config
 from covenq.config.secret_source import SecretSource
@@ -67,6 +68,7 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "github.webhook_secrets": (lambda c: [_secret(one) for one in c.secrets], "COVENQ_WEBHOOK_SECRET"),
     "github.hooks": (lambda c: list(c.hooks), None),
     "github.twins": (lambda c: c.twins, None),
+    "github.ingress": (lambda c: c.ingress, INGRESS_VARIABLE),
     "github.app": (lambda c: _app(c.github_logs.app), None),
     "github.hook": (lambda c: [_hook(one) for one in c.github_logs.hooks], None),
     "reconcile.every": (lambda c: c.reconcile.every_s or 0, None),

@@ -37,6 +37,7 @@ STATIC = {
     "header_timeout_s": "[server] header_timeout",
     "body_timeout_s": "[server] body_timeout",
     "threads": "[server] threads",
+    "ingress": "[github] ingress",
     "api_bind": "[api] bind",
     "api_tokens": "[api] tokens",
     "webhook_metrics": "[server] metrics",
@@ -44,6 +45,9 @@ STATIC = {
     "concurrency": "[worker] concurrency",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""
+
+WITH_INGRESS = ("github_logs", "reconcile")
+"""What is kept with [github] ingress: the passes' defaults go by it, and a log that is followed must not be lost by a reload."""
 
 FILES_PER_CHECK = 128
 """Files whose stamps are read at once, so that a check costs the same however many secrets there are."""
@@ -101,13 +105,13 @@ class ConfigFiles:
         self._secrets = secret_keys.sources_of(config, data)
 
     def read(self) -> tuple[Config, tuple[Key, ...]]:
-        """Read the files. Raises ConfigError, also for a configuration without any secret, which could accept no delivery."""
+        """Read the files. Raises ConfigError, also for a webhook without any secret, which could accept no delivery."""
         # A daemon that was started without a configuration loads the one that `covenq init` writes.
         self._given = self._given or not is_absent(self._path)
         _require_rereadable(self._path)
         config = self._adjust(configuration.load(self._path if self._given else None, self._env))
         self._secrets = secret_keys.sources_of(config, self._data)
-        if not self._secrets:
+        if not self._secrets and not config.follows_log:
             raise ConfigError(f"{self._path}: no webhook secret is left", hint="Name one in [github] webhook_secrets.")
         for path in self.paths():
             _require_rereadable(path)
@@ -323,4 +327,6 @@ def _keep_static(before: Config, config: Config) -> tuple[Config, list[str]]:
     """The new configuration with the old values of the fields in STATIC, and a warning for each that differs."""
     kept = [field for field in STATIC if getattr(before, field) != getattr(config, field)]
     warnings = [f"{STATIC[field]} takes effect at the next start" for field in kept]
+    if "ingress" in kept:
+        kept += WITH_INGRESS
     return replace(config, **{field: getattr(before, field) for field in kept}), warnings

@@ -18,6 +18,7 @@ from pathlib import Path
 from covenq import given_file
 from covenq.config.executor import scrub_of
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
+from covenq.config.ingress import LOG, WEBHOOK, parse_ingress, require_followable
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.public_url import parse_public_url
 from covenq.config.reconcile import NO_RECONCILE, Reconcile, parse_reconcile
@@ -88,6 +89,8 @@ class Config:
     twins: str = "mark"
     asks_for_twins: bool = False
     """Whether the intake has to look for twins: to refuse them, or because a route filters by them."""
+    ingress: str = WEBHOOK
+    """How deliveries come in, one of INGRESS."""
     github_logs: GithubLogs = NO_LOGS
     """Whose delivery logs are read, by the daemon and by `covenq reconcile`."""
     reconcile: Reconcile = NO_RECONCILE
@@ -104,6 +107,11 @@ class Config:
     sha256: str = field(default=hashlib.sha256(b"[]").hexdigest())
 
     @property
+    def follows_log(self) -> bool:
+        """Whether deliveries come out of GitHub's log alone, and none is posted here."""
+        return self.ingress == LOG
+
+    @property
     def address(self) -> tuple[str, int]:
         """`bind` as (host, port)."""
         return parse_bind(self.bind)
@@ -118,10 +126,19 @@ class Config:
         return self.api_tokens if self.api_tokens is not None else data / TOKENS_NAME
 
 
-def load(path: Path | None, env: Mapping[str, str]) -> Config:
-    """Read the file, if any, and what the environment overrides (COVENQ_BIND, COVENQ_WEBHOOK_SECRET). Raises ConfigError."""
-    if path is None:
-        return build({}, None, env)
+def load(path: Path | None, env: Mapping[str, str], *, complete: bool = True) -> Config:
+    """Read the file, if any, and what the environment overrides (COVENQ_BIND, COVENQ_WEBHOOK_SECRET, COVENQ_INGRESS).
+
+    Not `complete`: of one that is to be completed it isn't asked that a log be there which it says to follow.
+    Raises ConfigError.
+    """
+    config = build({}, None, env) if path is None else _read(path, env)
+    if complete and config.follows_log:
+        require_followable(config.github_logs, path)
+    return config
+
+
+def _read(path: Path, env: Mapping[str, str]) -> Config:
     try:
         content = given_file.read(path, FILE_MAX + 1)
         if len(content) > FILE_MAX:
@@ -158,14 +175,16 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     )
     metrics = top.table("metrics", ("bind",))
     api = top.table("api", ("bind", "tokens"))
-    github = top.table("github", ("webhook_secrets", "hooks", "twins", "app", "hook"))
+    github = top.table("github", ("webhook_secrets", "hooks", "twins", "ingress", "app", "hook"))
     worker = top.table("worker", ("concurrency", "scrub"))
     retention = top.table("retention", ("payloads", "attempts"))
     log = top.table("log", ("format", "level"))
     tables = top.tables("route")
     routes = tuple(parse_route(table) for table in tables)
     caps = parse_caps(top, [(route.name, route.scheduling) for route in routes])
-    reconcile = parse_reconcile(top)
+    ingress = parse_ingress(github, env)
+    follows_log = ingress == LOG
+    reconcile = parse_reconcile(top, follows_log=follows_log)
     top.require_known(
         ("server", "api", "metrics", "github", "reconcile", "worker", "limits", "retention", "log", "route")
     )
@@ -191,7 +210,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         # The signature doesn't cover the hook id: if every hook is allowed, a captured request can be sent as another hook's.
         raise github.error("twins", '"refuse" needs the allow-list [github] hooks')
     metrics_bind = _address(metrics, DEFAULT_METRICS_BIND) if "metrics" in top.raw else None
-    _require_distinct([(server, bind), (api, api_bind), (metrics, metrics_bind)])
+    _require_distinct([(server, None if follows_log else bind), (api, api_bind), (metrics, metrics_bind)])
     return Config(
         path=path,
         bind=bind,
@@ -210,6 +229,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         hooks=hooks,
         twins=twins,
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
+        ingress=ingress,
         github_logs=parse_logs(github, base),
         reconcile=reconcile,
         concurrency=worker.integer("concurrency", CONCURRENCY, 1, 1024),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from covenq.config.toml_table import Table
 
 EVERY_S = 300.0
+FOLLOWED_EVERY_S = 60.0
+"""The same where deliveries come out of the log alone: the longest wait between two looks at it."""
 OVERLAP_S = 900.0
 GRACE_S = 300.0
 EVERY_MIN_S = 1.0
@@ -34,16 +36,26 @@ class Reconcile:
 NO_RECONCILE = Reconcile()
 
 
-def parse_reconcile(top: Table) -> Reconcile:
-    """Raises ConfigError."""
+def parse_reconcile(top: Table, *, follows_log: bool = False) -> Reconcile:
+    """The section; `follows_log`: deliveries come by the daemon's passes alone, so nothing is on its way otherwise.
+
+    Raises ConfigError.
+    """
     table = top.table("reconcile", ("every", "overlap", "grace", "max_age", "fetch"))
-    every_s = table.duration("every", EVERY_S)
+    if follows_log and table.raw.get("mode") == "redeliver":
+        problem = '"redeliver" has GitHub send to an address, and with [github] ingress "log" there is none'
+        raise table.error("mode", problem, hint='Leave mode out, or write ingress = "webhook".')
+    every_s = table.duration("every", FOLLOWED_EVERY_S if follows_log else EVERY_S)
+    if follows_log and not every_s:
+        raise table.error(
+            "every", 'must be longer than nothing: with [github] ingress "log" nothing comes but by passes'
+        )
     if 0.0 < every_s < EVERY_MIN_S:
         raise table.error("every", f"must be {EVERY_MIN_S:g}s or longer; 0s makes no passes")
     return Reconcile(
         every_s or None,
         _back(table, "overlap", OVERLAP_S),
-        _back(table, "grace", GRACE_S),
+        _back(table, "grace", GRACE_S) if not follows_log else 0.0,
         table.duration("max_age", 0.0) if "max_age" in table.raw else None,
         table.choice("fetch", FETCH),
     )

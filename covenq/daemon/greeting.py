@@ -86,10 +86,11 @@ def render(
     routes = ", ".join(route.name for route in config.routes)
     lines = [
         f"covenq {info.version} is ready.",
-        f"  webhook  {info.webhook_url}",
+        f"  webhook  {info.webhook_url or 'none: what GitHub sends is taken from its log'}",
+        *(f"  log      {one.name}" for one in config.github_logs.all if config.follows_log),
         *([f"  api      {info.api_url}"] if info.api_url else []),
         *([f"  metrics  {info.metrics_url}"] if info.metrics_url else []),
-        f"  secret   {secret_location(config, data, secret_made)}",
+        *([f"  secret   {secret_location(config, data, secret_made)}"] if config.secrets or info.webhook_url else []),
         f"  data     {data}",
         f"  routes   {routes or 'there are no routes yet, so deliveries are kept and ignored; `covenq init` writes some'}",
     ]
@@ -97,7 +98,8 @@ def render(
         lines += ["Try next, in another terminal:"]
         # `init` refuses where there is a configuration, and every line here works as it is printed.
         last = "init" if config.path is None else "tasks"
-        first_command = f"send {_SAMPLE}" if _takes_sample(config) else "secrets"
+        taken = info.webhook_url is not None and _takes_sample(config)
+        first_command = f"send {_SAMPLE}" if taken else "status" if config.follows_log else "secrets"
         lines += [f"  {call} {command}{more}" for command in (first_command, "deliveries", last)]
     return "\n".join(lines) + "\n"
 

@@ -1,5 +1,7 @@
 """The daemon's listeners: the webhook's, the API's on the Unix socket, and those of [api] and [metrics], if configured.
 
+Where deliveries come out of GitHub's log alone (`[github] ingress`), the webhook has none, and no other takes a delivery.
+
 TCP addresses are bound before anything else is opened, so that a busy port is reported at once; a socket listens for the daemon
 only when `Listener.start` is called. But where the webhook's socket was passed, by a service manager or the daemon before,
 connections are made to it all the time: its listener accepts them from the beginning, and holds their requests until then.
@@ -59,7 +61,8 @@ log = logging.getLogger("covenq.daemon")
 class TcpSockets:
     """Bound, and not served yet."""
 
-    webhook: socket.socket
+    webhook: socket.socket | None
+    """None where nothing is posted here."""
     api: socket.socket | None
     metrics: socket.socket | None
     webhook_path: str
@@ -79,8 +82,8 @@ class TcpSockets:
         return self.passed if self.managed else ()
 
     @property
-    def webhook_url(self) -> str:
-        return f"http://{_reachable(address_of(self.webhook))}{self.webhook_path}"
+    def webhook_url(self) -> str | None:
+        return None if self.webhook is None else f"http://{_reachable(address_of(self.webhook))}{self.webhook_path}"
 
     @property
     def api_url(self) -> str | None:
@@ -101,8 +104,10 @@ def bind(
     """
     passed = [] if passed is None else passed
     given = list(passed)
-    webhook = take_bound(passed, *config.address) or bind_tcp(*config.address)
-    cleanup.callback(webhook.close)
+    webhook = None
+    if not config.follows_log:
+        webhook = take_bound(passed, *config.address) or bind_tcp(*config.address)
+        cleanup.callback(webhook.close)
     api = _bind_section("api", config.api_bind, passed, cleanup)
     metrics = _bind_section("metrics", config.metrics_bind, passed, cleanup)
     sockets = {"webhook": webhook, "api": api, "metrics": metrics}
@@ -161,7 +166,7 @@ def hold_webhook(config: Config, sockets: TcpSockets, allowed: Budget, cleanup: 
 
     Before anything is opened. If what follows fails, those that are held are refused with 503. Raises PortBusy.
     """
-    if "webhook" not in sockets.passed:
+    if "webhook" not in sockets.passed or sockets.webhook is None:
         return None
     refusals = KeptRefusals()
     settings = ListenerSettings(
@@ -206,7 +211,8 @@ def make_listeners(
         refusals.note(word, status, detail, path=at, client=client, **evidence_of(header, None))
 
     def application(groups: Collection[RouteGroup], tokens: Tokens | None = None) -> WSGIApplication:
-        app = make_app(groups, refusals, tokens, webhook_path=config.webhook_path, met=storage.readers.met)
+        path = None if config.follows_log else config.webhook_path
+        app = make_app(groups, refusals, tokens, webhook_path=path, met=storage.readers.met)
         return _releasing(app, storage.readers.release_reader)
 
     def make(
@@ -232,16 +238,18 @@ def make_listeners(
     stats["phases"] = phases.stats
     fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
     public: list[RouteGroup] = [routes.webhook, routes.health, *([routes.metrics] if config.webhook_metrics else [])]
-    if held is None:
+    posted: list[RouteGroup] = [] if sockets.webhook is None else [routes.webhook]
+    webhook = None
+    if sockets.webhook is not None and held is None:
         webhook = make("webhook", sockets.webhook, public, config.threads, fast_path=fast_path)
-    else:
+    elif held is not None:
         webhook = held.listener
         # It was made before what it is served with, and has to be closed before that too.
         cleanup.callback(webhook.close)
         webhook.serve(application(public), fast_path)
         stats["webhook"] = webhook.stats
         held.refusals.use(refusals)
-    api = make("api", unix, [routes.webhook, routes.health, routes.metrics, routes.api], API_THREADS)
+    api = make("api", unix, [*posted, routes.health, routes.metrics, routes.api], API_THREADS)
     metrics = remote = None
     if sockets.metrics is not None:
         metrics = make("metrics", sockets.metrics, [routes.health, routes.metrics], METRICS_THREADS)
@@ -338,7 +346,7 @@ def descriptor_budget(config: Config, sockets: TcpSockets) -> Budget:
     found = budget(
         limit,
         config.concurrency,
-        2 + (sockets.api is not None) + (sockets.metrics is not None),
+        1 + len(sockets.by_name),
     )
     if found.commands < config.concurrency:
         log.warning(

@@ -67,10 +67,10 @@ class Background:
 class Listeners:
     """`webhook` is open to the world, `api` is the Unix socket's, `phases` the commands' own.
 
-    `remote` is that of [api], `metrics` that of [metrics], if there is one.
+    `remote` is that of [api], `metrics` that of [metrics], if there is one; there is no `webhook` where nothing is posted here.
     """
 
-    webhook: Listener
+    webhook: Listener | None
     api: Listener
     phases: Listener
     remote: Listener | None = None
@@ -82,12 +82,17 @@ class Listeners:
         return tuple(one for one in (self.remote, self.metrics) if one is not None)
 
     @property
+    def posted(self) -> tuple[Listener, ...]:
+        """The webhook's, if there is one."""
+        return () if self.webhook is None else (self.webhook,)
+
+    @property
     def alive(self) -> bool:
-        return all(one.alive for one in (self.webhook, self.api, self.phases, *self.tcp))
+        return all(one.alive for one in (*self.posted, self.api, self.phases, *self.tcp))
 
     def start(self) -> None:
         """The webhook last: a delivery is accepted when everything that works on it runs. `phases` has been started before."""
-        for one in (self.api, *self.tcp, self.webhook):
+        for one in (self.api, *self.tcp, *self.posted):
             one.start()
 
 

@@ -4,6 +4,8 @@ They run on a thread of their own, one log at a time: neither the intake nor the
 logged once, and shown by the status, `covenq doctor` and the metrics; it is never a reason to be unready. Nothing is asked
 while the intake is closed, for what is fetched could not be taken in.
 
+Where deliveries come by nothing else ([github] ingress = "log"), `covenq.daemon.follow_log` says when they are made.
+
 Configured logs get their first record at once, also where no passes are made: by it a later pass knows what was before.
 """
 
@@ -15,11 +17,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.config.load import Config
 from covenq.config.reconcile import Reconcile
 from covenq.daemon.drift import DriftWatch
+from covenq.daemon.follow_log import AHEAD_S, LogFollower
 from covenq.errors import CovenqError, Refused
 from covenq.filter.grammar import parse
 from covenq.github.api_client import Pacing, Usage
@@ -39,7 +43,7 @@ from covenq.operate.parameters import Import
 from covenq.reconcile.holdings import StoredHoldings
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, given_up, make_pass
 from covenq.reconcile.log_state import LogState, begun
-from covenq.reconcile.logs import Asking, open_log
+from covenq.reconcile.logs import Asking, DeliveryLog, open_log
 from covenq.reconcile.result import Row
 from covenq.reconcile.wanted import wanted_by
 from covenq.rounds import Loop
@@ -71,16 +75,19 @@ class Reconciler(threading.Thread):
         self,
         operations: DaemonContext,
         env: Mapping[str, str],
+        follower: LogFollower | None = None,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`follower`: deliveries come by these passes alone."""
         super().__init__(name="reconcile", daemon=True)
         self.loop = Loop("reconcile", OVERDUE_S, "what GitHub sent and never came is not fetched")
         self.fetched = 0
         """Deliveries that were fetched since the start."""
         self._operations = operations
         self._env = env
+        self._follower = follower
         self._clock = clock
         self._monotonic = monotonic
         self._stop_asked = threading.Event()
@@ -121,17 +128,14 @@ class Reconciler(threading.Thread):
         waits = None
         if self._closed():
             waits = "the intake is closed: a pass is made when it opens"
-        found = reconcile_status(
-            self._operations.journal,
-            self._operations.config,
-            self._clock(),
-            self.passes,
-            waits,
-            self.fetched,
-            self.budgets,
-        )
+        config, now = self._operations.config, self._clock()
+        found = reconcile_status(self._operations.journal, config, now, self.passes, waits, self.fetched, self.budgets)
         if found is not None:
             found.drift = self.drift
+        if found is not None and self._follower is not None:
+            found.follows = True
+            for one, told in zip(config.github_logs.all, found.logs, strict=True):
+                told.following = self._follower.status(one, told.last, now)
         return found
 
     def ask_stop(self) -> None:
@@ -153,6 +157,8 @@ class Reconciler(threading.Thread):
                 pass  # the next round, if there is one, makes it anew
             if self._stop_asked.wait(TICK_S):
                 break
+        if self._follower is not None:
+            self._follower.close()
         self.loop.end()
 
     # ---- when
@@ -163,6 +169,8 @@ class Reconciler(threading.Thread):
         wanted = (config.github_logs, config.reconcile)
         if wanted != self._made_for:  # at the start, and after a reload that changes it
             self._made_for, self._next = wanted, 0.0
+            if self._follower is not None:
+                self._follower.begin(config.github_logs)
             self._of_each(config, self._begun)
         closed = self._closed()
         resumed = self._operations.admission.resumed
@@ -173,10 +181,18 @@ class Reconciler(threading.Thread):
         every_s = config.reconcile.every_s
         if closed or every_s is None:
             return
-        if self._monotonic() >= self._next:
+        if self._is_due():
             whole = self._of_each(config, lambda one: self._pass(one, config))
-            self._next = self._monotonic() + (every_s if whole else min(every_s, RETRY_S))
+            wait_s = every_s if whole else min(every_s, RETRY_S)
+            if self._follower is not None:
+                wait_s = self._follower.wait_s(every_s, self._usages, self._clock(), self._monotonic())
+            self._next = self._monotonic() + wait_s
         self._look()
+
+    def _is_due(self) -> bool:
+        if self._monotonic() >= self._next:
+            return True
+        return self._follower is not None and self._follower.is_due(self._clock())
 
     def _look(self) -> None:
         """Look for drift, if it is time to. No error may end the passes until a restart."""
@@ -220,11 +236,17 @@ class Reconciler(threading.Thread):
 
     def _begun(self, one: GithubApp | GithubHook) -> LogState:
         """The state that a pass begins with, recorded before GitHub is asked: whatever it answers, it tells what was before."""
-        journal = self._operations.journal
+        journal, now = self._operations.journal, self._clock()
+        if self._follower is not None:
+            self._follower.require_alone(one)
         known = read_state(journal, one)
-        state = write_state(journal, one, known, begun(known, journal.epoch, self._clock()))
+        fresh = begun(known, journal.epoch, now)
+        if self._follower is not None:
+            fresh = self._follower.begun(one, fresh, now)
+        state = write_state(journal, one, known, fresh)
         if known is None:
-            log.info("%s: what GitHub sends from now on is compared with what comes", one.name)
+            what = "compared with what comes" if self._follower is None else "taken from its log"
+            log.info("%s: what GitHub sends from now on is %s", one.name, what)
         elif state.epoch != known.epoch:
             log.warning("%s: this journal was restored: what GitHub sent until now is fetched and not routed", one.name)
         return state
@@ -232,7 +254,6 @@ class Reconciler(threading.Thread):
     def _pass(self, one: GithubApp | GithubHook, config: Config) -> None:
         settings, state = config.reconcile, self._begun(one)
         asking = Asking(self._clock, Pacing(self._sleep), self._before_request, self._usages)
-        opened = open_log(one, self._env, asking)
         number = self._operations.live.now.number
         told_at, failed = self._unfetched.get(one.name, (number, {}))
         recorder = ImportRecorder(self._import, config.hooks, "daemon", hold_if_old=True)
@@ -243,19 +264,19 @@ class Reconciler(threading.Thread):
 
         now = self._clock()
         is_wanted = wanted_by(settings.fetch, config.routes, now)
-        try:
+        with self._opened(one, asking) as opened:
             result = make_pass(
                 opened,
                 state,
                 lambda: StoredHoldings(_Stored(self._operations)),
                 recorder,
-                PassSettings(settings.overlap_s, settings.grace_s, is_wanted),
+                PassSettings(settings.overlap_s, settings.grace_s if self._follower is None else -AHEAD_S, is_wanted),
                 now,
                 restarted,
                 Earlier(failed if told_at == number else {}, ledger),
             )
-        finally:
-            opened.close()
+        if self._follower is not None:
+            self._follower.passed(one, state, result, self._usages, self._clock())
         self._unfetched[one.name] = number, result.failed
         self._lists[one.name] = result.lists or self._lists.get(one.name, 0)
         if result.summary.error is None:
@@ -271,6 +292,12 @@ class Reconciler(threading.Thread):
         """Whether that event came lately, by whatever webhook."""
         words = [f"event:{event}", f"since:{duration(ARRIVED_S)}"]
         return bool(_Stored(self._operations).deliveries(words, limit=1).items)
+
+    def _opened(self, one: GithubApp | GithubHook, asking: Asking) -> AbstractContextManager[DeliveryLog]:
+        def open() -> DeliveryLog:
+            return open_log(one, self._env, asking)
+
+        return closing(open()) if self._follower is None else self._follower.opened(one, open, self._monotonic())
 
     def _import(self, wanted: Import) -> Imported:
         if self._closed():
@@ -319,7 +346,7 @@ class Reconciler(threading.Thread):
             lost[:UNRECOVERABLE_MAX],
             newest_at,
         )
-        if states["fetched"]:
+        if states["fetched"] and self._follower is None:
             log.warning("%s: fetched %s that never came", name, counted(states["fetched"], "delivery", "deliveries"))
         if states["waiting"]:
             waiting = counted(states["waiting"], "delivery", "deliveries")

@@ -123,4 +123,7 @@ def _can_not_fold(daemon: Daemon) -> bool:
 def _status_line(daemon: Daemon) -> str:
     """Readiness in one line, for the service manager."""
     reasons = [reason.sentence for reason in daemon.intake.admission.reasons()]
-    return " ".join(["NOT READY:", *reasons]) if reasons else f"receiving on {daemon.info.webhook_url}"
+    if reasons:
+        return " ".join(["NOT READY:", *reasons])
+    url = daemon.info.webhook_url
+    return "following GitHub's delivery log" if url is None else f"receiving on {url}"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from covenq import __version__, log_writer
 from covenq.config.live import Live, open_live
@@ -26,7 +27,9 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.daemon import activation, greeting, logs, preflight, systemd, takeover
 from covenq.daemon.datadir import TO_END, Storage, make_directory, make_secret, open_storage, release_ballast
+from covenq.daemon.follow_log import LogFollower
 from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
+from covenq.daemon.log_lock import lock_directory
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
 from covenq.daemon.reconciler import Reconciler
@@ -53,9 +56,20 @@ from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.dispatcher import Dispatcher
+from journal.interface import Engine
 from journal.presence import exists
 
 log = logging.getLogger("covenq.daemon")
+
+
+class StartObserver(Protocol):
+    """Who is told how far a start is, and says what is to be said of it in place of the greeting."""
+
+    def opened(self, journal: Engine) -> None:
+        """The journal is open, and nothing has come since. May raise JournalError."""
+
+    def ready(self) -> None:
+        """Everything runs, and the Unix socket answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class StartOptions:
     """Puts the command line's options over the file each time it is read again."""
     take_over: bool = False
     """Whether a daemon that runs in the data directory is to hand over."""
+    observer: StartObserver | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,8 @@ def start(
     successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=managed)
     cleanup.callback(successors.release)  # when the journal is closed
     storage = open_storage(config, data, options.accept_head, cleanup, stop_asked)
+    if options.observer is not None:
+        options.observer.opened(storage.journal)
     reserve = storage.reserve
     intake = make_intake(storage, mask)
     upkeep = make_upkeep(live, storage, cleanup)
@@ -133,6 +150,9 @@ def start(
     daemon = Daemon(info, live, storage, intake, workers, background, listeners, successors, stopping)
     start_in_order(daemon)
     first = opened.first or storage.created
+    if options.observer is not None:
+        options.observer.ready()
+        return daemon
     _announce(info, config, data, env, first=first, secret_made=opened.secret_made)
     return daemon
 
@@ -153,12 +173,18 @@ def open_alone(
     sockets = bind(config, cleanup, passed, managed=True)
     if passed:
         where = address_of(passed[0])
+        if config.follows_log:
+            raise ConfigError(
+                f'the service manager passes a socket at {where}, and nothing is posted here: [github] ingress is "log"',
+                hint="Do without the socket unit: systemctl disable --now covenq.socket.",
+            )
         raise ConfigError(
             f"the service manager passes a socket at {where}, and the configuration listens elsewhere",
             hint=f"Make them the same: bind in [server], [api] or [metrics], and ListenStream={where} in the socket unit.",
         )
     first = make_directory(data)
-    secret_made = not config.secrets and not exists(default_file(data)) and make_secret(data)
+    needed = not config.secrets and not config.follows_log
+    secret_made = needed and not exists(default_file(data)) and make_secret(data)
     live = open_config(config, env, data, options.adjust, mask)
     allowed = descriptor_budget(live.now.config, sockets)
     held = hold_webhook(config, sockets, allowed, cleanup)
@@ -275,7 +301,8 @@ def make_background(
     operations = DaemonContext(
         live, storage.journal, storage.state.reader, upkeep, intake.admission, intake.bindings, time.time
     )
-    reconciler = Reconciler(operations, env)
+    follower = LogFollower(storage.data, lock_directory(env)) if live.now.config.follows_log else None
+    reconciler = Reconciler(operations, env, follower)
     cleanup.callback(reconciler.ask_stop)
     return Background(operations, reconciler)
 

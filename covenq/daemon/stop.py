@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 from covenq.daemon.parts import Daemon
+from covenq.http.server.listener import PassOn
 
 DRAIN_S = 10.0
 """Seconds for requests in flight."""
@@ -59,7 +60,7 @@ def stop(
         drain_s, grace_s, api_s = min(drain_s, TAKEN_DRAIN_S), min(grace_s, TAKEN_GRACE_S), min(drain_s, TAKEN_API_S)
     deadline = time.monotonic() + drain_s
     pass_on = None if successor is None else successor.pass_on
-    drained = listeners.webhook.drain(drain_s if successor is None else 0.0, pass_on=pass_on)
+    drained = _drain_webhook(daemon, drain_s if successor is None else 0.0, pass_on)
     if successor is None:
         _close_webhook(daemon, drained, drain_s)
         keep_alive()
@@ -72,7 +73,7 @@ def stop(
     daemon.background.upkeep.stop(UPKEEP_S)
     keep_alive()
     if successor is not None:
-        drained = listeners.webhook.drain(max(0.0, deadline - time.monotonic()), pass_on=pass_on)
+        drained = _drain_webhook(daemon, max(0.0, deadline - time.monotonic()), pass_on)
         _close_webhook(daemon, drained, drain_s)
     for listener in (listeners.phases, *listeners.tcp, listeners.api):
         listener.drain(api_s, accept_queued=successor is None or listener not in listeners.tcp)
@@ -80,10 +81,15 @@ def stop(
     daemon.storage.fold.stop(FOLD_S if successor is None else TAKEN_FOLD_S)
 
 
+def _drain_webhook(daemon: Daemon, drain_s: float, pass_on: PassOn | None) -> bool:
+    return all(listener.drain(drain_s, pass_on=pass_on) for listener in daemon.listeners.posted)
+
+
 def _close_webhook(daemon: Daemon, drained: bool, drain_s: float) -> None:
     if not drained:
         log.warning("some requests did not come to an end within %g s", drain_s)
-    daemon.listeners.webhook.close()
+    for listener in daemon.listeners.posted:
+        listener.close()
 
 
 def stop_poisoned(daemon: Daemon) -> int:

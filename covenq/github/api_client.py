@@ -215,7 +215,8 @@ class GithubApi:
             return
         if used.remaining <= used.floor:
             raise GithubLimited(
-                f"half of what {self._host} left of requests is used; it counts anew at {at_text(used.reset)[:19]}Z"
+                f"half of what {self._host} left of requests is used; it counts anew at {at_text(used.reset)[:19]}Z",
+                until=used.reset,
             )
 
     def _wait(self, answer: Answer, failures: int) -> float | None:
@@ -244,8 +245,9 @@ class GithubApi:
     def _gave_up(self, answer: Answer, wait: float) -> GithubLimited | OutgoingFailed:
         if answer.status >= 500:
             return OutgoingFailed(f"{self._host} answered {answer.status}, {counted(self._pacing.tries, 'time')}")
-        until = at_text(self._clock() + wait)[:19]
-        return GithubLimited(f"{self._host} takes no more requests until {until}Z ({answer.status})")
+        until = self._clock() + wait
+        said = f"{self._host} takes no more requests until {at_text(until)[:19]}Z ({answer.status})"
+        return GithubLimited(said, until=until)
 
     def _refusal(self, answer: Answer, path: str, done: str) -> GithubRefused:
         """`done` is what was asked for the path, "read" or "changed"."""

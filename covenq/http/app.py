@@ -192,12 +192,12 @@ def make_app(
     refusals: Refusals,
     tokens: Tokens | None = None,
     *,
-    webhook_path: str = DEFAULT_PATH,
+    webhook_path: str | None = DEFAULT_PATH,
     met: Callable[[BaseException], None] = lambda error: None,
 ) -> App:
     """The application of one listener, with these groups of routes. With `tokens`, the API requires one of them.
 
-    `webhook_path` is told to who posts elsewhere; `met` is `Readers.met`.
+    `webhook_path` is told to who posts elsewhere, None: nothing is posted here; `met` is `Readers.met`.
     """
     # The webhook's own listener has no guard: nothing on it needs a token, and it is the hot path.
     guarded = any(isinstance(group, ApiRoutes) for group in groups)
@@ -228,7 +228,7 @@ def _add(app: App, path: str, resource: object) -> None:
 class _ErrorHandlers:
     """Answers as JSON what falcon, our own code, or a bug raises."""
 
-    def __init__(self, refusals: Refusals, webhook_path: str, met: Callable[[BaseException], None]) -> None:
+    def __init__(self, refusals: Refusals, webhook_path: str | None, met: Callable[[BaseException], None]) -> None:
         self._met = met
         self._refusals = refusals
         self._webhook_path = webhook_path
@@ -236,9 +236,12 @@ class _ErrorHandlers:
     def http(
         self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, object]
     ) -> None:
-        status = error.status_code
+        status, path = error.status_code, self._webhook_path
+        where = (
+            f"go to {path}" if path is not None else 'are taken from GitHub\'s log alone ([github] ingress is "log")'
+        )
         word, detail = {
-            404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries go to {self._webhook_path}."),
+            404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries {where}."),
             405: ("method_not_allowed", f"{req.method} is no method of {req.path[:100]!r}."),
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
         if status == 404 and req.path == "/metrics":

@@ -271,6 +271,27 @@ class RequestBudget(Struct):
     """Requests of the newest pass before it fetched anything."""
 
 
+class LogGap(Struct):
+    """A time of which GitHub had forgotten all when its log was next looked at: what it sent then, if anything, can't be had."""
+
+    since: Time
+    until: Time
+
+
+class Following(Struct):
+    """How a daemon follows a log out of which deliveries come and by nothing else."""
+
+    next_at: Time | None
+    """When it looks next; null before the first look."""
+    behind: Count
+    """Deliveries that GitHub lists, and that are still to be fetched."""
+    owner: str | None = None
+    """Which covenq of this machine follows the log, so that this one doesn't."""
+    others: Count = 0
+    """Requests of the last 15 minutes with the same credentials that weren't this daemon's, where they come steadily."""
+    gap: LogGap | None = None
+
+
 class ReconcileLog(Struct):
     """A delivery log of GitHub's, and how far it is compared with what is held."""
 
@@ -287,6 +308,8 @@ class ReconcileLog(Struct):
     """Null before the first pass of this process."""
     budget: RequestBudget | None = None
     """Null until GitHub has told it."""
+    following: Following | None = None
+    """Null where deliveries come by webhook, and without a daemon."""
 
 
 class Missing(Struct):
@@ -365,6 +388,8 @@ class ReconcileStatus(Struct):
     """Null where nothing is."""
     drift: Drift | None = None
     """Null until the daemon has asked, and where it makes no passes."""
+    follows: bool = False
+    """Whether deliveries come out of these logs alone, and nothing is posted here."""
 
 
 class Status(Struct, kw_only=True):

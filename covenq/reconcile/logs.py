@@ -62,8 +62,12 @@ class DeliveryLog:
 
     @property
     def requests(self) -> int:
-        """What was asked so far."""
+        """What was asked in this pass so far."""
         return self._api.usage.requests - self._asked_before
+
+    def begin(self) -> None:
+        """Count `requests` from now on: another pass begins, over the same connections."""
+        self._asked_before = self._api.usage.requests
 
     def close(self) -> None:
         """Close its connections."""

@@ -26,7 +26,9 @@ from tests.support.checkout import ROOT, clean_env
 from tests.support.records import moved, note, of, queued, received
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
-NOT_HERE = frozenset({"serve", "phase", "tui", "worker", "bench", "demo", "send", "init", "tokens", "secrets"})
+NOT_HERE = frozenset(
+    {"serve", "listen", "phase", "tui", "worker", "bench", "demo", "send", "init", "tokens", "secrets"}
+)
 """Commands that run for long, or need what a directory alone has not: they have tests of their own."""
 HOSTILE = (
     "\x1b[2J\x07",

@@ -521,6 +521,82 @@ def test_an_app_without_secret_or_client_id_is_kept_all_the_same(start: Callable
     assert (config.github_logs.app.id, config.github_logs.app.client_id) == (APP_ID, None)
 
 
+# --ingress log
+
+
+def test_an_app_whose_log_alone_is_read_delivers_to_nobody_and_is_listened_to(
+    start: Callable[..., Init], data: Path, hub: GithubLog
+) -> None:
+    init = start("--ingress", "log", url=None)
+    init.browser.get(init.made())
+    said = init.end()
+    assert "covenq listen" in said
+    (manifest,) = hub.apps.manifests
+    assert manifest["hook_attributes"] == {"url": "https://covenq.invalid/webhook", "active": True}
+    config = load(init.config, {})
+    assert config.follows_log and config.public_url is None and config.github_logs.app is not None
+    daemon = Daemon(data=data, secret=None, posted=False).start()
+    try:
+        eventually(lambda: daemon.api("/api/v1/status").json["reconcile"]["logs"][0]["last"], 60)
+        one = hub.add(secret=str(hub.apps.webhook_secret))
+        eventually(lambda: [each["data"] for each in daemon.records("delivery.received")], 60)
+        (record,) = daemon.records("delivery.received")
+        assert (record["data"]["guid"], record["data"]["secret"]) == (one.guid, f"app-{APP_ID}")
+    finally:
+        daemon.stop()
+
+
+def test_a_configuration_that_follows_a_log_it_has_not_yet_gets_its_app(
+    start: Callable[..., Init], data: Path, hub: GithubLog
+) -> None:
+    data.mkdir()
+    (data / "covenq.toml").write_text(f'[github]\ningress = "log"  # mine\n\n{ROUTES}')
+    init = start(url=None)
+    assert "`covenq init --github-app --ingress log`" in hint_of_serve(init)
+    init.browser.get(init.made())
+    init.end()
+    assert hub.apps.manifests[0]["hook_attributes"]["url"] == "https://covenq.invalid/webhook"
+    assert load(init.config, {}).follows_log and init.config.read_text().count("ingress") == 1
+
+
+def hint_of_serve(init: Init) -> str:
+    done = run_command(["serve"], init.env)
+    assert done.returncode == 2
+    return done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "code", "said"),
+    [
+        ("", ["--ingress", "log", "--url", URL], 2, "nothing is delivered to an address"),
+        ("", ["--ingress", "mail"], 2, "webhook, log"),
+        (f'[server]\npublic_url = "{URL}"\n', ["--ingress", "log"], 2, "public_url"),
+        ('[github]\ningress = "webhook"\n', ["--ingress", "log"], 4, "change the setting"),
+        ('[github]\ningress = "log"\n', ["--ingress", "webhook"], 4, "change the setting"),
+    ],
+)
+def test_an_ingress_that_contradicts_what_else_is_said_is_refused_before_github_is_asked(
+    start: Callable[..., Init], data: Path, hub: GithubLog, config: str, words: list[str], code: int, said: str
+) -> None:
+    data.mkdir()
+    (data / "covenq.toml").write_text(config)
+    for more in ([], ["--existing"]):
+        assert said in start(*words, *more, url=None).end(code)
+    assert hub.asked == [] and (data / "covenq.toml").read_text() == config
+
+
+def test_an_existing_app_is_told_where_its_webhook_has_to_deliver(
+    start: Callable[..., Init], data: Path, hub: GithubLog
+) -> None:
+    key = data.with_name("existing.pem")
+    key.write_bytes(hub.private_key)
+    key.chmod(0o600)
+    init = start("--existing", "--ingress", "log", url=None)
+    said = init.end(stdin=f"{CLIENT_ID}\n{key}\n")
+    assert "https://covenq.invalid/webhook" in said and "secrets rotate" not in said
+    assert load(init.config, {}).follows_log
+
+
 # --existing
 
 

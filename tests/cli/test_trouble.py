@@ -65,7 +65,7 @@ ACTS: dict[str, list[str]] = {
     "init": ["--force", "--config", "data/new.toml"],
     "tokens new": ["--name", "a", "--role", "read"],
 }
-OTHERS = {"serve", "tui", "worker", "phase", "send", "bench", "demo", "reconcile"}
+OTHERS = {"serve", "listen", "tui", "worker", "phase", "send", "bench", "demo", "reconcile"}
 """Those that run until they are stopped, or need a daemon or GitHub; what they do in trouble is tested one by one."""
 PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens", "ledger")]
 """Those that have something to print on this directory."""

@@ -311,9 +311,22 @@ def test_what_is_hidden_from_a_service_is_not_where_the_program_or_the_data_is()
     assert settings(unit.service(made(installed=(Path("/home/me/.venv"),))))["ProtectHome"] == "read-only"
     assert settings(unit.service(made(installed=(Path("/tmp/venv"),))))["PrivateTmp"] == "no"
     assert settings(unit.service(made(), "other"))["Requires"] == "other.socket"
-    text = unit.service(made(credentials=("app", "old"))) + unit.socket_unit(made())
+    text = unit.service(made(credentials=("app", "old"))) + (unit.socket_unit(made()) or "")
     assert "LoadCredential=app:/etc/covenq/app\nLoadCredential=old:/etc/covenq/old\n" in text
     assert "@" not in text.replace("@system-service", "")
+
+
+def test_where_nothing_is_posted_there_is_no_socket_unit(tmp_path: Path) -> None:
+    config = tmp_path / "covenq.toml"
+    config.write_text('[github]\ningress = "log"\n[github.app]\nid = 1\nprivate_key_credential = "key"\n')
+    to = tmp_path / "units" / "covenq.service"
+    daemon = Daemon(tmp_path / "data", config=config)
+    done = daemon.cli("init", "--systemd", "--user", ME, "--to", str(to))
+    assert done.stdout.decode().split() == [str(to)] and {one.name for one in to.parent.iterdir()} == {"covenq.service"}
+    text = to.read_text()
+    assert ".socket" not in text and "@" not in text.replace("@system-service", "")
+    assert settings(text)["After"] == "network-online.target"
+    assert b"systemctl enable --now covenq.service\n" in done.stderr
 
 
 def test_the_manual_has_the_steps_as_they_are_printed() -> None:

@@ -108,6 +108,33 @@ def test_without_anything_of_github_s_configured_nothing_is_asked(
     assert "github" not in {one["check"] for one in found} and not server.asked
 
 
+# ---- deliveries out of the log alone
+
+
+LOG_ALONE = "[github]\ningress = 'log'\n"
+
+
+def test_where_the_log_alone_is_read_any_host_that_may_be_somebody_s_is_a_warning(
+    server: GithubLog, doctor: Doctor
+) -> None:
+    server.settings.app.url = "https://hooks.example.org/webhook"
+    (words,) = warned(doctor(more=LOG_ALONE))
+    assert "hooks.example.org/webhook: whoever is there gets what is to be taken from the log alone" in words
+    server.settings.app.url = "http://Covenq.INVALID/webhook"
+    assert not warned(doctor(more=LOG_ALONE))
+    server.settings.app.url = "https://covenq.invalid.example.org/webhook"
+    assert len(warned(doctor(more=LOG_ALONE))) == 1
+
+
+def test_where_the_log_alone_is_read_a_hook_that_is_not_active_is_a_warning_and_a_401_is_none(
+    server: GithubLog, doctor: Doctor
+) -> None:
+    server.settings.app.url = "https://covenq.invalid/webhook"
+    server.add(status_code=401)
+    (words, other) = warned(doctor(more=LOG_ALONE + with_hook(server, active=False)))
+    assert "is not active: GitHub notes nothing in its log" in words and "hooks.example.org" in other
+
+
 # ---- events
 
 

@@ -56,6 +56,8 @@ class Daemon:
     port: int = 0
     pass_fds: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
+    posted: bool = True
+    """Whether it listens for deliveries; else it is asked on its Unix socket."""
     before: subprocess.Popen[bytes] | None = None
     """The one that `process` takes over from, or took over from."""
 
@@ -201,6 +203,8 @@ class Daemon:
             connection.close()
 
     def get(self, path: str, timeout: float = 30.0) -> Answer:
+        if not self.posted:
+            return self.api(path, timeout=timeout)
         return self.request("GET", path, timeout=timeout)
 
     def post(self, event: str, payload: Any, guid: str | None = None, hook: str = HOOK, **options: Any) -> Answer:

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.github_apps import GithubApps
 from tests.support.github_settings import Settings
-from tests.support.requests import HOOK, encode, new_guid, signed
+from tests.support.requests import HOOK, SECRET, encode, new_guid, signed
 
 APP_ID = 79929171
 CLIENT_ID = "Iv23liAbCdEfGhIjKlMn"
@@ -171,11 +171,12 @@ class GithubLog(ThreadingHTTPServer):
         at: float | None = None,
         status_code: int = 0,
         hook: str = HOOK,
+        secret: str = SECRET,
         **more: Any,
     ) -> Attempt:
         """One more attempt, by default one that failed just now."""
         body = encode({"action": "opened", "n": len(self.attempts)} if payload is None else payload)
-        body, headers = signed(event, body, guid or new_guid(), hook)
+        body, headers = signed(event, body, guid or new_guid(), hook, secret=secret)
         moment = self.clock() if at is None else at
         one = Attempt(
             FIRST_ID + len(self.attempts) * 1_000_003, headers["X-GitHub-Delivery"], moment, status_code, headers, body,

@@ -39,6 +39,7 @@ TEMPLATE = """\
 # webhook_secrets = [{ name = "app", file = "/etc/covenq/app" }, { name = "old", env = "COVENQ_OLD_SECRET" }]
 # Each may have a scope: hooks = ["446581321"], installations = [2311], repositories = ["octo/hello", "acme/*"]
 # hooks = ["446581321"]         # only these hooks may deliver
+# ingress = "webhook"           # "log": nothing is posted here, GitHub's delivery log is read: `init --github-app --ingress log`
 # twins = "mark"                # a body that came before under another GUID; "refuse" needs hooks
 
 [log]
@@ -102,6 +103,10 @@ NoBrowserFlag = Annotated[
     bool,
     typer.Option("--no-browser", help="The browser is elsewhere: write a page to open there. So it is over SSH."),
 ]
+IngressOption = Annotated[
+    str | None,
+    typer.Option("--ingress", metavar="HOW", help="webhook, or log: deliveries are taken from GitHub's log alone."),
+]
 ExistingFlag = Annotated[bool, typer.Option("--existing", help="Ask for the id and key of an App that is there.")]
 
 
@@ -125,6 +130,7 @@ def init(
     name: NameOption = None,
     url: AppUrlOption = None,
     api_url: ApiUrlOption = None,
+    ingress: IngressOption = None,
     no_browser: NoBrowserFlag = False,
     existing: ExistingFlag = False,
     data: DataOption = None,
@@ -135,14 +141,14 @@ def init(
     Commented, with example routes; into the data directory, or to --config. --systemd prints what is left to do, as commands.
     --github-app extends the configuration, or writes one, when GitHub has made the App and given its key.
     """
-    of_app: dict[str, object] = {"--org": org, "--name": name, "--url": url, "--api-url": api_url}
+    of_app: dict[str, object] = {"--org": org, "--name": name, "--url": url, "--api-url": api_url, "--ingress": ingress}
     of_app |= {"--no-browser": no_browser or None, "--existing": existing or None}
     if github_app:
         others = {"--force": force or None, "--credential": credential, "--systemd": systemd or None}
         _require_together(of_app, {**others, "--to": to, "--user": user}, existing=existing)
         from covenq.cli.app_setup import Wanted
 
-        _app(data, config, Wanted(org, name, url, api_url, not no_browser), existing=existing)
+        _app(data, config, Wanted(org, name, url, api_url, not no_browser, ingress), existing=existing)
         return
     if stray := [option for option, used in of_app.items() if used is not None]:
         raise UsageError(f"{stray[0]} is about a GitHub App", hint="Add --github-app.")
@@ -190,7 +196,7 @@ def _app(data: str | None, config: str | None, wanted: Wanted, *, existing: bool
     path = _config_in_use(data, config)
     target = app_configuration.target(path, data, TEMPLATE)
     if existing:
-        app_existing.use_existing(target, wanted.url, wanted.api_url, os.environ)
+        app_existing.use_existing(target, wanted, os.environ)
     else:
         created = app_setup.make_app(target, wanted, os.environ)
         say(f"GitHub has made the App {clean(created.name)}: {clean(created.page)}")
@@ -206,7 +212,12 @@ def _app(data: str | None, config: str | None, wanted: Wanted, *, existing: bool
         say(f"Install it where its events shall come from: {clean(created.page)}/installations/new")
     with output.report_of_act():
         output.line(str(path))
-    _say_taken_up(path, data, config, "The running daemon takes it up, else start `covenq serve`.")
+    if target.loaded.follows_log or wanted.ingress == "log":
+        say(
+            "Written. `covenq listen` takes what GitHub sends from now on, and prints it; `covenq serve` prints nothing."
+        )
+    else:
+        _say_taken_up(path, data, config, "The running daemon takes it up, else start `covenq serve`.")
 
 
 def _config_in_use(data: str | None, config: str | None) -> Path:
@@ -258,14 +269,16 @@ def _units(to: Path | None, data: str | None, config: str | None, user: str | No
         unit.this_installation(),
     )
     service, socket = unit.service(made, unit.SERVICE.stem if to is None else to.stem), unit.socket_unit(made)
+    place = unit.SERVICE if to is None else to
+    written = [(place, service), *([] if socket is None else [(place.with_suffix(".socket"), socket)])]
     if to is None:
-        output.write_bytes(f"# {unit.SERVICE}\n{service}\n# {unit.SERVICE.with_suffix('.socket')}\n{socket}".encode())
+        output.write_bytes("\n".join(f"# {path}\n{text}" for path, text in written).encode())
     else:
-        write(to, service, force=force)
-        write(to.with_suffix(".socket"), socket, force=force)
+        for path, text in written:
+            write(path, text, force=force)
         with output.report_of_act():
-            output.line(str(to))
-            output.line(str(to.with_suffix(".socket")))
+            for path, _ in written:
+                output.line(str(path))
     options = [f"--config={path}"] if chosen else []
     options += [f"--data={where}"] if data or os.environ.get("COVENQ_DATA") else []
     options += [f"--user={user}"] if user else []

@@ -158,7 +158,13 @@ def webhook_url(where: Location, data: str | None, config: str | None) -> str:
     from covenq.operate.maintain.journal_lock import process_of
 
     with source(data, config) as opened:
-        url = opened.status().webhook_url if opened.live else None
+        live = opened.live
+        url = opened.status().webhook_url if live else None
+    if url is None and (live or where.config.follows_log):
+        raise Refused(
+            "nothing is posted to this covenq: it takes what GitHub sends from its log ([github] ingress)",
+            hint="`covenq routes test` tries a route on a delivery; --url sends to another covenq.",
+        )
     if url is None and (who := process_of(where.data)) is not None:
         raise DaemonUnreachable(
             f"{who} has {where.data}, and doesn't answer",

@@ -69,8 +69,8 @@ def serve(
         # Each reading of the configuration is to have it, this one and every later one: it is checked beside the other addresses.
         os.environ["COVENQ_BIND"] = bind
     where = locate(data, config)
-    _one_of("--log-format", log_format, LOG_FORMATS)
-    _one_of("--log-level", log_level, LOG_LEVELS)
+    require_one_of("--log-format", log_format, LOG_FORMATS)
+    require_one_of("--log-level", log_level, LOG_LEVELS)
 
     def adjust(read: Config) -> Config:
         read = replace(read, log_format=log_format or read.log_format, log_level=log_level or read.log_level)
@@ -132,7 +132,7 @@ def raise_if_running(data: Path, *, take_over: bool) -> None:
     raise Refused(f"{who} has taken over meanwhile", hint="`covenq status` shows it; to replace that one, ask again.")
 
 
-def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> None:
+def require_one_of(option: str, given: str | None, known: tuple[str, ...]) -> None:
     """Raises UsageError if the option's value isn't one of these."""
     if given is not None and given not in known:
         raise UsageError(f"{option} {given[:40]!r} is none there is", hint=f"Say one of {', '.join(known)}.")

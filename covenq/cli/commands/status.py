@@ -14,11 +14,11 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
 from covenq.model import NOT_RUNNING
-from covenq.text import duration
+from covenq.text import duration, instant
 
 if TYPE_CHECKING:
     from covenq.model.drift import Drift
-    from covenq.model.status import JournalStatus, ReconcileLog, Status, SyncTimes
+    from covenq.model.status import Following, JournalStatus, ReconcileLog, Status, SyncTimes
 
 LABEL = 11
 """Columns of the labels."""
@@ -113,10 +113,12 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
 
 
 def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
-    """How far GitHub's delivery logs are compared with what came."""
+    """How far GitHub's delivery logs are compared with what came, or followed."""
     passes = found.reconcile
     if passes is None:
         return
+    from covenq.model.following import following_troubles
+
     if passes.waiting:
         waiting = output.count(passes.waiting, "delivery", "deliveries")
         yield "held back", f"{waiting}, fetched and not routed, for they may have been worked on"
@@ -129,7 +131,9 @@ def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "reconcile", "no passes by itself: `covenq reconcile` makes one"
         return
     for one in passes.logs:
-        yield "reconcile", _log_text(one, now)
+        yield "reconcile" if one.following is None else "log", _log_text(one, now)
+        if one.following is not None:
+            yield from (("", f"{clean(told)}.") for told, _ in following_troubles(one.following))
         if one.last is not None and one.last.error:
             ago = output.age(one.last.ended_at, now)
             yield "", f"the pass of {ago} ago did not reach its end: {clean(one.last.error)}"
@@ -170,6 +174,8 @@ def _log_text(one: ReconcileLog, now: float) -> str:
     from covenq.reconcile.result import state_words
 
     name, last = clean(one.log), one.last
+    if one.following is not None:
+        return f"{name}: {_followed_text(one, one.following, now)}"
     if last is None:
         return f"{name}: not compared since the start"
     counts = _counts_text({state_words(state): number for state, number in last.states.items()})
@@ -181,6 +187,22 @@ def _log_text(one: ReconcileLog, now: float) -> str:
     if last.finished_at is not None:
         known = f"compared {output.age(last.finished_at, now)} ago, and not to the end since"
     return f"{name}: {known}" + ("" if counts == "none" else f"; {counts}")
+
+
+def _followed_text(one: ReconcileLog, following: Following, now: float) -> str:
+    last = one.last
+    if following.owner is not None:
+        return "not followed here"
+    if last is None:
+        return "not looked at since the start"
+    seen = "never" if last.finished_at is None else f"{output.age(last.finished_at, now)} ago"
+    words = [f"followed, seen to its end {seen}"]
+    if following.next_at is not None:
+        left = (instant(following.next_at) or now) - now
+        words.append(f"looked at again in {duration(max(0.0, left))}")
+    if following.behind:
+        words.append(f"{output.count(following.behind, 'delivery', 'deliveries')} still to be fetched")
+    return ", ".join(words)
 
 
 def _alarm_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:

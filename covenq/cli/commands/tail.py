@@ -13,7 +13,8 @@ from covenq.cli import output
 from covenq.cli.context import ask_again, source
 from covenq.cli.filter_words import filter_argument
 from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
-from covenq.cli.output import clean, say
+from covenq.cli.output import say
+from covenq.cli.record_line import print_record
 from covenq.errors import DaemonUnreachable, StateBehind, StateUnreadable, UsageError
 from covenq.model import parse_duration
 
@@ -29,8 +30,6 @@ PIPE_WAIT_S = 2.0
 """The same where a reader may leave meanwhile: it is looked for between two requests."""
 RETRY_S = 0.5
 """Seconds between two attempts to reach a daemon."""
-
-KIND_COLOURS = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
 
 
 def tail(
@@ -74,7 +73,7 @@ def tail(
     for items in stream:
         found += len(items)
         for item in items:
-            _print(item, json)
+            print_record(item, json)
         output.flush()
     if not found and filter and since is None and after is None:
         _say_how_far(stream.position or 0)
@@ -161,17 +160,3 @@ def _say_how_far(head: int) -> None:
 
     if head > SCAN_MAX:
         say(f"None of the last {SCAN_MAX:,} records matches; --since or --after begins earlier.")
-
-
-def _print(item: TailItem, json: bool) -> None:
-    if json:
-        output.emit_jsonl([item])
-        return
-    # Here, because it imports the state's tables, which `--help` doesn't need.
-    from covenq.operate.inspect.tail import line_parts as parts_of
-
-    coloured = output.has_colour(output.stdout())
-    _, _, word = item.kind.partition(".")
-    kind = output.paint(f"{clean(item.kind):<20}", KIND_COLOURS.get(word, ""), coloured)
-    rest = "  ".join(clean(part) for part in parts_of(item) if part)
-    output.line(f"{output.timestamp(item.at)}  {item.seq:>8}  {kind}  {rest}".rstrip())

@@ -42,7 +42,8 @@ class DaemonInfo:
     version: str
     started_at: str
     """RFC 3339."""
-    webhook_url: str
+    webhook_url: str | None
+    """None where nothing is posted here."""
     api_url: str | None = None
     """Where the API listens on TCP, if [api] is configured."""
     metrics_url: str | None = None

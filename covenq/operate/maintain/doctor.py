@@ -115,6 +115,10 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
     sources = secret_keys.sources_of(context.config, context.data)
     if not sources:
         words = "there is none yet: the first `covenq serve` makes one"
+        if context.config.follows_log:
+            words = (
+                "there is none, and none is needed for what is taken from GitHub's log: it is recorded as unverified"
+            )
         yield Finding("secret", GOOD, words)
         return
     keys, problems = secret_keys.readable(sources, context.env)
@@ -307,6 +311,10 @@ def _clock(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _port(context: DoctorContext) -> Iterator[Finding]:
+    if context.config.follows_log:
+        words = 'none is opened for deliveries: [github] ingress is "log"'
+        yield Finding("port", GOOD, words)
+        return
     host, port = context.config.address
     if context.status is not None and context.status.pid is not None:
         url = context.status.webhook_url

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from covenq.model.following import following_troubles
 from covenq.model.ledger import missing_text
 from covenq.model.status import (
     ActivePause,
@@ -98,6 +99,8 @@ def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
             listed = counted(last.listed, "attempt")
             words = f"{one.log}: compared at {last.ended_at[:19]}Z, {listed} listed; {found or 'nothing is missing'}"
             yield Finding("reconcile", GOOD, words)
+        for told, next in () if one.following is None else following_troubles(one.following):
+            yield Finding("reconcile", WARN, f"{one.log}: {told}", next)
         if last is not None and last.unrecoverable:
             yield _unrecoverable(one.log, last)
     if passes.missing is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import urlsplit
 
+from covenq.config.ingress import UNDELIVERABLE, is_undeliverable
 from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.github.api_client import DRIFT_S
@@ -37,7 +38,8 @@ def drift_of(seen: GithubSeen, ours: Config, arrived: Collection[str]) -> list[D
     """All that drifted. `arrived` are events that came lately, of those that `not_subscribed` names."""
     found = [*_clock(seen)]
     for one in seen.webhooks:
-        found += [*_address(one, ours), *_installations(one), *_refused(one), *_unwanted(one, ours.routes)]
+        refused = () if ours.follows_log else _refused(one)
+        found += [*_address(one, ours), *_installations(one), *refused, *_unwanted(one, ours.routes)]
     return [*found, *_missing_events(seen, ours.routes, arrived)]
 
 
@@ -98,10 +100,14 @@ def _unwanted(one: WebhookSeen, routes: Sequence[Route]) -> Iterator[DriftFindin
 def _address(one: WebhookSeen, ours: Config) -> Iterator[DriftFinding]:
     name, settings = one.owner.name, settings_of(one)
     if one.active is False:
-        words = f"{name} is not active: GitHub delivers nothing"
+        nothing = "notes nothing in its log" if ours.follows_log else "delivers nothing"
+        words = f"{name} is not active: GitHub {nothing}"
         yield DriftFinding("inactive", words, f"Tick Active: {settings}.", name)
     config = one.config
     if config is None:
+        return
+    if ours.follows_log:
+        yield from _somewhere(name, config.url, settings, ours)
         return
     to = f"{name} delivers to {word(config.url)}"
     if not config.url:
@@ -116,6 +122,16 @@ def _address(one: WebhookSeen, ours: Config) -> Iterator[DriftFinding]:
         words = f"{name} delivers as {word(config.content_type)}, which is answered 415"
         yield DriftFinding("content_type", words, f"Choose application/json: {settings}.", name)
     yield from _elsewhere(name, config.url, settings, ours)
+
+
+def _somewhere(name: str, url: str | None, settings: str, ours: Config) -> Iterator[DriftFinding]:
+    """Whether somebody may get what is to be taken from the log alone."""
+    nowhere = f"{UNDELIVERABLE}{ours.webhook_path}"
+    if not url:
+        yield DriftFinding("address", f"{name} has no address to deliver to", f"Enter {nowhere}: {settings}.", name)
+    elif not is_undeliverable(_comparable(url)[1]):
+        words = f"{name} delivers to {word(url)}: whoever is there gets what is to be taken from the log alone"
+        yield DriftFinding("address", words, f"Enter {nowhere}, where nobody can ever be: {settings}.", name)
 
 
 def _elsewhere(name: str, url: str | None, settings: str, ours: Config) -> Iterator[DriftFinding]:

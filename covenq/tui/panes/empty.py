@@ -14,6 +14,8 @@ def no_deliveries(status: Status | None) -> str:
     if status is None:
         return "No deliveries yet."
     url = status.webhook_url
+    if status.pid is not None and url is None:
+        return "No deliveries yet: they are taken from GitHub's log as it lists them."
     first = f"Deliveries are taken at  {text.clean(url)}" if url else "No daemon is running. Start it:  covenq serve"
     routes = "" if status.routes else "\nNo route is configured yet; covenq init writes some.\n"
     return f"No deliveries yet.\n\n{first}\n\nTry one from a shell:  covenq send issues\n{routes}"

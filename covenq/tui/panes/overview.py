@@ -287,8 +287,13 @@ def fsync(log: JournalStatus) -> str | None:
     return f"p50 {recent.median:.1f} ms, p99 {recent.p99:.1f} ms, of the last {text.number(recent.count)}"
 
 
+def _webhook(status: Status) -> str | None:
+    followed = status.reconcile is not None and status.reconcile.follows
+    return "none: GitHub's log is followed" if followed else status.webhook_url
+
+
 def _locations(status: Status, now: float) -> list[Line]:
-    lines: list[Line] = [[("Where", "bold")], labelled("webhook", status.webhook_url)]
+    lines: list[Line] = [[("Where", "bold")], labelled("webhook", _webhook(status))]
     if status.api_url:
         lines.append(labelled("api", status.api_url))
     lines.append(labelled("data", status.data))
