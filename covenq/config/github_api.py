@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -69,6 +69,11 @@ class GithubApp:
         return "/app/hook"
 
     @property
+    def limited_as(self) -> object:
+        """What GitHub counts its requests by: equal for those that share a limit."""
+        return self.api_url, self.issuer
+
+    @property
     def identity(self) -> str:
         """What it is known by from one pass to the next; no name that would have to be erased."""
         return f"{self.api_url} app {self.issuer}"
@@ -102,6 +107,11 @@ class GithubHook:
     def settings(self) -> str:
         """Where its settings are on GitHub, for a person."""
         return f"Settings, Webhooks of {self.repo or self.org}"
+
+    @property
+    def limited_as(self) -> object:
+        """What GitHub counts its requests by: hooks with one token share its limit, whatever they are called."""
+        return self.api_url, replace(self.token, name="")
 
     @property
     def identity(self) -> str:

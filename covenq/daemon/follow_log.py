@@ -6,7 +6,6 @@ of a user takes from a log, and what is to be told of a log that isn't followed 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,7 +62,7 @@ class LogFollower:
         """Follow these from now on: at the start, and after a reload."""
         self._locks.keep({digest_of(one) for one in logs.all})
         self._interval, self._limited_until = PollInterval(), None
-        self._credentials = {one.name: _credentials(one) for one in logs.all}
+        self._credentials = {one.name: one.limited_as for one in logs.all}
         self._owners.clear()
         self._costs.clear()
         self._close_logs(set(self._open))
@@ -185,8 +184,3 @@ class LogFollower:
             0 if others is None else others.steady(now),
             self._looks.gap(digest_of(one), now),
         )
-
-
-def _credentials(one: GithubApp | GithubHook) -> object:
-    """What GitHub counts requests by: hooks with one token share one limit."""
-    return one.identity if isinstance(one, GithubApp) else (one.api_url, dataclasses.replace(one.token, name=""))

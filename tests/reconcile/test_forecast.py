@@ -151,7 +151,7 @@ def test_what_is_promised_is_in_time(missing: list[tuple[float, int]], budget: B
 
 
 APP = GithubApp(1, None, (SecretSource("key", file="/app.pem"),))
-SEVEN, EIGHT = (GithubHook(id, "o/r", None, SecretSource("token", env="TOKEN")) for id in ("7", "8"))
+SEVEN, EIGHT = (GithubHook(id, "o/r", None, SecretSource(f"token of hook {id}", env="TOKEN")) for id in ("7", "8"))
 OTHER = GithubHook("9", "o/r", None, SecretSource("token", env="ANOTHER"))
 START = NOW - NOW % HOUR - HOUR
 TOLD = RequestBudget(5000, 2600, 2500, at_text(NOW + 1800), 0.25, 1)

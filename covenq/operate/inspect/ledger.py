@@ -68,8 +68,7 @@ def _shared(
     by_credentials: dict[object, list[GithubApp | GithubHook]] = {}
     for one in logs.all:
         if digest_of(one) in opened:
-            key = one.keys if isinstance(one, GithubApp) else one.token
-            by_credentials.setdefault((one.api_url, key), []).append(one)
+            by_credentials.setdefault(one.limited_as, []).append(one)
     for group in by_credentials.values():
         known = [budgets.get(one.name) for one in group]
         told = [one for one in known if one is not None]
