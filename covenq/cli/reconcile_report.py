@@ -19,6 +19,7 @@ WORDS = {
     "on_its_way": "of the last minutes, and perhaps on their way",
     "erased": "of what was erased here, and never fetched",
     "not_wanted": "that no route can match, and not fetched: [reconcile] fetch says so",
+    "redelivered": "sent again by GitHub, which was asked to",
     "fetched": "fetched, and routed as if they had come",
     "waiting": "fetched and held back: `covenq reroute state:received reason:held` routes them",
     "held": "in the journal already",

@@ -76,6 +76,8 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "reconcile.grace": (lambda c: c.reconcile.grace_s, None),
     "reconcile.max_age": (lambda c: c.reconcile.max_age_s, None),
     "reconcile.fetch": (lambda c: c.reconcile.fetch, None),
+    "reconcile.mode": (lambda c: c.reconcile.mode, None),
+    "reconcile.patience": (lambda c: c.reconcile.patience_s, None),
     "worker.concurrency": (lambda c: c.concurrency, None),
     "worker.scrub": (lambda c: list(c.scrub), None),
     "log.format": (lambda c: c.log_format, None),

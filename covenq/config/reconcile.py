@@ -17,6 +17,11 @@ BACK_MAX_S = 7 * 86_400.0
 """GitHub keeps nothing for longer."""
 FETCH = ("all", "routed")
 """What is fetched of what is missing: all, which is the default, or what some route may match by what GitHub's list says."""
+MODES = ("fetch", "redeliver")
+"""How what is missing comes back: out of GitHub's log, which is the default, or by a redelivery that GitHub is asked for."""
+PATIENCE_S = 600.0
+PATIENCE_MAX_S = 86_400.0
+"""What doesn't come is fetched then, and GitHub must still have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class Reconcile:
     """Seconds between passes, None: none are made; how far each goes back behind the one before; after which an attempt counts.
 
     What was first sent longer than `max_age_s` ago is held when it is fetched, and not routed; None: nothing is for its age.
+    With the mode "redeliver", what hasn't come `patience_s` after it was asked for is fetched.
     """
 
     every_s: float | None = EVERY_S
@@ -31,6 +37,12 @@ class Reconcile:
     grace_s: float = GRACE_S
     max_age_s: float | None = None
     fetch: str = FETCH[0]
+    mode: str = MODES[0]
+    patience_s: float = PATIENCE_S
+
+    @property
+    def redelivers(self) -> bool:
+        return self.mode == "redeliver"
 
 
 NO_RECONCILE = Reconcile()
@@ -41,7 +53,7 @@ def parse_reconcile(top: Table, *, follows_log: bool = False) -> Reconcile:
 
     Raises ConfigError.
     """
-    table = top.table("reconcile", ("every", "overlap", "grace", "max_age", "fetch"))
+    table = top.table("reconcile", ("every", "overlap", "grace", "max_age", "fetch", "mode", "patience"))
     if follows_log and table.raw.get("mode") == "redeliver":
         problem = '"redeliver" has GitHub send to an address, and with [github] ingress "log" there is none'
         raise table.error("mode", problem, hint='Leave mode out, or write ingress = "webhook".')
@@ -52,12 +64,17 @@ def parse_reconcile(top: Table, *, follows_log: bool = False) -> Reconcile:
         )
     if 0.0 < every_s < EVERY_MIN_S:
         raise table.error("every", f"must be {EVERY_MIN_S:g}s or longer; 0s makes no passes")
+    patience_s = table.duration("patience", PATIENCE_S)
+    if not 0.0 < patience_s <= PATIENCE_MAX_S:
+        raise table.error("patience", "must be longer than 0s, and 1d at most: what doesn't come is fetched then")
     return Reconcile(
         every_s or None,
         _back(table, "overlap", OVERLAP_S),
         _back(table, "grace", GRACE_S) if not follows_log else 0.0,
         table.duration("max_age", 0.0) if "max_age" in table.raw else None,
         table.choice("fetch", FETCH),
+        table.choice("mode", MODES),
+        patience_s,
     )
 
 

@@ -44,6 +44,7 @@ from covenq.reconcile.holdings import StoredHoldings
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, given_up, make_pass
 from covenq.reconcile.log_state import LogState, begun
 from covenq.reconcile.logs import Asking, DeliveryLog, open_log
+from covenq.reconcile.redeliver import redelivery_of
 from covenq.reconcile.result import Row
 from covenq.reconcile.wanted import wanted_by
 from covenq.rounds import Loop
@@ -105,6 +106,8 @@ class Reconciler(threading.Thread):
         self._was_closed = False
         self._resumed = 0
         self._next = 0.0
+        self._soon: dict[str, float] = {}
+        """By the log, when the next pass has something to do, in seconds since 1970."""
 
     @property
     def passes(self) -> Mapping[str, ReconcilePass]:
@@ -182,8 +185,10 @@ class Reconciler(threading.Thread):
         if closed or every_s is None:
             return
         if self._is_due():
+            self._soon.clear()
             whole = self._of_each(config, lambda one: self._pass(one, config))
-            wait_s = every_s if whole else min(every_s, RETRY_S)
+            wait_s = min([every_s, *(at - self._clock() for at in self._soon.values())])
+            wait_s = wait_s if whole else min(wait_s, RETRY_S)
             if self._follower is not None:
                 wait_s = self._follower.wait_s(every_s, self._usages, self._clock(), self._monotonic())
             self._next = self._monotonic() + wait_s
@@ -262,15 +267,25 @@ class Reconciler(threading.Thread):
         def restarted() -> None:
             log.info("%s: GitHub no longer takes the cursor of a page: the walk starts over", one.name)
 
+        def record(before: LogState, after: LogState) -> LogState:
+            return write_state(self._operations.journal, one, before, after)
+
         now = self._clock()
-        is_wanted = wanted_by(settings.fetch, config.routes, now)
+        redelivery = redelivery_of(config, now, record, self._clock)
+        source = "import" if redelivery is None else None
+        is_wanted = wanted_by(settings.fetch, config.routes, now, source)
         with self._opened(one, asking) as opened:
             result = make_pass(
                 opened,
                 state,
                 lambda: StoredHoldings(_Stored(self._operations)),
                 recorder,
-                PassSettings(settings.overlap_s, settings.grace_s if self._follower is None else -AHEAD_S, is_wanted),
+                PassSettings(
+                    settings.overlap_s,
+                    settings.grace_s if self._follower is None else -AHEAD_S,
+                    is_wanted,
+                    redelivery,
+                ),
                 now,
                 restarted,
                 Earlier(failed if told_at == number else {}, ledger),
@@ -281,7 +296,10 @@ class Reconciler(threading.Thread):
         self._lists[one.name] = result.lists or self._lists.get(one.name, 0)
         if result.summary.error is None:
             write_ledger(self._operations.journal, one, ledger, result.ledger)
-        write_state(self._operations.journal, one, state, result.state)
+        write_state(self._operations.journal, one, result.recorded, result.state)
+        if result.next_at is not None:
+            self._soon[one.name] = result.next_at
+        self._tell_redelivery(one.name, result)
         for problem in sorted(recorder.unread):
             self._tell(f"{one.name} {problem}", "secret", f"{one.name}: not tried for signatures: {problem}")
         before = given_up(failed) if told_at == number else {}
@@ -345,6 +363,8 @@ class Reconciler(threading.Thread):
             ended_at if error is None else None if before is None else before.finished_at,
             lost[:UNRECOVERABLE_MAX],
             newest_at,
+            0 if result is None else result.waiting,
+            None if result is None else result.not_asked,
         )
         if states["fetched"] and self._follower is None:
             log.warning("%s: fetched %s that never came", name, counted(states["fetched"], "delivery", "deliveries"))
@@ -367,6 +387,19 @@ class Reconciler(threading.Thread):
             log.error("%s: %s, first sent %s, is not fetched: %s", name, row.guid, row.first_at, row.reason)
         if len(rows) > LOST_LOGGED:
             log.error("%s: nor are %s more: `covenq reconcile` lists them", name, len(rows) - LOST_LOGGED)
+
+    def _tell_redelivery(self, name: str, result: PassResult) -> None:
+        """Log what is asked for, and, once, why it isn't."""
+        if result.asked:
+            log.warning("%s: asked GitHub to send %s again", name, counted(result.asked, "delivery", "deliveries"))
+        if result.not_asked is not None:
+            self._tell(
+                f"{name} redelivery", "not asked for", f"{name}: redelivery is not asked for: {result.not_asked}"
+            )
+        elif result.asked:
+            self._told.pop(f"{name} redelivery", None)
+        for reason in sorted(set(result.refused)):
+            self._tell(f"{name} {reason}", "refused", f"{name}: {reason}: it is fetched")
 
     def _failed(self, name: str, error: Exception) -> None:
         """A pass that covenq could not make: a key that can't be read, a full disk."""

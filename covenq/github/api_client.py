@@ -4,9 +4,9 @@ GitHub has two limits. The primary one is counted in `x-ratelimit-*`; of what th
 at most, so that others who ask with the same credentials aren't stopped by it. The secondary one is about haste: it answers 403
 or 429, mostly with `retry-after`. Both are waited for where that is short, and told where it is long.
 
-A GET is made again after 5xx, a broken-off answer or a wait. A PATCH is made once, since what became of it may not be known:
-who asked for it says so, and decides. Anything else, and a redirect above all, is an answer or an error: nothing that authorises
-goes to another host. How long is waited is passed in (`Pacing`).
+A GET is made again after 5xx, a broken-off answer or a wait. A PATCH and a POST are made once, since what became of them may not
+be known: who asked for it says so, and decides. Anything else, and a redirect above all, is an answer or an error: nothing that
+authorises goes to another host. How long is waited is passed in (`Pacing`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ WINDOW_S = 60.0
 SECONDARY_S = 60.0
 """Seconds to wait where the secondary limit is met and GitHub doesn't say how long."""
 _OF_HOOKS = ("/repos/", "/orgs/")
+WRITE_POINTS = 5
 DRIFT_S = 50.0
 """Seconds between GitHub's clock and this one from which a refused token is likely due to that."""
 
@@ -50,8 +51,9 @@ class Retry:
 class Pacing:
     """How waiting is done: `sleep`, the longest wait that is made and not told, and the first backoff, which doubles.
 
-    `gap_s` is the least time between the beginnings of two requests: the secondary limit is 900 reads a minute. `retrying` is
-    called before each wait for another try.
+    `gap_s` is the least time between the beginnings of two requests: the secondary limit is 900 points a minute, of which a read
+    takes one, and a write WRITE_POINTS. Writes are `write_gap_s` apart at least. `retrying` is called before
+    each wait for another try.
     """
 
     sleep: Callable[[float], None] = time.sleep
@@ -59,6 +61,7 @@ class Pacing:
     tries: int = TRIES
     backoff_s: float = 1.0
     gap_s: float = 0.075
+    write_gap_s: float = 1.0
     retrying: Callable[[Retry], None] = lambda retry: None
 
 
@@ -68,7 +71,7 @@ PACING = Pacing()
 
 def no_pacing(waited: Callable[[float], None] = lambda seconds: None) -> Pacing:
     """None: towards this machine, where nobody else's requests are in the way."""
-    return Pacing(sleep=waited, gap_s=0.0)
+    return Pacing(sleep=waited, gap_s=0.0, write_gap_s=0.0)
 
 
 def pacing_towards(client: OutgoingClient, wanted: Pacing = PACING) -> Pacing:
@@ -97,6 +100,8 @@ class Usage:
     remaining: int | None = None
     reset: float | None = None
     floor: int = field(default=0)
+    wrote_at: float = 0.0
+    """When the newest write began, in seconds since 1970."""
 
     def note(self, headers: Mapping[str, str]) -> None:
         remaining, reset = _number(headers.get("x-ratelimit-remaining")), _number(headers.get("x-ratelimit-reset"))
@@ -131,6 +136,8 @@ class GithubApi:
         self._clock = clock
         self._host = client.host
         self._last = 0.0
+        self._points = 1
+        """What the newest request took of the secondary limit."""
 
     def get(
         self, path: str, query: Mapping[str, str] | None = None, *, body_max: int, allowed: frozenset[int] = frozenset()
@@ -169,17 +176,26 @@ class GithubApi:
 
         Raises GithubRefused and GithubLimited where nothing was changed, OutgoingFailed where that isn't known.
         """
+        return self._write("PATCH", path, body, body_max, frozenset({200}), "changed")
+
+    def post(self, path: str, *, body_max: int, allowed: frozenset[int] = frozenset()) -> Answer:
+        """A 202, or one of the `allowed` statuses, asked for once and with no body. Raises as `patch`."""
+        return self._write("POST", path, None, body_max, allowed | {202}, "asked for")
+
+    def _write(
+        self, method: str, path: str, body: bytes | None, body_max: int, right: frozenset[int], done: str
+    ) -> Answer:
         self._require_budget()
         while True:
-            answer = self._ask("PATCH", path, None, max(body_max, ERROR_BODY_MAX), body)
-            if answer.status == 200:
+            answer = self._ask(method, path, None, max(body_max, ERROR_BODY_MAX), body)
+            if answer.status in right:
                 return answer
             if answer.status == 401 and self._authorization.rejected():
                 continue
             if answer.status >= 500:
                 raise OutgoingFailed(f"{self._host} answered {answer.status}")
             wait = self._wait(answer, 1)
-            raise self._refusal(answer, path, "changed") if wait is None else self._gave_up(answer, wait)
+            raise self._refusal(answer, path, done) if wait is None else self._gave_up(answer, wait)
 
     def close(self) -> None:
         """Close its connections."""
@@ -189,10 +205,15 @@ class GithubApi:
         self, method: str, path: str, query: Mapping[str, str] | None, body_max: int, body: bytes | None = None
     ) -> Answer:
         self.usage.requests += 1
-        left = self._last + self._pacing.gap_s - self._clock()
-        if 0.0 < left < 1.0:  # more is a clock that was set back
+        writes, now = method != "GET", self._clock()
+        left = self._last + self._pacing.gap_s * self._points - now
+        if writes:
+            left = max(left, self.usage.wrote_at + self._pacing.write_gap_s - now)
+        if 0.0 < left <= max(1.0, self._pacing.write_gap_s):  # more is a clock that was set back
             self._pacing.sleep(left)
-        self._last = self._clock()
+        self._last, self._points = self._clock(), WRITE_POINTS if writes else 1
+        if writes:
+            self.usage.wrote_at = self._last
         headers = {"Accept": "application/vnd.github+json"}
         authorization = self._authorization.header()
         if authorization is not None:
@@ -250,7 +271,7 @@ class GithubApi:
         return GithubLimited(said, until=until)
 
     def _refusal(self, answer: Answer, path: str, done: str) -> GithubRefused:
-        """`done` is what was asked for the path, "read" or "changed"."""
+        """`done` is what was asked for the path: "read", "changed" or "asked for"."""
         status = answer.status
         if 300 <= status < 400:
             return GithubRefused(

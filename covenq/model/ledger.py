@@ -23,8 +23,12 @@ PREFIX = "ops.ledger_"
 HOUR_S = 3600.0
 DAY_S = 86_400.0
 
-STATES = ("held", "fetched", "unrecoverable", "refused", "erased", "before_us", "not_wanted", "on_its_way", "open")
+STATES = (
+    "held", "redelivered", "fetched", "unrecoverable", "refused", "erased", "before_us", "not_wanted", "on_its_way", "open"
+)  # fmt: skip
 """How a listed delivery stands; each stands in one way, so that those of an hour add up to what is listed."""
+HERE = frozenset({"held", "redelivered", "fetched"})
+"""Those of what is in the journal."""
 UNSETTLED = frozenset({"on_its_way", "open"})
 FORGOTTEN = "GitHub forgot it before it could be fetched"
 OTHER_REASONS = "for other reasons"

@@ -256,6 +256,10 @@ class ReconcilePass(Struct):
     """Some of those that `states` counts as unrecoverable."""
     newest_at: Time | None = None
     """The newest attempt that GitHub listed, when a pass of this process read its list last; null where it listed none."""
+    asked: Count = 0
+    """Those of the open ones whose redelivery was asked for, and is waited for."""
+    not_asked: str | None = None
+    """Why no redelivery was asked for, or not of everything, with [reconcile] mode = "redeliver"."""
 
 
 class RequestBudget(Struct):
@@ -341,7 +345,9 @@ class LedgerHour(Struct, kw_only=True):
     """When it began."""
     listed: Count
     held: Count
-    """Came by webhook."""
+    """Came by GitHub's first attempt."""
+    redelivered: Count = 0
+    """Came by another attempt of GitHub's, which somebody or covenq asked for."""
     fetched: Count
     """Came back out of GitHub's log."""
     unrecoverable: Count

@@ -107,6 +107,23 @@ def shown_address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def same_address(one: str, other: str) -> bool:
+    """Whether two addresses are written alike, but for the case of scheme and host and a port that is the scheme's own."""
+    found = _as_compared(one)
+    return found is not None and found == _as_compared(other)
+
+
+def _as_compared(url: str) -> tuple[object, ...] | None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return None
+    return parts.scheme, parts.username, parts.password, parts.hostname, port, parts.path, parts.query, parts.fragment
+
+
 def is_loopback(host: str) -> bool:
     """Whether the host, as an address has it, is this machine."""
     from ipaddress import ip_address

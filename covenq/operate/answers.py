@@ -108,6 +108,23 @@ class Compaction(Struct, frozen=True, kw_only=True):
     dry_run: bool
 
 
+class AskedDelivery(Struct, frozen=True):
+    """A delivery whose redelivery was asked for; `over`: it isn't waited for."""
+
+    guid: str
+    attempt: str
+    first_at: Time
+    at: Time
+    over: bool
+
+
+class Redeliveries(Struct, frozen=True):
+    """Whether what was given is recorded, as a whole, and all that is asked for by now."""
+
+    recorded: bool
+    asked: list[AskedDelivery]
+
+
 class UnboundName(Struct, frozen=True):
     """A repository of a secret's scope that is, or was, bound to a number since then; None: the name was erased."""
 

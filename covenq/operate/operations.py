@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
-from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Unbound
-from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact, Replay, Reroute, Selection, Unbind
+from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Redeliveries, Unbound
+from covenq.operate.parameters import (
+    Compact,
+    Import,
+    Parameters,
+    Pause,
+    Reconcile,
+    Redact,
+    Replay,
+    Reroute,
+    Selection,
+    Unbind,
+)
 
 # A command that acts through a daemon imports this table and none of what carries an operation out: the functions below
 # import that when they are called.
@@ -148,6 +159,13 @@ def _import(context: Context, parameters: Import) -> Imported:
         return import_deliveries(journal, context.config, secrets, rows, parameters, context.clock)
 
 
+def _reconcile(context: Context, parameters: Reconcile) -> Redeliveries:
+    from covenq.operate.act.redelivering import record_wishes
+
+    with context.writing() as (journal, _):
+        return record_wishes(journal, context.config, parameters, context.clock)
+
+
 def _redact(context: Context, parameters: Redact) -> Redaction:
     from covenq.operate.maintain import upkeep
 
@@ -198,6 +216,13 @@ IMPORT = Operation(
     raises=(UsageError,),
     body_max=IMPORT_MAX,
 )
+RECONCILE = Operation(
+    "reconcile",
+    "Record that GitHub is about to be asked for redeliveries, so that none is asked for twice.",
+    Reconcile,
+    Redeliveries,
+    _reconcile,
+)
 REDACT = Operation(
     "redact",
     "Erase the content of deliveries, by ids or filter, of a repository or of an installation.",
@@ -235,6 +260,6 @@ UNBIND = Operation(
 
 AnyOperation = Operation[Any, Struct]  # each has parameters of its own type
 OPERATIONS: tuple[AnyOperation, ...] = (
-    REPLAY, IMPORT, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND,
+    REPLAY, IMPORT, RECONCILE, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND,
 )  # fmt: skip
 """All of them."""

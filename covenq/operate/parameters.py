@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct
 
 from covenq.operate.imported import ImportedDelivery, parse_item
+from covenq.operate.wished import WishedDelivery, parse_wished
 
 if TYPE_CHECKING:
     from covenq.filter.grammar import Filter
@@ -30,6 +31,7 @@ FilterWords = Annotated[
     ),
 ]
 Items = Annotated[list[ImportedDelivery], Meta(extra={"noun": "a list of deliveries", "parse": parse_item})]
+Wished = Annotated[list[WishedDelivery], Meta(extra={"noun": "a list of deliveries", "parse": parse_wished})]
 Installation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 RepositoryNumber = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
@@ -90,6 +92,13 @@ class Import(Parameters, kw_only=True, frozen=True):
     routed: bool = False
     reason: Reason = None
     dry_run: bool = False
+
+
+class Reconcile(Parameters, kw_only=True, frozen=True):
+    """Deliveries of the `log` of that name whose redelivery GitHub will be asked for; none: what was asked for is asked."""
+
+    log: str
+    items: Wished = []
 
 
 class Compact(Parameters, kw_only=True, frozen=True):

@@ -10,7 +10,7 @@ from covenq.config.reconcile import GRACE_S, OVERLAP_S
 from covenq.filter.tree import Filter
 from covenq.github.delivery_log import LogPage
 from covenq.model import DeliveryId
-from covenq.reconcile.compare import Comparison
+from covenq.reconcile.compare import Came, Comparison
 from covenq.reconcile.identity import Headers, hook_of_details, hook_of_held
 from covenq.reconcile.logs import DeliveryLog
 from covenq.reconcile.walk import pages_since
@@ -19,8 +19,8 @@ from covenq.reconcile.walk import pages_since
 class Holdings(Protocol):
     """What the journal holds."""
 
-    def held(self, guids: Sequence[str]) -> Mapping[DeliveryId, bool]:
-        """The deliveries with these GUIDs, of whatever hook, of which there is any record, and whether each was fetched."""
+    def held(self, guids: Sequence[str]) -> Mapping[DeliveryId, Came]:
+        """The deliveries with these GUIDs, of whatever hook, of which there is any record, and how each came."""
 
     def headers(self, delivery: DeliveryId) -> Headers:
         """The headers that a delivery came with; none where they are not kept."""

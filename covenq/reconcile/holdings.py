@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from covenq.model import DeliveryId, at_text
+from covenq.model import DeliveryId, at_text, seconds_of
 from covenq.model.rows import Delivery, OneDelivery, Page
+from covenq.reconcile.compare import Came
 
+GUIDS_ASKED = 100
+"""GUIDs of one question: a filter has a bound."""
 LOOKED_AT = 20
 """Deliveries of a repository or an installation by which it is told whether it was erased."""
 
@@ -30,12 +33,14 @@ class StoredHoldings:
         self._newest: dict[tuple[str, int], list[tuple[str, bool]]] = {}
         self._erased: dict[tuple[str, int, int], list[bool]] = {}
 
-    def held(self, guids: Sequence[str]) -> dict[DeliveryId, bool]:
+    def held(self, guids: Sequence[str]) -> dict[DeliveryId, Came]:
         """See `covenq.reconcile.compare_pass.Holdings`. Fetched is what was imported: the webhook brings everything else."""
-        if not guids:
-            return {}
-        found = self._source.deliveries([f"guid:{','.join(guids)}"], limit=0)
-        return {DeliveryId(one.hook, one.guid): one.source == "import" for one in found.items}
+        found: dict[DeliveryId, Came] = {}
+        for start in range(0, len(guids), GUIDS_ASKED):
+            lot = guids[start : start + GUIDS_ASKED]
+            for one in self._source.deliveries([f"guid:{','.join(lot)}"], limit=0).items:
+                found[DeliveryId(one.hook, one.guid)] = Came(one.source, seconds_of(one.received_at), one.seq)
+        return found
 
     def headers(self, delivery: DeliveryId) -> list[list[str]]:
         return self._source.delivery(str(delivery)).headers or []

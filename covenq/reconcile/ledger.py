@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from covenq.config.github_api import KEPT_S
 from covenq.model.ledger import (
     FORGOTTEN,
+    HERE,
     UNSETTLED,
     Key,
     Ledger,
@@ -22,7 +23,7 @@ from covenq.model.ledger import (
     hour_of,
     key_of,
 )
-from covenq.reconcile.compare import Absent
+from covenq.reconcile.compare import Absent, Way
 from covenq.reconcile.result import Row
 
 MINUTE_S = 60
@@ -34,19 +35,19 @@ _STANDS = {"missing": "open", "waiting": "fetched"}
 """States of a row that are another one here."""
 
 Held = Mapping[str, bool]
-"""GUIDs that are held by now, and whether each was fetched."""
+"""GUIDs that are held by now, and whether each was fetched. What wasn't had been listed and not held before: it came again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a whole pass saw. `came`: by the minute (since 1970) of the first attempt, and whether it was fetched, what is held.
+    """What a whole pass saw. `came`: what is held, by the minute (since 1970) of the first attempt, and how it came.
 
     `held` says which of the ledger's single deliveries are. Up to `settled_until` (seconds since 1970) no attempt will be listed
     that isn't listed now; None: that isn't known.
     """
 
     hook: str | None
-    came: Mapping[tuple[int, bool], int]
+    came: Mapping[tuple[int, Way], int]
     absent: Sequence[tuple[Absent, Row]]
     held: Held
     settled_until: float | None
@@ -67,27 +68,26 @@ def advanced(before: Ledger, seen: Seen, now: float) -> Ledger:
         _stand_now(single, known.get(single.guid), seen.held, settled, tracked)
     fresh = [_not_held(row, one.sent_at) for one, row in seen.absent if _since(one.sent_at, ledger.boundary)]
     counted: list[tuple[float, Key, int]] = [
-        (minute * MINUTE_S, ("fetched" if fetched else "held", None), number)
-        for (minute, fetched), number in seen.came.items()
+        (minute * MINUTE_S, (way, None), number)
+        for (minute, way), number in seen.came.items()
         if minute * MINUTE_S >= ledger.boundary
     ]
     counted += [(one.first_at, key_of(one.state, one.reason), 1) for one in fresh]
     _keep_forgotten(ledger.window, counted, settled)
     boundary = _boundary(ledger.boundary, seen.settled_until, [*tracked, *fresh])
     window: dict[int, Tally] = {}
-    gone = {"held", "fetched"}
     for at, key, number in counted:
         if at >= boundary:
             add(window, hour_of(at), key, number)
-        elif key[0] in gone:
+        elif key[0] in HERE:
             add(settled, hour_of(at), key, number)
-    tracked += [one for one in fresh if one.first_at < boundary and one.state not in gone]
+    tracked += [one for one in fresh if one.first_at < boundary and one.state not in HERE]
     kept = _kept(tracked, now)
     for one in tracked:
         if one not in kept:
             add(settled, hour_of(one.first_at), key_of(one.state, one.reason))
     singles = {one.guid for one in kept}
-    others = [one for one in known.values() if one.guid not in singles and one.state not in {*gone, "on_its_way"}]
+    others = [one for one in known.values() if one.guid not in singles and one.state not in {*HERE, "on_its_way"}]
     newest = sorted(others, key=_order)[-OTHERS_MAX:]
     return Ledger(boundary, seen.hook or ledger.hook, settled, window, tuple(sorted(kept, key=_order)), tuple(newest))
 
@@ -107,13 +107,13 @@ def _stand_now(
     """Settle a delivery that was tracked, or track it on."""
     hour = hour_of(one.first_at)
     if one.guid in held:
-        add(settled, hour, ("fetched" if held[one.guid] else "held", None))
+        add(settled, hour, ("fetched" if held[one.guid] else "redelivered", None))
     elif found is None and one.state in UNSETTLED:  # the walk went back to it, and it is listed no more
         add(settled, hour, ("unrecoverable", FORGOTTEN))
     elif found is None:
         tracked.append(one)
-    elif found.state in ("held", "fetched"):
-        add(settled, hour, (found.state, None))
+    elif found.state in HERE:
+        add(settled, hour, ("redelivered" if found.state == "held" else found.state, None))
     else:
         tracked.append(NotHeld(one.guid, one.event, one.first_at, found.state, found.reason))
 

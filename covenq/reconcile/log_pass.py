@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,10 +14,11 @@ from covenq.model import at_text, seconds_of
 from covenq.model.ledger import Ledger
 from covenq.reconcile.compare import Absent, Policy
 from covenq.reconcile.compare_pass import Holdings, Scope, compare_log
-from covenq.reconcile.fetch import TROUBLE, IsErased, Recorder, fetch
+from covenq.reconcile.fetch import TROUBLE, Hold, IsErased, Recorder, fetch
 from covenq.reconcile.ledger import Seen, advanced, begun_ledger
 from covenq.reconcile.log_state import LogState, moved, why_held
 from covenq.reconcile.logs import DeliveryLog
+from covenq.reconcile.redeliver import Asked, Redelivery, Rules, ask, settled, still_open
 from covenq.reconcile.result import LogSummary, Row, row_of
 
 _SETTLED_FAILURES = frozenset({"unrecoverable", "refused"})
@@ -34,12 +35,13 @@ class Knowing(Holdings, Protocol):
 class PassSettings:
     """Seconds: how far a walk goes back behind the mark, and what may be on its way.
 
-    `is_wanted`: whether a missing delivery is fetched.
+    `is_wanted`: whether a missing delivery is fetched. `redelivery`: how it is asked for before; None: it isn't.
     """
 
     overlap_s: float
     grace_s: float
     is_wanted: Callable[[Absent], bool]
+    redelivery: Redelivery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ class PassResult:
 
     `failed` has, by the attempt, rows that could not be fetched, for the next pass: it asks for none again that can't be, or was
     refused, and for what GitHub failed to give after all others, so that it keeps nothing from being fetched.
+
+    `recorded` is the state that the records have, in whose place `state` comes. `next_at`: when the next pass has something to
+    do, in seconds since 1970; None: nothing that is known.
     """
 
     state: LogState
@@ -63,9 +68,19 @@ class PassResult:
     rows: list[Row]
     troubles: list[CovenqError]
     ledger: Ledger
+    recorded: LogState
     failed: Mapping[str, Row] = field(default_factory=dict)
     lists: int = 0
     """Requests until it had compared; 0 where it came to no end of that."""
+    asked: int = 0
+    """Redeliveries that this pass asked for."""
+    not_asked: str | None = None
+    """Why no redelivery was asked for, or not of everything."""
+    refused: Sequence[str] = ()
+    """Why GitHub makes none of some."""
+    next_at: float | None = None
+    waiting: int = 0
+    """Rows whose redelivery is waited for."""
 
 
 NOTHING_EARLIER = Earlier()
@@ -91,7 +106,7 @@ def make_pass(
     restarted: Callable[[], None],
     earlier: Earlier = NOTHING_EARLIER,
 ) -> PassResult:
-    """Compare, and fetch; `holdings_now` gives what is held at the call.
+    """Compare, ask for redeliveries where that is wanted, and fetch; `holdings_now` gives what is held at the call.
 
     Raises what holdings and `recorder` do; what was recorded until then is held at the next pass.
     """
@@ -108,29 +123,26 @@ def make_pass(
         found = compare_log(log, log.hook or state.hook, holdings, scope, restarted)
     except TROUBLE as error:
         summary = LogSummary(log.name, requests=log.requests, error=str(error))
-        return PassResult(state, summary, [], [error], ledger, earlier.failed)
+        return PassResult(state, summary, [], [error], ledger, state, earlier.failed)
     lists = log.requests
     policy = Policy(now, state.baseline, is_erased, settings.grace_s, settings.is_wanted)
     absent = [(one, row_of(log.name, one, standing)) for one, standing in found.sorted_out(policy)]
     rows = [row for _, row in absent]
-    missing, again = list[Row](), list[Row]()
     for row in rows:
-        if row.state != "missing":
-            continue
         before = earlier.failed.get(row.attempt)
-        if before is None:
-            missing.append(row)
-        elif before.state in _SETTLED_FAILURES:
+        if row.state == "missing" and before is not None and before.state in _SETTLED_FAILURES:
             row.state, row.reason = before.state, before.reason
-        else:
-            again.append(row)
-    troubles = fetch(
-        [*missing, *again],
-        {log.name: log.detail},
-        recorder,
-        lambda row: why_held(row.first_at, state.held_before),
-        lambda: erased_by(holdings_now()),
-    )
+
+    def hold(row: Row) -> Hold | None:
+        return why_held(row.first_at, state.held_before)
+
+    asked = Asked(state, still_open(state, found, holdings, absent, now))
+    if settings.redelivery is not None:
+        asked = ask(log, found, holdings, absent, state, Rules(settings.redelivery, hold, now))
+    missing = [row for row in rows if row.state == "missing"]
+    again = [row for row in missing if row.attempt in earlier.failed]
+    missing = [row for row in missing if row.attempt not in earlier.failed]
+    troubles = fetch([*missing, *again], {log.name: log.detail}, recorder, hold, lambda: erased_by(holdings_now()))
     # What is recorded says by itself which hook it came from: where another was taken for it, nothing counted as held.
     hook = next((row.hook for row in rows if row.state in ("fetched", "waiting", "held") and row.hook), found.hook)
     newest_at = None if found.newest_at is None else at_text(found.newest_at)
@@ -140,15 +152,27 @@ def make_pass(
         hook,
         found.came,
         absent,
-        {one.guid: fetched for one, fetched in held.items() if one.hook == hook},
+        {one.guid: came.fetched for one, came in held.items() if one.hook == hook},
         None if found.newest is None else found.newest.at - settings.overlap_s,
     )
+    after = settled(asked.state, rows)
     return PassResult(
-        replace(state, hook=hook or state.hook, mark=moved(state.mark, found.newest, rows)),
+        replace(after, hook=hook or after.hook, mark=moved(after.mark, found.newest, rows)),
         summary,
         rows,
         troubles,
         advanced(ledger, seen, now),
-        {row.attempt: row for row in rows if row.state in _SETTLED_FAILURES or (row.state == "open" and row.reason)},
+        asked.recorded,
+        {
+            row.attempt: row
+            for row in rows
+            if row.attempt not in asked.waits
+            and (row.state in _SETTLED_FAILURES or (row.state == "open" and row.reason))
+        },
         lists,
+        asked.posted,
+        asked.why_not,
+        asked.refused,
+        asked.next_at,
+        asked.waiting,
     )

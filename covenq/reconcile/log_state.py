@@ -1,4 +1,4 @@
-"""What is known of a delivery log from one pass to the next: its hook, the baseline, the mark, and what is held back.
+"""What is known of a delivery log from one pass to the next: its hook, the baseline, the mark, what is held back and asked for.
 
 The mark is the newest attempt up to which whole walks have compared and settled everything. It moves only with a walk that
 reached its end, so that one which is interrupted loses nothing: the next goes back as far.
@@ -6,7 +6,7 @@ reached its end, so that one which is interrupted loses nothing: the next goes b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,6 +25,19 @@ class Mark(Struct, frozen=True):
     attempt: str
 
 
+class AskedFor(Struct, frozen=True):
+    """A delivery that GitHub was asked to send once more, or is about to be. Times are seconds since 1970."""
+
+    guid: str
+    attempt: str
+    """The newest when it was asked for."""
+    first_at: float
+    """When GitHub first sent it."""
+    at: float
+    over: bool = False
+    """It isn't waited for: GitHub didn't take the wish, or it was not made."""
+
+
 class LogState(Struct, frozen=True, kw_only=True):
     """A log as its newest record has it. Times are seconds since 1970."""
 
@@ -36,6 +49,8 @@ class LogState(Struct, frozen=True, kw_only=True):
     """What GitHub sent before is held back: the journal was restored then, or its end given up."""
     hook: str | None = None
     mark: Mark | None = None
+    asked: tuple[AskedFor, ...] = ()
+    """Deliveries whose redelivery was asked for, until they are held, or GitHub lists them no more."""
 
     def since(self, overlap_s: float) -> float:
         """The time to which the next walk goes back."""
@@ -77,6 +92,16 @@ def data_of(state: LogState) -> JsonObject:
         "baseline": at_text(state.baseline),
         "held_before": None if state.held_before is None else at_text(state.held_before),
         "mark": None if mark is None else {"at": at_text(mark.at), "attempt": mark.attempt},
+        "asked": [
+            {
+                "guid": one.guid,
+                "attempt": one.attempt,
+                "first_at": at_text(one.first_at),
+                "at": at_text(one.at),
+                "over": one.over,
+            }
+            for one in state.asked
+        ],
     }
 
 
@@ -96,7 +121,20 @@ def state_of(data: Mapping[str, object]) -> LogState | None:
         held_before=_time(data.get("held_before")),
         hook=hook if isinstance(hook, str) and TOKEN.match(hook) else None,
         mark=found,
+        asked=tuple(_asked(data.get("asked"))),
     )
+
+
+def _asked(value: object) -> Iterator[AskedFor]:
+    for one in value if isinstance(value, list) else ():
+        if not isinstance(one, dict):
+            continue
+        guid, attempt = one.get("guid"), one.get("attempt")
+        first_at, at = _time(one.get("first_at")), _time(one.get("at"))
+        if first_at is None or at is None or not (isinstance(guid, str) and TOKEN.match(guid)):
+            continue
+        if isinstance(attempt, str) and TOKEN.match(attempt):
+            yield AskedFor(guid, attempt, first_at, at, one.get("over") is True)
 
 
 def _time(value: object) -> float | None:

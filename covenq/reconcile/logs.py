@@ -1,4 +1,4 @@
-"""The delivery logs of the configuration, opened: their pages, and the details of an attempt."""
+"""The delivery logs of the configuration, opened: their pages, the details of an attempt, and what is asked for once more."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from covenq.errors import GithubAnswerUnreadable
 from covenq.github.api_client import PACING, GithubApi, Pacing, Usage
 from covenq.github.connection import api_of
 from covenq.github.delivery_log import PAGE_BYTES_MAX, PER_PAGE, LogPage, parse_page
+from covenq.github.hook_config import ANSWER_MAX, app_config, hook_settings
 from covenq.net.outgoing import SILENCE_S
 from covenq.reconcile.identity import Headers
 from covenq.reconcile.walk import CursorRefused
@@ -22,6 +23,8 @@ DETAIL_BYTES_MAX = 64 << 20
 """Bytes of a detail: a payload of 25 MiB, and what escapes add to it."""
 _CURSOR_REFUSED = frozenset({400, 404, 422})
 _GONE = frozenset({404, 410})
+_NOT_AGAIN = frozenset({404, 410, 422})
+"""Answers to a wish for a redelivery which say that of this attempt there will be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +47,19 @@ class DeliveryLog:
 
     def __init__(
         self,
-        name: str,
-        path: str,
+        owner: GithubApp | GithubHook,
         api: GithubApi,
-        hook: str | None,
-        app_id: int | None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        """`hook` is the hook's id and `app_id` the App's number, where they are configured. `before` as in `Asking`."""
-        self.name = name
+        """`before` as in `Asking`."""
+        self.name = owner.name
         self._before = before
         self._asked_before = api.usage.requests
-        self.hook = hook
-        self.app_id = app_id
-        self._path = path
+        self.hook = owner.id if isinstance(owner, GithubHook) else None
+        self.app_id = owner.id if isinstance(owner, GithubApp) else None
+        """The App's number, where it is configured."""
+        self._owner = owner
+        self._path = owner.log_path
         self._api = api
 
     @property
@@ -92,6 +94,30 @@ class DeliveryLog:
         answer = self._api.get(f"{self._path}/{int(attempt)}", body_max=DETAIL_BYTES_MAX, allowed=_GONE)
         return answer.body if answer.status == 200 else None
 
+    def target(self) -> Target:
+        """Where the hook delivers to."""
+        self._before()
+        if isinstance(self._owner, GithubApp):
+            return Target(app_config(self._api, self._owner).url)
+        found = hook_settings(self._api, self._owner)
+        return Target(found.config.url, found.active)
+
+    def answered(self, attempt: str) -> int | None:
+        """The seq that a covenq answered to that attempt, by what GitHub kept of the answer; None where that shows none."""
+        body = self.detail(attempt)
+        try:
+            response = None if body is None else msgspec.json.decode(body, type=_Answered).response
+            text = None if response is None else response.payload
+            return msgspec.json.decode(text, type=_DoorsAnswer).seq if isinstance(text, str) else None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def ask_again(self, attempt: str) -> str | None:
+        """Ask for a redelivery of an attempt, once; None where GitHub will make one, else why not."""
+        self._before()
+        answer = self._api.post(f"{self._path}/{int(attempt)}/attempts", body_max=ANSWER_MAX, allowed=_NOT_AGAIN)
+        return None if answer.status == 202 else f"GitHub makes no redelivery of it ({answer.status})"
+
     def headers(self, attempt: str) -> Headers | None:
         """The headers of an attempt's request, if GitHub kept them."""
         body = self.detail(attempt)
@@ -103,6 +129,29 @@ class DeliveryLog:
             raise GithubAnswerUnreadable("GitHub's answer is no delivery") from None
         given = request.headers if request is not None else None
         return None if given is None else [(name, value) for name, value in given.items() if isinstance(value, str)]
+
+
+class _Response(Struct):
+    payload: object = None
+
+
+class _Answered(Struct):
+    response: _Response | None = None
+
+
+class _DoorsAnswer(Struct):
+    """The answer of a covenq's door to what it took."""
+
+    delivery: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a hook delivers to. Whether an App's is active isn't known: it counts as that."""
+
+    url: str | None
+    active: bool = True
 
 
 class _Request(Struct):
@@ -125,6 +174,4 @@ def open_log(one: GithubApp | GithubHook, env: Mapping[str, str], asking: Asking
     """One of them. Raises as `open_logs`."""
     usage = asking.usages.setdefault(one.name, Usage())
     api = api_of(one, env, asking.clock, pacing=asking.pacing, usage=usage, silence_s=asking.silence_s)
-    if isinstance(one, GithubApp):
-        return DeliveryLog(one.name, one.log_path, api, None, one.id, asking.before)
-    return DeliveryLog(one.name, one.log_path, api, one.id, None, asking.before)
+    return DeliveryLog(one, api, asking.before)

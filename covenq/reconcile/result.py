@@ -20,9 +20,9 @@ def state_words(state: str) -> str:
 class Row(Struct):
     """A delivery that GitHub lists and the journal doesn't hold, or didn't.
 
-    `state` is `missing`, `before_us`, `on_its_way`, `erased` or `not_wanted` when it was compared, and once it is fetched
-    `fetched`, `waiting` (recorded and held back: it was fetched, and is not routed), `held` (already), `unrecoverable`, `refused`
-    or `open`.
+    `state` is `missing`, `before_us`, `on_its_way`, `erased` or `not_wanted` when it was compared, `redelivered` once it has come
+    after GitHub was asked for it, and once it is fetched `fetched`, `waiting` (recorded and held back: it was fetched, and is not
+    routed), `held` (already), `unrecoverable`, `refused` or `open`.
 
     `verified`, of one that was fetched: whether the bytes that were signed were rebuilt, and a webhook secret signed them.
     """

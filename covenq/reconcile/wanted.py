@@ -33,27 +33,46 @@ class Listed(Protocol):
     def repo_id(self) -> int | None: ...
 
 
-def wanted_by(fetch: str, routes: Sequence[Route], now: float) -> Callable[[Absent], bool]:
-    """Whether a delivery is worth a request, by `[reconcile] fetch`: with "routed" it isn't where no route can match it."""
+def wanted_by(
+    fetch: str, routes: Sequence[Route], now: float, source: str | None = "import"
+) -> Callable[[Absent], bool]:
+    """Whether a delivery is worth a request, by `[reconcile] fetch`: with "routed" it isn't where no route can match it.
+
+    `source` is what it will be held with; None: that isn't known, since it may come again or be fetched.
+    """
     if fetch == "all":
         return lambda one: True
-    return lambda one: surely_wanted(one, routes, now=now) is not False
+    return lambda one: surely_wanted(one, routes, now=now, source=source) is not False
 
 
-def surely_wanted(one: Absent, routes: Iterable[Route], *, now: float) -> bool | None:
+def superseding_by(routes: Sequence[Route], now: float) -> Callable[[Absent], bool]:
+    """Whether a route that supersedes may match a delivery, whichever way it comes."""
+    superseding = [route for route in routes if route.scheduling.supersede != "never"]
+    return lambda one: any(
+        matches(route, one.event, known_fields(one, None), now) is not False for route in superseding
+    )
+
+
+def surely_wanted(one: Absent, routes: Iterable[Route], *, now: float, source: str | None = "import") -> bool | None:
     """True: some route matches it; False: none does, so it would be ignored; None: only the delivery itself tells."""
     if one.event == PING:
         return False
-    known = known_fields(one)
+    known = known_fields(one, source)
     values = {matches(route, one.event, known, now) for route in routes}
     return True if True in values else None if None in values else False
 
 
-def known_fields(one: Listed) -> Mapping[str, object]:
-    """The fields that a filter can ask of it, once it is imported, as far as the list tells."""
-    known: dict[str, object] = {"guid": one.guid, "event": one.event, "source": "import"}
+def known_fields(one: Listed, source: str | None = "import") -> Mapping[str, object]:
+    """The fields that a filter can ask of it, once it is held, as far as the list tells."""
+    known: dict[str, object] = {"guid": one.guid, "event": one.event}
     action = one.action if one.action and one.action.isprintable() else None  # no other is a column
-    said = {"hook": one.hook, "action": action, "installation": one.installation, "repo_id": one.repo_id}
+    said = {
+        "source": source,
+        "hook": one.hook,
+        "action": action,
+        "installation": one.installation,
+        "repo_id": one.repo_id,
+    }
     known |= {name: value for name, value in said.items() if value is not None}
     if one.hook is None:
         known["id"] = AtLeast((one.guid,))

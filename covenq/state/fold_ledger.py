@@ -10,7 +10,19 @@ import sqlite3
 from collections.abc import Iterable
 
 from covenq.model import at_text
-from covenq.model.ledger import DAY_S, KIND, PREFIX, STATES, Ledger, Tally, hour_of, hour_text, ledger_of, sorted_tally
+from covenq.model.ledger import (
+    DAY_S,
+    HERE,
+    KIND,
+    PREFIX,
+    STATES,
+    Ledger,
+    Tally,
+    hour_of,
+    hour_text,
+    ledger_of,
+    sorted_tally,
+)
 from journal.records import Record
 
 DAYS_KEPT = 400
@@ -19,16 +31,16 @@ SINGLES_KEPT = 1000
 """Deliveries of a log that are kept one by one: the newest."""
 
 _ROW = """INSERT OR REPLACE INTO ledger
-    (log, hour, seq, at, hook, listed, held, fetched, unrecoverable, refused, erased, before_us, not_wanted, on_its_way, open,
-    reasons)
-    VALUES (:log, :hour, :seq, :at, :hook, :listed, :held, :fetched, :unrecoverable, :refused, :erased, :before_us,
-    :not_wanted, :on_its_way, :open, :reasons)"""
+    (log, hour, seq, at, hook, listed, held, redelivered, fetched, unrecoverable, refused, erased, before_us, not_wanted,
+    on_its_way, open, reasons)
+    VALUES (:log, :hour, :seq, :at, :hook, :listed, :held, :redelivered, :fetched, :unrecoverable, :refused, :erased,
+    :before_us, :not_wanted, :on_its_way, :open, :reasons)"""
 _SINGLE = (
     "INSERT OR REPLACE INTO not_held (log, guid, event, first_at, state, reason, seq) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _ROWS_SINCE = """SELECT
-    log, hour, seq, at, hook, listed, held, fetched, unrecoverable, refused, erased, before_us, not_wanted, on_its_way, open,
-    reasons
+    log, hour, seq, at, hook, listed, held, redelivered, fetched, unrecoverable, refused, erased, before_us, not_wanted,
+    on_its_way, open, reasons
     FROM ledger WHERE hour >= ? ORDER BY hour DESC, log"""
 _OPEN = "SELECT log, hour, open FROM ledger WHERE open > 0 ORDER BY hour, log"
 _OF_GUID = "SELECT log, guid, event, first_at, state, reason, seq FROM not_held WHERE guid = ? ORDER BY log"
@@ -78,7 +90,7 @@ def _fold_one(conn: sqlite3.Connection, record: Record, log: str, ledger: Ledger
     values = [
         (log, one.guid, one.event, at_text(one.first_at), one.state, one.reason, record.seq)
         for one in singles
-        if one.state not in ("held", "fetched")
+        if one.state not in HERE
     ]
     conn.executemany(_SINGLE, values)
     oldest = hour_text(hour_of(ledger.boundary - DAYS_KEPT * DAY_S))

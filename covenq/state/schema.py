@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 26
+VERSION = 27
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -50,9 +50,9 @@ CREATE TABLE scope_bindings (
 
 CREATE TABLE ledger (
     log TEXT NOT NULL, hour TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, hook TEXT, listed INTEGER NOT NULL,
-    held INTEGER NOT NULL, fetched INTEGER NOT NULL, unrecoverable INTEGER NOT NULL, refused INTEGER NOT NULL,
-    erased INTEGER NOT NULL, before_us INTEGER NOT NULL, not_wanted INTEGER NOT NULL, on_its_way INTEGER NOT NULL,
-    open INTEGER NOT NULL, reasons TEXT NOT NULL, PRIMARY KEY (hour, log)
+    held INTEGER NOT NULL, redelivered INTEGER NOT NULL, fetched INTEGER NOT NULL, unrecoverable INTEGER NOT NULL,
+    refused INTEGER NOT NULL, erased INTEGER NOT NULL, before_us INTEGER NOT NULL, not_wanted INTEGER NOT NULL,
+    on_its_way INTEGER NOT NULL, open INTEGER NOT NULL, reasons TEXT NOT NULL, PRIMARY KEY (hour, log)
 ) WITHOUT ROWID;
 
 CREATE TABLE not_held (

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from covenq.config.github_api import is_github_com
 from covenq.errors import ConfigError, CovenqError, GithubLimited, GithubRefused, OutgoingFailed, UsageError
 from covenq.github import app_auth
-from covenq.github.api_client import API_VERSION, GithubApi, Pacing, no_pacing, pacing_towards
+from covenq.github.api_client import API_VERSION, GithubApi, Pacing, Usage, no_pacing, pacing_towards
 from covenq.github.app_auth import AppAuth, TokenAuth
 from covenq.net.outgoing import OutgoingClient, proxy_for
 from tests.support.certificates import server_tls
@@ -43,9 +43,12 @@ def api_of(
     pacing: Pacing | None = None,
     clock: Callable[[], float] = time.time,
     base: str | None = None,
+    usage: Usage | None = None,
 ) -> GithubApi:
     client = OutgoingClient(base or server.url, {}, silence_s=5.0)
-    return GithubApi(client, auth or AppAuth(CLIENT_ID, [server.private_key], clock), pacing or no_pacing(), clock)
+    return GithubApi(
+        client, auth or AppAuth(CLIENT_ID, [server.private_key], clock), pacing or no_pacing(), clock, usage
+    )
 
 
 def get(api: GithubApi, **more: Any) -> Any:
@@ -320,7 +323,39 @@ def test_requests_keep_their_distance_and_none_towards_this_machine(server: Gith
     for _ in range(3):
         get(api)
     assert len(waited) == 2 and all(abs(one - pacing.gap_s) < 0.001 for one in waited)
-    assert 60 / pacing.gap_s <= 900 and no_pacing().gap_s == 0.0
+    assert 60 / pacing.gap_s <= 900 and no_pacing().gap_s == no_pacing().write_gap_s == 0.0
+
+
+def test_writes_are_a_second_apart_and_count_for_five_reads(server: GithubLog) -> None:
+    waited: list[float] = []
+    clock = Moving(time.time())
+    server.clock = clock.now
+    pacing = Pacing(lambda seconds: clock.wait(waited, seconds))
+    one, usage = server.add(), Usage()
+    for _ in range(2):  # another client goes on where the one before ended
+        api = api_of(server, pacing=pacing, clock=clock.now, usage=usage)
+        for _ in range(2):
+            api.post(f"{LOG}/{one.id}/attempts", body_max=1 << 20)
+    get(api)
+    assert [round(each, 3) for each in waited] == [1.0, 1.0, 1.0, round(5 * pacing.gap_s, 3)]
+    assert len(server.requests("/attempts")) == 4 and 60 / pacing.write_gap_s * 5 <= 900
+
+
+def test_a_wish_for_a_redelivery_is_made_once_and_follows_no_redirect(server: GithubLog) -> None:
+    api, path = api_of(server), f"{LOG}/{server.add().id}/attempts"
+    assert api.post(path, body_max=1 << 20).status == 202
+    for fault, error in (
+        (Fault(307, {"Location": "https://example.org/"}), GithubRefused),
+        (Fault(403), GithubRefused),
+        (Fault(429, {"Retry-After": "1"}), GithubLimited),
+        (Fault(502), OutgoingFailed),
+    ):
+        server.faults.append(fault)
+        with pytest.raises(error):
+            api.post(path, body_max=1 << 20)
+    server.faults.append(Fault(422))
+    assert api.post(path, body_max=1 << 20, allowed=frozenset({422})).status == 422
+    assert len(server.requests("/attempts")) == 6
 
 
 # ---- the way there

@@ -16,7 +16,7 @@ from covenq.errors import FilterError, GithubAnswerUnreadable
 from covenq.filter.grammar import parse
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId
-from covenq.reconcile.compare import Absent, Comparison, Policy
+from covenq.reconcile.compare import Absent, Came, Comparison, Policy
 from covenq.reconcile.identity import DETAILS_TRIED, hook_of_details, hook_of_held
 from covenq.reconcile.walk import RESTARTS_MAX, CursorRefused, pages_since
 
@@ -55,7 +55,11 @@ def compared(
     log: Log, held: Sequence[tuple[str, str]] = (), *, since: float = 0.0, filter: str = "", hook: str | None = "9"
 ) -> Comparison:
     found = Comparison(
-        hook, lambda guids: {DeliveryId(*one): False for one in held if one[1] in guids}, since, parse(filter), NOW
+        hook,
+        lambda guids: {DeliveryId(*one): Came("http", NOW) for one in held if one[1] in guids},
+        since,
+        parse(filter),
+        NOW,
     )
     for page in pages_since(log.read, since, found.restart):
         found.add(page)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +20,7 @@ from tests.support.github_log import CLIENT_ID, Attempt, Fault, GithubLog, app_t
 from tests.support.waiting import eventually
 
 LOG = "/app/hook/deliveries"
+PUBLIC_URL = "https://covenq.example.org"
 HOUR = 3600.0
 
 Make = Callable[..., Daemon]
@@ -30,8 +32,12 @@ def server() -> Iterator[GithubLog]:
         yield found
 
 
-def config_of(server: GithubLog, directory: Path, *, every: str = "1s", reconcile: str = "", more: str = "") -> str:
+def config_of(
+    server: GithubLog, directory: Path, *, every: str = "1s", reconcile: str = "", more: str = "", url: str = ""
+) -> str:
+    server_table = f'[server]\npublic_url = "{url}"' if url else ""
     return f"""
+{server_table}
 {app_table(server, directory)}
 
 [reconcile]
@@ -89,47 +95,79 @@ def marks(daemon: Daemon) -> list[dict[str, Any]]:
 # ---- an outage
 
 
+def guid_of(server: GithubLog, asked: str) -> str:
+    """Of the attempt that was asked for."""
+    (guid,) = {one.guid for one in server.attempts if str(one.id) == asked.split("/")[-2]}
+    return guid
+
+
+def by_redelivery(daemon: Daemon, server: GithubLog) -> set[str]:
+    """What was recorded of what came over HTTP once a redelivery of it had begun."""
+    for thread in server.redelivered:
+        thread.join()
+    came = {
+        record["data"]["guid"]: datetime.fromisoformat(record["at"]).timestamp()
+        for record in daemon.records("delivery.received")
+        if record["data"]["source"] == "http"
+    }
+    return {guid for guid, at in server.redelivered_at.items() if guid in came and came[guid] >= at}
+
+
+@pytest.mark.parametrize("mode", ["fetch", "redeliver"])
 @pytest.mark.parametrize(
     ("sent", "kills"),
-    [(200, 3), pytest.param(5000, 50, marks=pytest.mark.deep)],
+    [(200, 5), pytest.param(5000, 50, marks=pytest.mark.deep)],
     ids=["a few hundred", "five thousand"],
 )
 def test_an_outage_ends_with_every_delivery_held_once_wherever_the_daemon_is_killed(
-    daemon: Daemon, server: GithubLog, sent: int, kills: int
+    make_daemon: Make, server: GithubLog, tmp_path: Path, sent: int, kills: int, mode: str
 ) -> None:
-    """40 % are missed: what failed, what nothing answered, and what GitHub lists as accepted. SIGKILL comes at a detail."""
+    """40 % are missed: what failed, what nothing answered, and what GitHub lists as accepted.
+
+    SIGKILL comes when a detail or a redelivery is asked for. Every third redelivery never comes.
+    """
+    redelivers = f'mode = "{mode}"\npatience = "2s"'
+    daemon = make_daemon(config_of(server, tmp_path, reconcile=redelivers, url=PUBLIC_URL))
+    server.settings.app.url = f"{PUBLIC_URL}/webhook"
+    wait_passes(daemon, 1)
     chosen = Random(sent)
-    details, killed_at = 0, chosen.randint(1, 30)
+    asked_for, killed_at = 0, chosen.randint(1, 12)
 
     def kill() -> None:
-        nonlocal details
-        details += 1
-        if details == killed_at and daemon.process is not None:
+        nonlocal asked_for, killed_at, kills
+        asked_for += 1
+        if asked_for >= killed_at and kills and daemon.process is not None:
+            asked_for, killed_at, kills = 0, chosen.randint(1, 12), kills - 1
             daemon.process.kill()
 
+    def redeliver() -> None:
+        never = len(server.requests("/attempts")) % 3 == 0
+        server.door = None if never else f"http://127.0.0.1:{daemon.port}/webhook"
+        kill()
+
+    server.before_detail, server.before_redelivery = kill, redeliver
     wanted: set[str] = set()
-    server.before_detail = kill
     for n in range(sent):
-        lost = n % 5 < 2
-        one = server.add("push" if n % 10 else "issues", status_code=(0, 502, 200, 408)[n % 4] if lost else 202)
+        lost = 0 < n % 5 < 3
+        status = (0, 502, 200, 408)[n % 4] if lost else 202
+        one = server.add("push" if n % 10 else "issues", status_code=status, log="/not listed yet")
         wanted.add(one.guid)
         if not lost:
             try:
                 assert post(daemon, one) in (200, 202)
             except OSError:
                 pass  # the daemon was killed: it is missing, too, and GitHub says otherwise
-        if not daemon.running and kills > 1:
-            kills -= 1
-            details, killed_at = 0, chosen.randint(1, 30)
+        one.log = None
+        if not daemon.running:
             daemon.start()
-    server.before_detail = lambda: None
 
     def all_held() -> bool:
-        if not daemon.running:  # the last kill may have come at any time until now
+        if not daemon.running:
             daemon.start()
         return set(received(daemon)) == wanted
 
     eventually(all_held, 600 if sent > 1000 else 120, daemon.log_tail())
+    assert kills == 0
     assert len(received(daemon)) == sent
     ends = daemon.wait_all_done(timeout=600)
     assert len(ends) == sent // 10 and all(one == ["task.completed"] for one in ends.values())
@@ -137,7 +175,13 @@ def test_an_outage_ends_with_every_delivery_held_once_wherever_the_daemon_is_kil
     rows = daemon.cli_json("ledger")["items"]
     sources = Counter(record["data"]["source"] for record in daemon.records("delivery.received"))
     assert sum(row["listed"] for row in rows) == sent
-    assert {"http": sum(row["held"] for row in rows), "import": sum(row["fetched"] for row in rows)} == sources
+    came = {state: sum(row[state] for row in rows) for state in ("held", "redelivered", "fetched")}
+    assert {"http": came["held"] + came["redelivered"], "import": came["fetched"]} == sources
+    assert came["redelivered"] == len(by_redelivery(daemon, server)) and (came["redelivered"] > 0) == (
+        mode == "redeliver"
+    )
+    asked = Counter(guid_of(server, one) for one in server.requests("/attempts"))
+    assert set(asked.values()) <= {1} and came["redelivered"] <= len(asked)
 
 
 def test_a_delivery_by_webhook_by_redelivery_and_by_fetch_at_once_makes_one_task(

@@ -15,7 +15,8 @@ from covenq.errors import CovenqError, GithubLimited, OutgoingFailed
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId, at_text
 from covenq.model.ledger import FORGOTTEN, OTHER_REASONS, Ledger, NotHeld, Tally, data_of, ledger_of
-from covenq.reconcile.fetch import Detail, Outcome
+from covenq.reconcile.compare import Came
+from covenq.reconcile.fetch import FAILURES_MAX, Detail, Outcome
 from covenq.reconcile.ledger import TRACKED_MAX
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
 from covenq.reconcile.log_state import LogState
@@ -37,8 +38,7 @@ class Journal:
     listed_from: dict[str, float] = field(default_factory=dict)
     """When an attempt, by its id, is listed at last; else at once."""
     now: float = START
-    ours: dict[str, bool] = field(default_factory=dict)
-    """GUID to whether it was fetched."""
+    ours: dict[str, Came] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     away: set[str] = field(default_factory=set)
     limited: bool = False
@@ -59,6 +59,10 @@ class Journal:
         one = Attempt(str(len(self.attempts) + 1), guid, at, again, 500, "push", None, None, repo_id)
         self.attempts.append(one)
         self.listed_from[one.id] = at + late
+
+    def take(self, guid: str) -> None:
+        """By webhook, when it was first sent."""
+        self.ours[guid] = Came("http", min(one.at for one in self.attempts if one.guid == guid))
 
     @property
     def listed(self) -> list[Attempt]:
@@ -81,7 +85,7 @@ class Journal:
     def headers(self, attempt: object) -> list[list[str]]:
         raise AssertionError("the hook is known")
 
-    def held(self, guids: Sequence[str]) -> dict[DeliveryId, bool]:
+    def held(self, guids: Sequence[str]) -> dict[DeliveryId, Came]:
         return {DeliveryId("9", one): self.ours[one] for one in guids if one in self.ours}
 
     def is_erased(self, repo_id: int | None, installation: int | None, at: float) -> bool:
@@ -93,7 +97,7 @@ class Journal:
                 raise KeyboardInterrupt
             self.kill_after -= 1
             assert one.guid not in self.ours
-            self.ours[one.guid] = True
+            self.ours[one.guid] = Came("import", self.now)
         return [Outcome("fetched", hook="9") for _ in details]
 
     def make_pass(self, *, killed_before: str | None = None) -> PassResult | None:
@@ -118,9 +122,11 @@ class Journal:
 
     def stands(self, guid: str) -> str:
         """How a delivery stands by what is known outside of the product."""
-        if guid in self.ours:
-            return "fetched" if self.ours[guid] else "held"
         mine = [one for one in self.attempts if one.guid == guid and self.listed_from[one.id] <= self.now]
+        if guid in self.ours:
+            came = self.ours[guid]
+            again = any(one.at == came.at and one.redelivery for one in self.attempts if one.guid == guid)
+            return "fetched" if came.fetched else "redelivered" if again else "held"
         if max(one.at for one in mine) > self.now - SETTINGS.grace_s:
             return "on_its_way"
         if mine[0].repo_id in self.erased:
@@ -152,8 +158,8 @@ DELIVERIES = st.lists(
     st.tuples(
         MOMENTS,
         st.integers(0, 800),  # late in the list
-        st.sampled_from(["comes", "missed", "gone", "erased", "away", "unwanted"]),
-        st.lists(st.integers(1, 2 * HOUR), max_size=2),  # redelivered after
+        st.sampled_from(["comes", "comes again", "missed", "gone", "erased", "away", "unwanted"]),
+        st.lists(st.integers(120, 2 * HOUR), max_size=2),  # redelivered after
     ),
     max_size=40,
 )
@@ -181,13 +187,17 @@ def test_the_rows_are_what_the_log_listed_and_what_became_of_it(
             world.send(guid, START + at + after, again=True, late=late / 2, repo_id=repo)
         if kind == "comes":
             arrives[guid] = START + at
+        if kind == "comes again" and again and at >= 0:
+            arrives[guid] = START + at + again[0]
         if kind == "gone":
             world.gone.add(guid)
-        if kind == "away":
+        if kind == "away" and len(world.away) < FAILURES_MAX - 1:  # more would end the fetching
             world.away.add(guid)
     for step, how, kill_after in [*steps, (2500, "whole", 0), (8 * HOUR, "well", 0), (1, "well", 0)]:
         world.now += step
-        world.ours |= {guid: False for guid, at in arrives.items() if at <= world.now and guid not in world.ours}
+        world.ours |= {
+            guid: Came("http", at) for guid, at in arrives.items() if at <= world.now and guid not in world.ours
+        }
         world.limited = how == "limited"
         world.kill_after = kill_after if how == "killed" else 1 << 62
         if how == "well":
@@ -208,7 +218,7 @@ def test_a_log_in_which_nothing_happens_records_nothing_after_the_first_pass() -
         world.now += 300
     assert world.records == 1
     world.send("a", world.now)
-    world.ours["a"] = False
+    world.take("a")
     for _ in range(20):
         world.make_pass()
         world.now += 300
@@ -235,7 +245,7 @@ def test_what_stays_open_is_counted_once_while_others_come_and_is_forgotten_in_i
     world.send("a", START + 100)
     for n in range(40):
         world.send(f"g{n}", START + 600 * n)
-        world.ours[f"g{n}"] = False
+        world.take(f"g{n}")
     for hours in (1, 3, 7, 7):
         world.now = START + hours * HOUR
         world.make_pass()
@@ -252,11 +262,11 @@ def test_a_shorter_overlap_loses_nothing_that_was_not_settled_yet() -> None:
     world = Journal()
     for n in range(20):
         world.send(f"g{n}", START + 100 * n)
-        world.ours[f"g{n}"] = False
+        world.take(f"g{n}")
     world.now = START + HOUR
     world.make_pass()
     world.send("late", START + 1200)
-    world.ours["late"] = False
+    world.take("late")
     world.settings = PassSettings(60.0, 300.0, lambda one: True)
     world.make_pass()
     assert world.rows == world.truth()
@@ -268,7 +278,7 @@ def test_a_daemon_that_was_away_for_longer_than_github_keeps_its_log_keeps_what_
     world = Journal()
     for n in range(5):
         world.send(f"g{n}", START + 60 * n)
-        world.ours[f"g{n}"] = False
+        world.take(f"g{n}")
     world.send("late", START + 290)
     world.now = START + 500
     world.make_pass()
@@ -295,17 +305,17 @@ def test_more_open_deliveries_than_are_kept_one_by_one_are_counted_all_the_same(
     assert world.rows == world.truth() and {state for row in world.rows.values() for state in row} == {"fetched"}
 
 
-def test_what_could_not_be_recovered_and_came_after_all_is_held() -> None:
+def test_what_could_not_be_recovered_and_came_after_all_was_redelivered() -> None:
     world = Journal(gone={"a"})
     world.send("a", START + 10)
     world.send("b", START + 2 * HOUR)
     world.now = START + 3 * HOUR
     world.make_pass()
     assert world.rows[500_000] == {"unrecoverable": 1}
-    world.ours["a"] = False
+    world.ours["a"] = Came("http", world.now)
     world.now += 5 * HOUR
     world.make_pass()
-    assert world.rows[500_000] == {"held": 1}
+    assert world.rows[500_000] == {"redelivered": 1}
 
 
 def test_a_walk_that_does_not_reach_its_end_changes_no_row() -> None:

@@ -115,7 +115,7 @@ def test_what_can_not_be_fetched_yet_is_an_alarm_until_it_is(daemon: Daemon, ser
     assert re.search(r'covenq_ledger_deliveries\{hook="[^"]+",state="before_us"\} 1\.0', metrics)
     row = daemon.cli_json("ledger")["items"][0]
     assert row["open"] == 1 and row["forgotten_at"] > row["hour"]
-    assert "could not be fetched yet" in daemon.cli("why", one.guid, exit_code=3).stderr.decode()
+    assert "it is not fetched yet" in daemon.cli("why", one.guid, exit_code=3).stderr.decode()
     table = daemon.cli("ledger")
     assert "GONE IN" in table.stdout.decode() and "covenq reconcile" in table.stderr.decode()
     server.faults = []

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from covenq.errors import CovenqError, GithubLimited, GithubRefused, OutgoingFailed
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId, at_text
-from covenq.reconcile.compare import Absent
+from covenq.reconcile.compare import Absent, Came
 from covenq.reconcile.fetch import FAILURES_MAX, Detail, Outcome, fetch
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
 from covenq.reconcile.log_state import LogState, Mark, begun, data_of, moved, state_of
@@ -78,8 +78,8 @@ class World:
     def headers(self, attempt: object) -> list[list[str]]:
         raise AssertionError("the hook is known")
 
-    def held(self, guids: Sequence[str]) -> dict[DeliveryId, bool]:
-        return {DeliveryId("9", one): False for one in guids if one in self.held_guids}
+    def held(self, guids: Sequence[str]) -> dict[DeliveryId, Came]:
+        return {DeliveryId("9", one): Came("http", NOW) for one in guids if one in self.held_guids}
 
     def is_erased(self, repo_id: int | None, installation: int | None, at: float) -> bool:
         return at in self.erased

@@ -79,6 +79,8 @@ class Attempt:
     """The path of the log that it is in; None: of every one."""
     forgotten: bool = False
     """Its detail is 404."""
+    answer: str = "{}"
+    """What was answered to it."""
 
     def item(self) -> dict[str, Any]:
         return {
@@ -101,7 +103,7 @@ class Attempt:
         headers = json.dumps(self.headers if self.headers_kept else None)
         payload = self.body.decode() if self.payload_kept else "null"
         head = json.dumps({**self.item(), "url": "https://hooks.example.org/webhook"})[:-1]
-        said = '{"headers": {"Content-Type": "application/json"}, "payload": "{}"}'
+        said = json.dumps({"headers": {"Content-Type": "application/json"}, "payload": self.answer})
         return f'{head}, "request": {{"headers": {headers}, "payload": {payload}}}, "response": {said}}}'.encode()
 
 
@@ -144,6 +146,10 @@ class GithubLog(ThreadingHTTPServer):
         self.before_page: Callable[[int], None] = lambda number: None
         """Called before the page of that number, from 0, is made: what it adds comes between two pages."""
         self.before_detail: Callable[[], None] = lambda: None
+        self.before_redelivery: Callable[[], None] = lambda: None
+        """Called when one is asked for."""
+        self.before_post: Callable[[], None] = lambda: None
+        """Called before one is posted to the door."""
         self.refused_cursors = 0
         """So many requests with a cursor are answered 422."""
         self.remaining: int | None = None
@@ -151,6 +157,8 @@ class GithubLog(ThreadingHTTPServer):
         self.reset = int(time.time()) + 3600
         self.door: str | None = None
         """Where redeliveries are posted; None: they never come."""
+        self.redelivered_at: dict[str, float] = {}
+        """When the first redelivery of that GUID was begun."""
         self.redelivered: list[threading.Thread] = []
         self.link_host: str | None = None
         """The host that the link header names; None is its own."""
@@ -281,6 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None or more not in ("", "attempts") or (self.command == "POST") != (more == "attempts"):
             return _said(404, "Not Found")
         if more:
+            server.before_redelivery()
             self._redeliver(found)
             return 202, {}, b"{}"
         server.before_detail()
@@ -348,15 +357,18 @@ class _Handler(BaseHTTPRequestHandler):
 
         def post() -> None:
             assert server.door is not None
+            server.before_post()
+            at, said = server.clock(), ""
+            server.redelivered_at.setdefault(one.guid, at)
             request = urllib.request.Request(server.door, one.body, one.headers)
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
-                    status = int(answer.status)
+                    status, said = int(answer.status), answer.read().decode()
             except urllib.error.HTTPError as error:
                 status = error.code
             except OSError:
                 status = 0
-            server.again(one, at=server.clock(), status_code=status)
+            server.again(one, at=at, status_code=status).answer = said
 
         if server.door is not None:
             thread = threading.Thread(target=post)

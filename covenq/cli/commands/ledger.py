@@ -70,6 +70,7 @@ def columns(rows: Sequence[LedgerHour], now: float) -> list[Column[LedgerHour]]:
     found.append(Column("LISTED", lambda row: row.listed, right=True))
     optional: list[Column[LedgerHour]] = [
         Column("CAME", lambda row: row.held or "", right=True),
+        Column("RESENT", lambda row: row.redelivered or "", right=True),
         Column("FETCHED", lambda row: row.fetched or "", right=True),
         Column("OPEN", lambda row: row.open or "", right=True, colour=lambda _: output.RED),
         Column("GONE IN", lambda row: output.left(row.forgotten_at, now), right=True),

@@ -35,13 +35,14 @@ from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.cli.reconcile_report import ExpectedHolds
+    from covenq.cli.redelivering import Compared, Redelivering
     from covenq.client.interface import Source
     from covenq.config.github_api import GithubLogs
     from covenq.config.load import Config
     from covenq.config.reconcile import Reconcile
     from covenq.filter.tree import Filter
     from covenq.github.api_client import Retry
-    from covenq.model.status import ReconcileLog
+    from covenq.model.status import ReconcileLog, Status
     from covenq.operate.act.fetched import ImportRecorder
     from covenq.reconcile.compare import Absent
     from covenq.reconcile.fetch import Hold, IsErased
@@ -89,14 +90,16 @@ def reconcile(
     """Fetch what GitHub sent and covenq never got.
 
     GitHub sends nothing twice by itself, but keeps a log for 3 days. It is compared with the journal, and what is missing
-    is fetched and routed as if it had come. Without --since that is what was sent since the daemon's first pass, or, where it
-    makes none, since covenq's first record. It needs [github.app] or a [[github.hook]] in the configuration.
+    is fetched and routed as if it had come, or, with [reconcile] mode = "redeliver" and a daemon here, sent again by GitHub.
+    Without --since that is what was sent since the daemon's first pass, or, where it makes none, since covenq's first record.
+    It needs [github.app] or a [[github.hook]] in the configuration.
 
     \b
       covenq reconcile --dry-run
       covenq reconcile --since 6h event:push,pull_request
     """
     from covenq.cli.reconcile_report import report, say_held_back
+    from covenq.cli.redelivering import Redelivering
     from covenq.config.github_api import KEPT_S, require_logs
     from covenq.filter.grammar import parse
     from covenq.reconcile.compare import require_listed
@@ -117,36 +120,46 @@ def reconcile(
         now = time.time()
         settings = where.config.reconcile
         # Of a daemon elsewhere the routes are not those of the configuration here.
-        fetch = "all" if selected_remote() is not None else settings.fetch
-        is_wanted = wanted_by(fetch, where.config.routes, now)
+        elsewhere, status = selected_remote() is not None, opened.status()
+        redelivers = not elsewhere and _redelivers(settings, filter, status)
+        source_is = None if redelivers else "import"
+        is_wanted = wanted_by("all" if elsewhere else settings.fetch, where.config.routes, now, source_is)
         span = _Span(now - since_s, since is not None, now, settings, is_wanted, _first_record_at(opened))
-        known = _known(opened)
+        known = {} if status.reconcile is None else {one.log: one for one in status.reconcile.logs}
         holdings = StoredHoldings(opened)
-        rows: list[Row] = []
+        compared: list[Compared] = []
         summaries: list[LogSummary] = []
         for log in logs:
             with asked.shown(f"asking GitHub for the log of {clean(log.name)}"):
                 found, summary = _compared(log, known.get(log.name), holdings, span, filter, troubles)
-            rows += found
+            compared += found
             summaries.append(summary)
-        rows.sort(key=lambda row: row.first_at)
+        rows = sorted((row for one in compared for _, row in one.pairs), key=lambda row: row.first_at)
         missing = [row for row in rows if row.state == "missing"]
         hold = _hold_of(known)
         held_back = _expected_holds(missing, hold, where.config, span)
+        redelivering = Redelivering(opened, where.config, known, hold) if redelivers and missing else None
         if dry_run:
             _explain(missing, known)
+            if redelivering is not None:
+                redelivering.plan(compared)
         elif missing:
             _require_open_intake(opened)
             if len(missing) > 1 and not yes:
                 say_held_back(held_back)
                 confirm(FETCH, len(missing), [])
-            # Whoever says since when has the old ones in mind.
+            missing = _brought(redelivering, compared, missing)
             recorder = _recorder(opened, where.config.hooks, hold_if_old=not span.asked)
             _fetch(opened, {log.name: log for log in logs}, missing, hold, recorder, troubles)
     with output.report_of_act(not dry_run):
         again = command_text("covenq", "reconcile", *(() if since is None else ("--since", since)), *(words or ()))
         report(rows, summaries, json, again, held_back)
     _exit_for(troubles)
+
+
+def _redelivers(settings: Reconcile, filter: Filter, status: Status) -> bool:
+    """Whether GitHub is asked for redeliveries: not where no daemon takes them, nor where what it accepted may be hidden."""
+    return settings.redelivers and status.pid is not None and "age" not in filter.fields()
 
 
 def _exit_for(troubles: Sequence[CovenqError]) -> None:
@@ -156,6 +169,15 @@ def _exit_for(troubles: Sequence[CovenqError]) -> None:
         say(f"hint: {clean(error.hint)}")
     if troubles:
         raise typer.Exit(troubles[0].exit_code)
+
+
+def _brought(redelivering: Redelivering | None, compared: Sequence[Compared], missing: list[Row]) -> list[Row]:
+    """Have GitHub send them again, if it is asked for that; those that are to be fetched."""
+    if redelivering is None:
+        return missing
+    with _told_of_interruption(missing):
+        redelivering.bring(compared)
+    return [row for row in missing if row.state == "missing"]
 
 
 class _Asked:
@@ -212,12 +234,6 @@ def _first_record_at(opened: Source) -> float | None:
     return seconds_of(items[0].at) if items else None
 
 
-def _known(opened: Source) -> dict[str, ReconcileLog]:
-    """What is known of each log from the daemon's passes, by its name."""
-    found = opened.status().reconcile
-    return {} if found is None else {one.log: one for one in found.logs}
-
-
 def _explain(missing: Sequence[Row], known: Mapping[str, ReconcileLog]) -> None:
     """Give each that the daemon could not fetch the reason."""
     for row in missing:
@@ -234,9 +250,10 @@ def _compared(
     span: _Span,
     filter: Filter,
     troubles: list[CovenqError],
-) -> tuple[list[Row], LogSummary]:
-    """The rows of a log. What kept it from being read to its end is added to `troubles`, and then there are none."""
+) -> tuple[list[Compared], LogSummary]:
+    """What was found in a log. What kept it from being read to its end is added to `troubles`, and then there is nothing."""
     from covenq.cli.reconcile_report import say_compared
+    from covenq.cli.redelivering import Compared
     from covenq.reconcile.compare import Policy
     from covenq.reconcile.compare_pass import Scope, compare_log
     from covenq.reconcile.fetch import TROUBLE
@@ -268,7 +285,8 @@ def _compared(
         span.settings.grace_s,
         span.is_wanted,
     )
-    return [row_of(log.name, one, state) for one, state in found.sorted_out(policy)], summary
+    pairs = [(one, row_of(log.name, one, state)) for one, state in found.sorted_out(policy)]
+    return [Compared(log, found, pairs)], summary
 
 
 def _hold_of(known: Mapping[str, ReconcileLog]) -> Callable[[Row], Hold | None]:
@@ -303,7 +321,7 @@ def _expected_holds(
 
 
 def _recorder(opened: Source, hooks: Sequence[str], *, hold_if_old: bool) -> ImportRecorder:
-    """`hooks` may deliver; none: every one."""
+    """`hooks` may deliver; none: every one. Whoever says since when has the old ones in mind: they are not held back."""
     from covenq.operate import operations
     from covenq.operate.act.fetched import ImportRecorder
 
@@ -325,6 +343,8 @@ def _fetch(
     from covenq.reconcile.holdings import StoredHoldings
     from covenq.reconcile.log_pass import erased_by
 
+    if not missing:
+        return
     with bar(FETCH.past) as update, _told_of_interruption(missing):
 
         def erased_now() -> IsErased:
@@ -347,7 +367,7 @@ def _told_of_interruption(missing: Sequence[Row]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, *Failure) as error:
-        done = sum(row.state in ("fetched", "waiting") for row in missing)
+        done = sum(row.state in ("redelivered", "fetched", "waiting") for row in missing)
         word = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Ended"
         say(f"{word}: {done:,} of {output.count(len(missing), FETCH.one, FETCH.many)} fetched, perhaps a few more.")
         say("hint: Run it again for the rest; what is here by then is not asked for again.")

@@ -141,6 +141,10 @@ def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
             yield "", f"newest attempt listed {output.elapsed(one.last.newest_at, now)} ago"
         elif one.last is not None and one.last.error is None:
             yield "", "GitHub lists no attempt to deliver"
+        if one.last is not None and one.last.asked:
+            yield "", f"{output.count(one.last.asked, 'redelivery', 'redeliveries')} asked for, and waited for"
+        if one.last is not None and one.last.not_asked:
+            yield "", f"redelivery is not asked for: {clean(one.last.not_asked)}"
     if passes.waits:
         yield "", f"waits: {clean(passes.waits)}"
     if passes.drift is not None:

@@ -15,7 +15,7 @@ from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, Throughput
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
 from covenq.model.status import ActivePause, LedgerHour, Status
-from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Unbound
+from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Redeliveries, Unbound
 from covenq.operate.inspect.history import Story, Why
 from covenq.tasks.remote.reports import Completed, Failed, PhaseRecorded, Renewed
 
@@ -93,6 +93,7 @@ ANSWERS: Mapping[str, type] = {
     "pace": Throughput,
     "operation": PlanAnswer,
     "imported": Imported,
+    "redeliveries": Redeliveries,
     "redaction": Redaction,
     "compaction": Compaction,
     "paused": Paused,

@@ -135,6 +135,7 @@ def _hour(row: sqlite3.Row, names: dict[str, str], kept: dict[str, float]) -> Le
         hour=row["hour"],
         listed=row["listed"],
         held=row["held"],
+        redelivered=row["redelivered"],
         fetched=row["fetched"],
         unrecoverable=row["unrecoverable"],
         refused=row["refused"],

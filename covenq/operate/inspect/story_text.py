@@ -74,7 +74,8 @@ def not_held_words(one: NotHeldDelivery, now: float) -> tuple[str, str]:
     until = "" if one.forgotten_at is None else duration(max(0.0, seconds_of(one.forgotten_at) - now))
     match one.state:
         case "open":
-            return f"{listed}it could not be fetched yet, and GitHub forgets it in {until}", "covenq reconcile"
+            words = f"it is not fetched yet, or its redelivery is waited for; GitHub forgets it in {until}"
+            return f"{listed}{words}", "covenq reconcile"
         case "on_its_way":
             return f"{listed}it was sent again minutes ago, and may be on its way", "covenq reconcile"
         case "before_us":

@@ -31,6 +31,7 @@ _RESTART = (
     "look at the daemon's log (`journalctl -u covenq`, or its standard error), and restart it: what runs is given back, and "
     "nothing is lost."
 )
+_REDELIVER = 'See REDELIVERY in covenq-reconcile(7), or set [reconcile] mode = "fetch".'
 UNRECOVERABLE_SHOWN = 5
 """GUIDs that one finding names, at most."""
 STUCK_SHOWN = 5
@@ -101,6 +102,9 @@ def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:
             yield Finding("reconcile", GOOD, words)
         for told, next in () if one.following is None else following_troubles(one.following):
             yield Finding("reconcile", WARN, f"{one.log}: {told}", next)
+        if last is not None and last.not_asked is not None:
+            words = f"{one.log}: redelivery is not asked for, and what is missing is fetched: {last.not_asked}"
+            yield Finding("reconcile", WARN, words, _REDELIVER)
         if last is not None and last.unrecoverable:
             yield _unrecoverable(one.log, last)
     if passes.missing is not None:
