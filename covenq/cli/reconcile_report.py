@@ -15,7 +15,7 @@ from covenq.reconcile.result import LogSummary, Row, state_words
 
 WORDS = {
     "missing": "missing",
-    "before_us": "sent before covenq was there: `covenq reconcile --since` takes them too",
+    "before_us": "sent before covenq was there: `--since 3d` takes them too",
     "on_its_way": "of the last minutes, and perhaps on their way",
     "erased": "of what was erased here, and never fetched",
     "not_wanted": "that no route can match, and not fetched: [reconcile] fetch says so",

@@ -32,6 +32,8 @@ HERE = frozenset({"held", "redelivered", "fetched"})
 UNSETTLED = frozenset({"on_its_way", "open"})
 FORGOTTEN = "GitHub forgot it before it could be fetched"
 OTHER_REASONS = "for other reasons"
+BY_HAND = "Redeliver it by its GUID in the webhook's or the App's settings on GitHub, or do by hand what it asked for."
+"""What to do about a delivery that can't be fetched."""
 REASONS_MAX = 8
 """Reasons of an hour that are counted apart."""
 REASON_CHARS_MAX = 160

@@ -434,8 +434,8 @@ def test_what_is_still_received_can_be_dismissed_and_is_then_routed_by_its_id_al
     assert skipped[ignored] == "it is ignored" and "covenq cancel" in skipped[routed]
     assert (desk.delivery("9/g1").state, desk.delivery("9/g1").reason) == ("ignored", "dismissed")
     assert "An operator dismissed it" in (desk.delivery("9/g1").detail or "")
-    (note, _) = [one.data for one in desk.journal.read(0) if one.data.get("reason") == "dismissed"]
-    assert (note["by"], note["operator_reason"]) == ("me", "done by hand")
+    (note, _) = [one for one in desk.journal.read(0) if one.data.get("dismissed")]
+    assert (note.kind, note.data["by"], note.data["reason"]) == ("delivery.rerouted", "me", "done by hand")
     by_filter = desk.reroute(filter="state:ignored reason:dismissed")
     assert by_filter["done"] == [] and {one["id"] for one in by_filter["skipped"]} == {"9/g1", "9/g2"}
     assert desk.state("9/g1") == "ignored"

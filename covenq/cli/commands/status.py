@@ -160,7 +160,9 @@ def _drift_lines(drift: Drift, now: float) -> Iterator[tuple[str, str]]:
         yield "github", f"asked {ago} ago, and not told all: {clean(drift.error)}"
     else:
         number = output.count(len(drift.warnings), "thing")
-        drifted = f"{number} drifted" if drift.warnings else "its settings fit this configuration"
+        drifted = (
+            f"{number} drifted; asked again after 10m" if drift.warnings else "its settings fit this configuration"
+        )
         yield "github", f"asked {ago} ago: {drifted}"
     for row in drift_rows([one for one in drift.findings if not one.warns]):
         yield "", _in_a_line(row)

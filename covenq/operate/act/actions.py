@@ -249,17 +249,15 @@ def _reroute_item(row: Delivery, config: Config, payload_of: query.PayloadOf, *,
     decision = _route(row, config, payload_of, replay=0, only=None)
     if decision.problem is not None:
         return Skipped(id, decision.problem)
-    if decision.state is State.QUEUED:
-        data = {"tasks": list(decision.tasks), **note}
-        rerouted = Entry(delivery.subject, Kind.REROUTED, data, expect=row.last_seq)
-        return Item(id, (rerouted, *decision.entries), decision.tasks, ignored_kinds=_INFORMATIONAL)
-    if row.state == State.IGNORED:
+    if decision.state is not State.QUEUED and row.state == State.IGNORED:
         return Skipped(id, f"no route wants it today ({decision.reason})")
-    (ignored,) = decision.entries
-    told = {**ignored.data, "by": note["by"], "operator_reason": note["reason"]}
-    return Item(
-        id, (Entry(ignored.subject, ignored.kind, told, expect=row.last_seq),), (), ignored_kinds=_INFORMATIONAL
-    )
+    rerouted = _rerouted(row, {"tasks": list(decision.tasks), **note})
+    return Item(id, (rerouted, *decision.entries), decision.tasks, ignored_kinds=_INFORMATIONAL)
+
+
+def _rerouted(row: Delivery, data: dict[str, object]) -> Entry:
+    """The note that an operator had it decided, who and why: before what was decided, and in its history for good."""
+    return Entry(DeliveryId(row.hook, row.guid).subject, Kind.REROUTED, data, expect=row.last_seq)
 
 
 def _dismiss_item(row: Delivery, *, note: _Note) -> Item | Skipped:
@@ -269,9 +267,9 @@ def _dismiss_item(row: Delivery, *, note: _Note) -> Item | Skipped:
     if row.state != State.RECEIVED:
         return Skipped(str(delivery), f"it is {row.state}")
     detail = "An operator dismissed it: what it asks for was done, or isn't wanted."
-    data = {"reason": DISMISSED, "detail": detail, "by": note["by"], "operator_reason": note["reason"]}
-    ignored = Entry(delivery.subject, Kind.IGNORED, data, expect=row.last_seq)
-    return Item(str(delivery), (ignored,), (), ignored_kinds=_INFORMATIONAL)
+    ignored = Entry(delivery.subject, Kind.IGNORED, {"reason": DISMISSED, "detail": detail})
+    rerouted = _rerouted(row, {"tasks": [], "dismissed": True, **note})
+    return Item(str(delivery), (rerouted, ignored), (), ignored_kinds=_INFORMATIONAL)
 
 
 _SENT_AT = "SELECT sent_at FROM webhook_deliveries WHERE seq = ?"

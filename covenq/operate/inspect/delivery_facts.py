@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from covenq.model import Kind
 from covenq.model.answers import LastOutput
 from covenq.model.rows import Attempt, Delivery, Dropped, Origin, SignedLater, Task, Waits
 from covenq.operate.inspect.forward_signature import Signing
@@ -43,6 +44,12 @@ class DeliveryFacts:
     """Of one that is held without its signature."""
     signing: Signing = field(default_factory=Signing)
     """Of its forwards."""
+
+    @property
+    def ignored_at(self) -> str | None:
+        """When it was decided that nothing is to be done: as it came, or when an operator had it decided."""
+        rerouted = [note.at for note in self.notes if note.kind == Kind.REROUTED]
+        return rerouted[-1] if rerouted else self.delivery.received_at
 
 
 def newest_by_route(tasks: Sequence[Task]) -> list[Task]:

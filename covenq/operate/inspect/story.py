@@ -62,7 +62,7 @@ def _row_events(facts: DeliveryFacts) -> Iterator[StoryEvent]:
     what = f"{delivery.event}.{delivery.action}" if delivery.action else str(delivery.event)
     yield _event(delivery.received_at, delivery.seq, "received", f"{what} arrived and was made durable")
     if delivery.state == State.IGNORED:
-        yield _event(delivery.received_at, delivery.seq, "ignored", str(delivery.detail or delivery.reason))
+        yield _event(facts.ignored_at, delivery.seq, "ignored", str(delivery.detail or delivery.reason))
     for task in facts.tasks:
         again = f", replay {task.replay}" if task.replay else ""
         yield _event(
@@ -110,6 +110,8 @@ def _note_event(note: Record) -> StoryEvent:
     _, _, word = note.kind.partition(".")
     task = note.subject.split(".")[1] if note.subject.startswith("task.") else None
     what = f"{task or 'it'} {_NOTE_WORDS.get(Kind(note.kind), word)}"
+    if note.kind == Kind.REROUTED and note.data.get("dismissed"):
+        word, what = "dismissed", "it was dismissed"
     if note.kind == Kind.SUPERSEDED and note.data.get("by_task"):
         what += f" by task {note.data['by_task']}"
     if note.kind == Kind.CONFLICTED and note.data.get("source") == "import":

@@ -68,7 +68,7 @@ def _ignored(facts: DeliveryFacts) -> StoryAnswer:
     if delivery.state == State.RECEIVED:
         return StoryAnswer(False, "No, but it isn't routed either: a rule failed, or routing was held up.")
     routes = dict.fromkeys(task.route for task in facts.tasks)
-    before = any(note.kind == Kind.REROUTED for note in facts.notes)
+    before = any(note.kind == Kind.REROUTED and note.data.get("tasks") for note in facts.notes)
     return StoryAnswer(
         False,
         f"No: {route_list(routes)} wanted it."
@@ -148,10 +148,12 @@ def _now(facts: DeliveryFacts) -> NowAnswer:
     delivery = facts.delivery
     parts = [_task_now(task, facts) for task in newest_by_route(facts.tasks)]
     if not parts and delivery.state == State.RECEIVED and delivery.reason == HELD:
-        parts = [f"Held back until somebody routes it: `covenq reroute` does. {delivery.detail}"]
+        parts = [
+            f"Held back until somebody routes it: `covenq reroute` does, or dismisses it (--ignore). {delivery.detail}"
+        ]
     if not parts:
         parts = [
-            f"Ignored since {when(delivery.received_at)}: it stays so until somebody reroutes it."
+            f"Ignored since {when(facts.ignored_at)}: it stays so until somebody reroutes it."
             if delivery.state == State.IGNORED
             else f"Received, and not routed{_routing_problem(delivery)}: `covenq serve` tries again at its next start, "
             "`covenq reroute` now."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from covenq.model import seconds_of
+from covenq.model.ledger import BY_HAND
 from covenq.model.rows import Attempt, Task
 from covenq.text import duration
 
@@ -85,8 +86,9 @@ def not_held_words(one: NotHeldDelivery, now: float) -> tuple[str, str]:
         case "erased":
             return f"{listed}it is of what was erased here, and never fetched", "See on GitHub what it was."
     why = f": {one.reason}" if one.reason else ""
-    word = "refused" if one.state == "refused" else "unrecoverable"
-    return f"{listed}{word}{why}", f"Mend that, then `{take}`, or have GitHub redeliver it."
+    if one.state == "refused":
+        return f"{listed}refused{why}", f"Mend that, then `{take}`, or have GitHub redeliver it."
+    return f"{listed}unrecoverable{why}", BY_HAND
 
 
 def _rule_lines(rules: StoryRules) -> Iterator[tuple[str, str]]:

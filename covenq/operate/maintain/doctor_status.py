@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from covenq.model.following import following_troubles
-from covenq.model.ledger import missing_text
+from covenq.model.ledger import BY_HAND, missing_text
 from covenq.model.status import (
     ActivePause,
     Descriptors,
@@ -125,8 +125,7 @@ def _unrecoverable(log: str, last: ReconcilePass) -> Finding:
     shown = "; ".join(f"{one.guid}: {one.reason}" for one in lost[:UNRECOVERABLE_SHOWN])
     more = f"; and {number - UNRECOVERABLE_SHOWN:,} more" if number > UNRECOVERABLE_SHOWN else ""
     words = f"{log}: {counted(number, 'delivery', 'deliveries')} can't be fetched: {shown}{more}"
-    next = "Redeliver it by its GUID in the webhook's or the App's settings on GitHub, or do by hand what it asked for."
-    return Finding("reconcile", WARN, words, next)
+    return Finding("reconcile", WARN, words, BY_HAND)
 
 
 def _overdue_next(loop: Overdue, state: StateStatus) -> str:
