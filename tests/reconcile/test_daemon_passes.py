@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from covenq.operate.inspect.story_text import when
 from tests.support.daemon import Daemon
 from tests.support.github_log import CLIENT_ID, Attempt, Fault, GithubLog, app_table, github
 from tests.support.waiting import eventually
@@ -370,6 +371,10 @@ def test_what_is_older_than_max_age_is_held_back(make_daemon: Make, server: Gith
     found = daemon.cli_json("deliveries", "reason:dismissed")["items"]
     assert [(each["guid"], each["state"], each["tasks"]) for each in found] == [(one.guid, "ignored", [])]
     assert received(daemon) == [one.guid], "it is not fetched again"
+    (note,) = daemon.records("delivery.rerouted")
+    told = daemon.cli("why", one.guid).stdout.decode()
+    assert "it was dismissed by" in told and "done by hand" in told
+    assert f"Ignored since {when(note['at'])}" in told
 
 
 def test_a_tenant_that_was_erased_is_not_fetched(daemon: Daemon, server: GithubLog) -> None:
