@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.errors import GithubAnswerUnreadable
+from covenq.filter.grammar import parse
 from covenq.github.delivery_log import next_cursor, parse_page
 from covenq.model import at_text
 
@@ -63,16 +64,38 @@ def test_attempts_are_ordered_by_time_though_their_ids_jump() -> None:
         {"guid": "a" * 65},
         {"delivered_at": "yesterday"},
         {"delivered_at": "2026-11-29T20:00:00"},
+        {"delivered_at": "9999-12-31T23:59:59-23:59"},
+        {"delivered_at": "0001-01-01T00:00:00+23:59"},
         {"event": "a b"},
-        {"action": "x" * 65},
+        {"action": 5},
         {"status_code": -1},
-        {"installation_id": 2**64},
+        {"installation_id": "5"},
         {"redelivery": None},
     ],
 )
 def test_an_odd_item_is_counted_and_hides_no_other(odd: dict[str, Any]) -> None:
     found = parse_page(page(ITEM, {**ITEM, **odd}, 7), None)
     assert (len(found.attempts), found.unreadable) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("action", "told"), [("x" * 100, "x" * 100), ("x" * 101, None), ("\ud800", "?"), ("\U0001f389",) * 2]
+)
+def test_no_action_loses_its_delivery_for_that_of_a_dispatch_is_its_senders_own_words(
+    action: str, told: str | None
+) -> None:
+    found = parse_page(page(ITEM, {**ITEM, "id": 3, "action": action}), None)
+    assert [(one.id, one.action) for one in found.attempts] == [(str(ITEM["id"]), "opened"), ("3", told)]
+
+
+@pytest.mark.parametrize("name", ["installation_id", "repository_id"])
+@pytest.mark.parametrize("number", [-1, 10**18, 2**63 - 1, 2**70])
+def test_a_number_that_no_filter_can_ask_for_counts_as_not_said(name: str, number: int) -> None:
+    (one,) = parse_page(page({**ITEM, name: number}), None).attempts
+    said = {"installation_id": one.installation, "repository_id": one.repo_id}
+    assert said[name] is None
+    (one,) = parse_page(page({**ITEM, name: 10**18 - 1}), None).attempts
+    parse(f"repo_id:{one.repo_id or 1} installation:{one.installation or 1}")
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[", b'{"message":"x"}', b"\xff", b"[" * 100_000, b"null"])
