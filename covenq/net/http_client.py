@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -138,7 +138,8 @@ class Client:
                     "GET", target, headers, None, wait_s=STREAM_TIMEOUT_S, whole_s=STREAM_TIMEOUT_S, endless=True
                 )
                 if response.status != 200:
-                    raise self._error(response.status, read_up_to(response, EVENT_MAX))
+                    with closing(response):  # what watches over it ends with it
+                        raise self._error(response.status, read_up_to(response, EVENT_MAX))
         except BaseException:
             connection.close()
             raise

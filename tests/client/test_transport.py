@@ -254,6 +254,23 @@ def test_a_stream_that_is_refused_drips_no_longer_than_another_answer(
         Client(target, env={}).stream("/")
 
 
+def test_a_stream_that_is_refused_leaves_nothing_open(serving: Serving) -> None:
+    """Whoever follows a daemon asks for it again and again."""
+
+    def say(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 401 X\r\nContent-Length: 2\r\n\r\n{}")
+
+    def watching() -> set[threading.Thread]:
+        return {one for one in threading.enumerate() if one.name == "connection-watch"}
+
+    with serving(say) as target:
+        before = watching()
+        with pytest.raises(CovenqError):
+            Client(target, env={}).stream("/")
+        assert watching() <= before
+
+
 def test_a_stream_that_is_refused_or_breaks_off_says_so(serving: Serving) -> None:
     answers = [
         b'HTTP/1.1 401 X\r\nContent-Length: 58\r\n\r\n{"ok":false,"error":"token_wrong","detail":"no such token"}'[:-1],
