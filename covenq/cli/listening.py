@@ -18,7 +18,7 @@ from covenq.cli.record_line import print_record
 from covenq.client.interface import Source
 from covenq.client.open import open_running
 from covenq.config.load import Config
-from covenq.errors import CovenqError, DaemonUnreachable
+from covenq.errors import CovenqError, DaemonUnreachable, StateBehind
 from covenq.model import at_text
 from covenq.model.status import Status
 from covenq.operate.log_records import read_state
@@ -49,6 +49,7 @@ class Listening(threading.Thread):
         self._filter = filter
         self._position = 0
         self._printed = 0
+        self._caught_up = False
         self._ended = threading.Event()
 
     def opened(self, journal: Engine) -> None:
@@ -78,25 +79,31 @@ class Listening(threading.Thread):
 
     def run(self) -> None:
         try:
-            opened = open_running(self._data)
-            if opened is not None:
-                with opened:
-                    self._follow(opened)
-        except DaemonUnreachable:
-            pass  # it ends
+            while not self._ended.is_set():
+                self._follow_running()
         except (CovenqError, OSError) as error:
             self.error = error
             os.kill(os.getpid(), signal.SIGTERM)  # nobody sees what it would print
 
+    def _follow_running(self) -> None:
+        """Print until the daemon doesn't answer: it ends, or has too much to do just now. Then it is asked again, from there."""
+        try:
+            opened = open_running(self._data)
+            if opened is not None:
+                with opened:
+                    self._follow(opened)
+        except (DaemonUnreachable, StateBehind):
+            pass
+        self._ended.wait(CATCHING_UP_S)
+
     def _follow(self, opened: Source) -> None:
-        caught_up = False
         while not self._ended.is_set():
-            until = None if caught_up else _caught_up_at(opened.status())
-            self._print(opened, WAIT_S if caught_up else 0.0)
-            if not caught_up and until is not None and self._position >= until:
-                caught_up = True
+            until = None if self._caught_up else _caught_up_at(opened.status())
+            self._print(opened, WAIT_S if self._caught_up else 0.0)
+            if not self._caught_up and until is not None and self._position >= until:
+                self._caught_up = True
                 say(f"Caught up: {counted(self._printed, 'delivery', 'deliveries')} came since then.")
-            elif not caught_up:
+            elif not self._caught_up:
                 self._ended.wait(CATCHING_UP_S)
 
     def _print(self, opened: Source, wait_s: float) -> None:

@@ -10,9 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from covenq.cli import listening
+from covenq.config.load import load
+from covenq.errors import CovenqError, DaemonUnreachable, StateBehind
 from tests.support.checkout import clean_env
 from tests.support.commands import run_command
 from tests.support.daemon import Daemon
@@ -190,3 +195,45 @@ def test_beside_a_daemon_of_the_same_data_it_is_refused(
     code, said = ended(daemon.data, daemon.config)
     assert code == 4 and str(daemon.pid) in said
     assert daemon.stop() == 0
+
+
+# ---- a daemon that is slow to answer
+
+
+class Slow:
+    """Stands for a daemon: what is asked of it after which seq is in `asked`, and `answers` says what comes of each time."""
+
+    def __init__(self, answers: list[CovenqError | None], ended: Callable[[], None]) -> None:
+        self.asked: list[int] = []
+        self._answers = answers
+        self._ended = ended
+
+    def __enter__(self) -> Slow:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def status(self) -> Any:
+        return SimpleNamespace(reconcile=None)
+
+    def tail(self, filter: object, *, after: int, wait_s: float) -> Any:
+        self.asked.append(after)
+        error = self._answers.pop(0)
+        if not self._answers:
+            self._ended()
+        if error is not None:
+            raise error
+        return SimpleNamespace(items=[], next=after + 1)
+
+
+def test_a_daemon_that_does_not_answer_in_time_is_asked_again_from_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listened = listening.Listening(tmp_path, load(None, {}), [])
+    slow = Slow([None, DaemonUnreachable("busy"), None, StateBehind("behind"), None], listened.finish)
+    found = iter([None, *[slow] * 3])
+    monkeypatch.setattr(listening, "open_running", lambda data: next(found))
+    monkeypatch.setattr(listening, "CATCHING_UP_S", 0.01)
+    listened.run()
+    assert listened.error is None and slow.asked == [0, 1, 1, 2, 2]
