@@ -83,6 +83,11 @@ class LogFollower:
         if one.name not in self._met:
             return state
         self._met.discard(one.name)
+        log.warning(
+            "%s: another covenq followed it: what GitHub sent since %s, and this one has not, is left to that one",
+            one.name,
+            at_text(state.baseline if state.mark is None else state.mark.at),
+        )
         return replace(state, baseline=now, mark=None)
 
     def require_alone(self, one: GithubApp | GithubHook) -> None:
@@ -92,7 +97,8 @@ class LogFollower:
             self._owners.pop(one.name, None)
             return
         self._owners[one.name] = owner
-        self._met.add(one.name)
+        if not self._locks.is_ending(digest_of(one)):  # what the one before this had left, is this one's
+            self._met.add(one.name)
         raise Refused(
             f"another covenq follows this log: {owner}",
             hint="Two would run every task twice. Stop one of them, or give one an App of its own.",

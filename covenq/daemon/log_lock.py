@@ -33,7 +33,7 @@ class LogLocks:
 
     def __init__(self, directory: Path | None, data: Path) -> None:
         self._directory = directory
-        self._data = data
+        self._said = str(data.resolve())
         self._held: dict[str, FileLock | None] = {}
         """None where a lock can't be had at all, which was logged."""
 
@@ -55,8 +55,12 @@ class LogLocks:
             return None
         self._held[digest] = lock
         with contextlib.suppress(OSError):  # only for the words of whoever finds the lock held
-            atomic_file.replace(path.with_suffix(".data"), str(self._data).encode(errors="replace"), durable=False)
+            atomic_file.replace(path.with_suffix(".data"), self._said.encode(errors="replace"), durable=False)
         return None
+
+    def is_ending(self, digest: str) -> bool:
+        """Whether who has a log's worked on this process's own data: it ends, for a data directory is one process's at a time."""
+        return self._directory is not None and _data_of(self._directory / f"{digest}.data") == self._said
 
     def keep(self, digests: Collection[str]) -> None:
         """Release all others."""
@@ -71,9 +75,13 @@ class LogLocks:
 
 
 def _of_data(note: Path) -> str:
+    said = _data_of(note)
+    return f" (data {said})" if said else ""
+
+
+def _data_of(note: Path) -> str:
     try:
         with note.open("rb") as file:
-            said = file.read(_NOTE_MAX).decode("utf-8", "replace")
+            return file.read(_NOTE_MAX).decode("utf-8", "replace")
     except OSError:
         return ""
-    return f" (data {said})" if said else ""

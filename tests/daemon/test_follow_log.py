@@ -140,6 +140,29 @@ def test_what_another_one_took_is_before_us_when_this_one_begins(tmp_path: Path)
     assert second.begun(APP, begun, 60.0) == begun and second.status(APP, None, 0.0).owner is None
 
 
+def test_what_the_one_before_had_left_is_taken_by_the_next_on_the_same_data_though_it_still_has_the_lock(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was told to stop while GitHub kept it waiting, and its process takes a moment to end."""
+    ending, other = LogFollower(tmp_path / "a", tmp_path / "locks"), LogFollower(tmp_path / "b", tmp_path / "locks")
+    ending.begin(LOGS)
+    ending.require_alone(APP)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    following = LogFollower(tmp_path / "link", tmp_path / "locks")
+    for one in (following, other):
+        one.begin(LOGS)
+        with pytest.raises(Refused):
+            one.require_alone(APP)
+    ending.close()
+    following.require_alone(APP)
+    assert following.begun(APP, state(9.0), 50.0) == state(9.0) and caplog.text == ""
+    following.close()
+    other.require_alone(APP)
+    assert other.begun(APP, state(9.0), 50.0).baseline == 50.0
+    assert "what GitHub sent since 1970-01-01T00:00:09.000000Z" in caplog.text  # nothing is left out in silence
+
+
 def test_a_log_that_another_one_has_makes_no_look_at_the_others_sooner(tmp_path: Path) -> None:
     hook = GithubHook("7", "o/r", None, SecretSource("token", value="x"))
     first, second = LogFollower(tmp_path / "a", tmp_path / "locks"), LogFollower(tmp_path / "b", tmp_path / "locks")
