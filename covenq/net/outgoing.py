@@ -352,14 +352,14 @@ def _is_direct(host: str, exceptions: str) -> bool:
 
 def proxy_parts(proxy: str) -> tuple[str, dict[str, str]]:
     """A proxy's address, without the name and password in it, and the headers that say these to it."""
-    from urllib.parse import unquote
-
-    from urllib3 import make_headers
+    from base64 import b64encode
+    from urllib.parse import unquote_to_bytes
 
     parts = urlsplit(proxy)
     headers = {}
     if parts.username is not None:
-        headers = make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
+        said = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+        headers["proxy-authorization"] = f"Basic {b64encode(said).decode()}"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), headers
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ from covenq.errors import ConfigError, CovenqError, GithubLimited, GithubRefused
 from covenq.github import app_auth
 from covenq.github.api_client import API_VERSION, GithubApi, Pacing, Usage, no_pacing, pacing_towards
 from covenq.github.app_auth import AppAuth, TokenAuth
-from covenq.net.outgoing import OutgoingClient, proxy_for
+from covenq.net.outgoing import OutgoingClient, proxy_for, proxy_parts
 from tests.support.certificates import server_tls
 from tests.support.github_log import CLIENT_ID, Fault, GithubLog, github, new_key
 from tests.support.proxy import Proxy, proxying
@@ -382,6 +383,16 @@ def test_plain_http_goes_to_this_machine_alone() -> None:
 )
 def test_the_proxy_is_the_environments(env: dict[str, str], proxy: str | None) -> None:
     assert proxy_for("https", "api.github.com", env) == proxy
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [("me:hush", b"me:hush"), ("me", b"me:"), ("%40:%E2%82%AC%3a", "@:€:".encode()), ("é:%E9", b"\xc3\xa9:\xe9")],
+)
+def test_any_name_and_password_are_said_to_a_proxy(named: str, said: bytes) -> None:
+    address, headers = proxy_parts(f"http://{named}@proxy.example:3128")
+    assert address == "http://proxy.example:3128"
+    assert headers == {"proxy-authorization": f"Basic {b64encode(said).decode()}"}
 
 
 def test_a_proxy_that_is_none_is_refused_and_its_password_never_shown() -> None:
