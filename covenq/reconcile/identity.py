@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from covenq.errors import CovenqError, GithubAnswerUnreadable, OutgoingFailed
 from covenq.github.delivery_log import Attempt
 from covenq.model import TOKEN
 
@@ -41,11 +42,21 @@ def hook_of_held(headers: Iterable[Headers], app_id: int | None) -> str | None:
 
 
 def hook_of_details(attempts: Sequence[Attempt], headers_of: Callable[[str], Headers | None]) -> str | None:
-    """The hook's id as GitHub says it; None if it says none. `headers_of` asks for an attempt's, by its id."""
+    """The hook's id as GitHub says it; None if it says none. `headers_of` asks for an attempt's, by its id.
+
+    One that GitHub fails to give keeps no other from telling. Raises what it was, where none tells.
+    """
+    trouble: CovenqError | None = None
     for one in sorted(attempts, key=lambda one: not one.accepted)[:DETAILS_TRIED]:
-        headers = headers_of(one.id)
+        try:
+            headers = headers_of(one.id)
+        except (GithubAnswerUnreadable, OutgoingFailed) as error:
+            trouble = trouble or error
+            continue
         if headers is not None and (hook := _hook({pair[0].lower(): pair[1] for pair in headers})) is not None:
             return hook
+    if trouble is not None:
+        raise trouble
     return None
 
 

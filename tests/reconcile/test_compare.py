@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from covenq.errors import FilterError, GithubAnswerUnreadable
+from covenq.errors import CovenqError, FilterError, GithubAnswerUnreadable, OutgoingFailed
 from covenq.filter.grammar import parse
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId
@@ -228,6 +228,19 @@ def test_the_hook_is_learnt_from_a_delivery_of_this_app_alone() -> None:
     assert hook_of_held([MINE], 13) is None
     assert hook_of_held([MINE], None) is None
     assert hook_of_held([repository] * 5 + [MINE], 12) is None
+
+
+@pytest.mark.parametrize("error", [OutgoingFailed("500, five times"), GithubAnswerUnreadable("no delivery")])
+def test_a_detail_that_github_fails_to_give_keeps_no_other_from_telling_the_hook(error: CovenqError) -> None:
+    def headers_of(id: str) -> list[list[str]] | None:
+        if id == "1":
+            raise error
+        return {"2": None, "3": MINE}[id]
+
+    attempts = [attempt("g", 1.0, 1, status_code=200), *(attempt("g", 1.0, n) for n in (2, 3))]
+    assert hook_of_details(attempts, headers_of) == "9"
+    with pytest.raises(type(error)):
+        hook_of_details(attempts[:2], headers_of)
 
 
 def test_the_hook_is_learnt_from_few_details() -> None:

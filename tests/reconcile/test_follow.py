@@ -241,6 +241,19 @@ def test_github_away_is_no_reason_to_be_unready_and_is_told(
     wait_received(daemon, {one.guid})
 
 
+def test_a_detail_that_github_fails_to_give_keeps_nothing_else_from_being_taken(
+    follow: Callable[..., Daemon], server: GithubLog
+) -> None:
+    """Nor from telling whose log it is, though it would be asked first, as the one that was accepted."""
+    daemon = follow()
+    server.faults = [Fault(500, on=f"{LOG}/") for _ in range(10_000)]
+    poison = server.add(status_code=200)
+    server.faults = [Fault(500, on=f"{LOG}/{poison.id}") for _ in range(10_000)]
+    one = server.add("issues")
+    wait_received(daemon, {one.guid})
+    assert list(daemon.wait_all_done().values()) == [["task.completed"]]
+
+
 def test_what_github_lists_by_a_clock_that_is_ahead_is_taken_at_once(
     follow: Callable[..., Daemon], server: GithubLog
 ) -> None:
