@@ -9,6 +9,8 @@ from covenq.config.toml_table import Table
 EVERY_S = 300.0
 FOLLOWED_EVERY_S = 60.0
 """The same where deliveries come out of the log alone: the longest wait between two looks at it."""
+FOLLOWED_EVERY_MAX_S = 86_400.0
+"""GitHub keeps a log for three days: what nobody looks at until then is lost."""
 OVERLAP_S = 900.0
 GRACE_S = 300.0
 EVERY_MIN_S = 1.0
@@ -61,6 +63,10 @@ def parse_reconcile(top: Table, *, follows_log: bool = False) -> Reconcile:
     if follows_log and not every_s:
         raise table.error(
             "every", 'must be longer than nothing: with [github] ingress "log" nothing comes but by passes'
+        )
+    if follows_log and every_s > FOLLOWED_EVERY_MAX_S:
+        raise table.error(
+            "every", 'must be 1d at most: with [github] ingress "log" what GitHub forgets meanwhile is lost'
         )
     if 0.0 < every_s < EVERY_MIN_S:
         raise table.error("every", f"must be {EVERY_MIN_S:g}s or longer; 0s makes no passes")

@@ -27,6 +27,8 @@ def test_deliveries_are_posted_unless_it_is_said_otherwise(read: Callable[..., C
     assert found.follows_log and (found.reconcile.every_s, found.reconcile.grace_s) == (60, 0)
     found = read(LOG + APP + "[reconcile]\nevery = '10m'\ngrace = '5m'\n")
     assert (found.reconcile.every_s, found.reconcile.grace_s) == (600, 0)
+    assert read(f"{LOG}{APP}[reconcile]\nevery = '1d'\n").reconcile.every_s == 86_400
+    assert read(f"{APP}[reconcile]\nevery = '2d'\n").reconcile.every_s == 2 * 86_400
 
 
 def test_the_environment_wins(read: Callable[..., Config]) -> None:
@@ -54,6 +56,7 @@ def test_a_log_has_to_be_there_to_be_followed(read: Callable[..., Config], write
         ("every = '0s'", "must be longer than nothing"),
         ("mode = 'redeliver'", "mode"),
         ("every = '10ms'", "1s or longer"),
+        ("every = '1441m'", "1d at most"),
     ],
 )
 def test_what_would_have_nothing_come_is_refused(read: Callable[..., Config], reconcile: str, said: str) -> None:
