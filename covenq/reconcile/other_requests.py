@@ -25,7 +25,7 @@ _SHARE = 0.5
 
 @dataclass(slots=True)
 class OtherRequests:
-    """Those of one log's credentials. `note` after each look."""
+    """Those of one log's credentials. `note` after each look, from one thread."""
 
     _by_minute: dict[int, float] = field(default_factory=dict)
     _before: tuple[float, int, int, float] | None = None
@@ -47,10 +47,9 @@ class OtherRequests:
             del self._by_minute[minute]
 
     def steady(self, now: float) -> int:
-        """How many there were in the last SPAN_MIN minutes, where they came in most of them; else 0."""
-        recent: Mapping[int, float] = {
-            minute: number for minute, number in self._by_minute.items() if now // 60 - SPAN_MIN < minute
-        }
+        """How many there were in the last SPAN_MIN minutes, where they came in most of them; else 0. From any thread."""
+        known = list(self._by_minute.items())
+        recent: Mapping[int, float] = {minute: number for minute, number in known if now // 60 - SPAN_MIN < minute}
         total = round(sum(recent.values()))
         busy = sum(number >= _SHARE for number in recent.values())
         return total if busy >= STEADY_MIN and total >= STEADY_MIN else 0

@@ -121,3 +121,20 @@ def test_counts_that_are_a_little_behind_are_no_others() -> None:
         usage.remaining = 5000 - n + (n % 2)  # too much, and too little at the next
         others.note(usage, usage.requests, n * 1.0)
     assert others.steady(900.0) == 0
+
+
+def test_they_may_be_asked_for_while_more_are_noted() -> None:
+    """The status is asked for on other threads than the looks are made on."""
+    others = counts([(1, 1)] * 20)
+
+    class Meanwhile(float):
+        """A time at whose every use another look is noted, a minute later than the one before."""
+
+        noted = 1200.0
+
+        def __floordiv__(self, other: float) -> float:  # type: ignore[override]
+            Meanwhile.noted += 60.0
+            others.note(left(5000, 1e6), 0, Meanwhile.noted)
+            return float(self) // other
+
+    assert others.steady(Meanwhile(1199.0)) == 15
