@@ -54,8 +54,10 @@ class LogLocks:
             self._without(digest, name, f"{path}: {error.strerror}")
             return None
         self._held[digest] = lock
-        with contextlib.suppress(OSError):  # only for the words of whoever finds the lock held
-            atomic_file.replace(path.with_suffix(".data"), self._said.encode(errors="replace"), durable=False)
+        note = path.with_suffix(".data")
+        with contextlib.suppress(OSError):  # whoever finds the lock held then knows less
+            note.unlink(missing_ok=True)  # that of another one must not be taken for this one's, where there is no room
+            atomic_file.replace(note, self._said.encode(errors="replace"), durable=False)
         return None
 
     def is_ending(self, digest: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.config.secret_source import SecretSource
+from covenq.daemon import log_lock
 from covenq.daemon.follow_log import LOCK_RETRY_S, REOPEN_S, LogFollower
 from covenq.daemon.log_lock import LogLocks, lock_directory
 from covenq.daemon.log_looks import TOLD_S, LogLooks
@@ -41,6 +43,22 @@ def test_of_two_one_has_a_log_and_the_other_is_told_whose_it_is(tmp_path: Path) 
     assert second.take("d", "app") is not None
     first.keep([])
     assert second.take("d", "app") is None
+
+
+def test_who_can_not_say_whose_data_it_is_is_not_taken_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, other = LogLocks(tmp_path, Path("/one")), LogLocks(tmp_path, Path("/two"))
+    assert before.take("d", "app") is None
+    before.keep([])
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log_lock.atomic_file, "replace", no_room)
+    assert other.take("d", "app") is None
+    held = LogLocks(tmp_path, Path("/one"))
+    assert held.take("d", "app") is not None and not held.is_ending("d")
 
 
 # ---- what GitHub forgot
