@@ -101,7 +101,7 @@ def state(mark: float | None = None) -> LogState:
 
 
 def result(after: LogState, *troubles: GithubLimited, lists: int = 1) -> PassResult:
-    return PassResult(after, LogSummary(APP.name), [], list(troubles), Ledger(0.0), lists=lists)
+    return PassResult(after, LogSummary(APP.name), [], list(troubles), Ledger(0.0), after, lists=lists)
 
 
 def test_a_look_that_found_something_is_followed_by_one_soon(tmp_path: Path) -> None:
