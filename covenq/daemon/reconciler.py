@@ -59,6 +59,8 @@ LOST_LOGGED = 20
 """Deliveries that can't be fetched which one pass logs by themselves."""
 RETRY_S = 30.0
 """Seconds after which a pass that covenq itself could not make, rather than GitHub, is tried again, if that is sooner."""
+SET_BACK_S = 60.0
+"""Seconds by which a baseline may be ahead of the clock, which is kept right in small steps, and not be told."""
 UNRECOVERABLE_MAX = 100
 """Deliveries that can't be fetched that are named, of a pass."""
 
@@ -254,6 +256,13 @@ class Reconciler(threading.Thread):
             log.info("%s: what GitHub sends from now on is %s", one.name, what)
         elif state.epoch != known.epoch:
             log.warning("%s: this journal was restored: what GitHub sent until now is fetched and not routed", one.name)
+        if state.baseline > now + SET_BACK_S:
+            self._tell(
+                f"{one.name} baseline",
+                "ahead",
+                f"{one.name}: the clock was set back since its first pass: what GitHub sends until "
+                f"{at_text(state.baseline)[:19]}Z counts as before us; `covenq reconcile --since 3d` fetches it",
+            )
         return state
 
     def _pass(self, one: GithubApp | GithubHook, config: Config) -> None:

@@ -13,7 +13,11 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from covenq.config.load import load
+from covenq.operate.log_records import read_state, write_state
+from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.github_log import Fault, GithubLog, app_table, github
 from tests.support.requests import SECRET
@@ -252,6 +256,24 @@ def test_a_detail_that_github_fails_to_give_keeps_nothing_else_from_being_taken(
     one = server.add("issues")
     wait_received(daemon, {one.guid})
     assert list(daemon.wait_all_done().values()) == [["task.completed"]]
+
+
+def test_a_first_pass_by_a_clock_that_was_ahead_leaves_nothing_out_in_silence(
+    follow: Callable[..., Daemon], server: GithubLog
+) -> None:
+    daemon = follow()
+    daemon.stop()
+    assert daemon.config is not None and "was set back" not in daemon.log_tail()
+    (log,) = load(daemon.config, {}).github_logs.all
+    with open_journal(daemon.data / "journal") as journal:
+        known = read_state(journal, log)
+        assert known is not None
+        write_state(journal, log, known, replace(known, baseline=time.time() + 7200))
+    daemon.start()
+    server.add()
+    eventually(lambda: "the clock was set back since its first pass" in daemon.log_tail(), 60)
+    eventually(lambda: (last_of(daemon) or {}).get("states") == {"before_us": 1}, 60)
+    assert daemon.log_tail().count("was set back") == 1
 
 
 def test_what_github_lists_by_a_clock_that_is_ahead_is_taken_at_once(
