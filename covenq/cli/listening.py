@@ -98,11 +98,14 @@ class Listening(threading.Thread):
 
     def _follow(self, opened: Source) -> None:
         while not self._ended.is_set():
-            until = None if self._caught_up else _caught_up_at(opened.status())
+            status = None if self._caught_up else opened.status()
+            until = None if status is None else _caught_up_at(status)
             self._print(opened, WAIT_S if self._caught_up else 0.0)
-            if not self._caught_up and until is not None and self._position >= until:
+            if status is not None and until is not None and self._position >= until:
                 self._caught_up = True
-                say(f"Caught up: {counted(self._printed, 'delivery', 'deliveries')} came since then.")
+                came = self._printed if status.reconcile is None else status.reconcile.fetched
+                shown = f", {self._printed:,} of them shown" if self._filter else ""
+                say(f"Caught up: {counted(came, 'delivery', 'deliveries')} came since then{shown}.")
             elif not self._caught_up:
                 self._ended.wait(CATCHING_UP_S)
 

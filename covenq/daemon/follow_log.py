@@ -100,7 +100,7 @@ class LogFollower:
         if not self._locks.is_ending(digest_of(one)):  # what the one before this had left, is this one's
             self._met.add(one.name)
         raise Refused(
-            f"another covenq follows this log: {owner}",
+            f"another covenq follows this log: {owner}; nothing is taken here until it ends",
             hint="Two would run every task twice. Stop one of them, or give one an App of its own.",
         )
 

@@ -388,7 +388,8 @@ class Reconciler(threading.Thread):
         if error is not None:
             self._tell(name, type(error).__name__, f"{name}: {error}")
         elif self._told.pop(name, None) is not None:
-            log.info("%s is compared again", name)
+            # Where that is how deliveries come, its end is told wherever its beginning was.
+            log.log(logging.INFO if self._follower is None else logging.WARNING, "%s is compared again", name)
 
     def _tell_lost(self, name: str, rows: Sequence[Row]) -> None:
         """Log, once, what is given up: the mark moves past it, and later passes don't list it."""

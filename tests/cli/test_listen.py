@@ -141,6 +141,11 @@ def test_a_filter_is_of_what_is_printed(listen: Listen, server: GithubLog, data:
     assert "issues" not in text
     eventually(lambda: len(records(data, "delivery.received")) == 2, 60)
     assert terminal.interrupt() == 0
+    for event in ("issues", "push", "issues"):
+        server.add(event)
+    again = listen("event:push")
+    again.wait_for("Caught up: 3 deliveries came since then, 1 of them shown.")
+    assert again.interrupt() == 0
 
 
 def test_a_reader_that_leaves_ends_it(

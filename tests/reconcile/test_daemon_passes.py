@@ -496,7 +496,7 @@ def test_github_away_at_the_start_is_told_and_hinders_nothing(
 
 def test_what_can_not_be_fetched_or_read_is_logged_once(daemon: Daemon, server: GithubLog) -> None:
     gone = server.add(forgotten=True)
-    server.add(payload={"action": "x" * 100})
+    server.add(guid="a.b")  # no token: it could not be recorded
     eventually(lambda: last_of(daemon)["states"] == {"unrecoverable": 1} and last_of(daemon)["unreadable"] == 1, 60)
     wait_passes(daemon, 2)
     (line,) = [one for one in daemon.log_tail().splitlines() if gone.guid in one]
@@ -525,17 +525,20 @@ def test_a_log_that_can_not_be_read_keeps_no_other_from_it(
 
 
 def test_a_walk_that_breaks_off_keeps_its_interval(daemon: Daemon, server: GithubLog) -> None:
+    known = server.add()  # whose hook's id is learnt: nothing but pages is asked for then
+    wait_received(daemon, {known.guid})
     missed = [server.add(log="/elsewhere") for _ in range(150)]
+    wait_passes(daemon)
     before = marks(daemon)
     server.before_page = lambda number: server.faults.extend(
-        [Fault(500)] * 5
-    )  # of the request after it: the second page
+        [Fault(500, on="/deliveries")] * 5
+    )  # of the request of the log after it: the second page
     with server.lock:
         for one in missed:
             one.log = None
     assert "answered 500" in eventually(lambda: last_of(daemon)["error"], 60)
     assert "answered 500" in wait_passes(daemon)["error"]
-    assert received(daemon) == [] and marks(daemon) == before
+    assert received(daemon) == [known.guid] and marks(daemon) == before
     last, status = last_of(daemon), daemon.cli("status").stdout.decode()
     doctor = daemon.cli("doctor", exit_code=None).stdout.decode()
     assert last["finished_at"] < last["ended_at"] and f"compared at {last['finished_at'][:19]}Z; the pass of" in doctor
@@ -543,7 +546,7 @@ def test_a_walk_that_breaks_off_keeps_its_interval(daemon: Daemon, server: Githu
     assert "nothing is missing" not in status + doctor
     server.before_page = lambda number: None
     server.faults = []
-    wait_received(daemon, {one.guid for one in missed}, 120)
+    wait_received(daemon, {known.guid, *(one.guid for one in missed)}, 120)
 
 
 def test_a_daemon_that_waits_for_github_ends_at_once_when_it_is_asked_to(
