@@ -16,14 +16,13 @@ import gc
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 
 from covenq.errors import CovenqError, StateTaken
 from covenq.state import lock, opening, rollups, schema
 from covenq.state.building import Building
-from covenq.state.read_ahead import read_ahead
 from covenq.state.readers import Readers, connect, is_damage
 from journal.interface import Reading
 from journal.presence import exists
@@ -127,32 +126,21 @@ class StateStore(Readers):
         Raises sqlite3.Error; what was committed before stays. Raises StateTaken, from then on at every call, where another
         process has folded the file.
         """
-        with self._writing:
+        with self._writing, _uncollected() if self._building.unfinished else nullcontext():
             self._check_not_taken()
-            with self._unfolded() as records:
-                for batch in _batches(records):
-                    if ends():
-                        return self.folded
-                    with self._transaction():
-                        self._building.fold(batch)
-                        schema.set_position(self._conn, _witness(self._journal, batch), self._journal.epoch)
-                    self._left = schema.Position(_witness(self._journal, batch), self._journal.epoch)
-                    self.folded_tasks = any(record.subject.startswith("task.") for record in batch)
-                    if each is not None:
-                        each(self.folded)
+            for batch in _batches(self._journal.read(self._left.witness.seq, payloads=False)):
+                if ends():
+                    return self.folded
+                with self._transaction():
+                    self._building.fold(batch)
+                    schema.set_position(self._conn, _witness(self._journal, batch), self._journal.epoch)
+                self._left = schema.Position(_witness(self._journal, batch), self._journal.epoch)
+                self.folded_tasks = any(record.subject.startswith("task.") for record in batch)
+                if each is not None:
+                    each(self.folded)
             if self._building.unfinished:
                 self._finish(each, ends)
             return self.folded
-
-    @contextmanager
-    def _unfolded(self) -> Iterator[Iterable[Record]]:
-        """The records that are not folded; of a file that is built anew, which are many, as fast as can be."""
-        records = self._journal.read(self._left.witness.seq, payloads=False)
-        if not self._building.unfinished:
-            yield records
-            return
-        with _uncollected(), read_ahead(records) as ahead:
-            yield ahead
 
     def _finish(self, each: Callable[[int], None] | None, ends: Callable[[], bool]) -> None:
         """Make what is missing of a file that is built anew, in a transaction each, so that a stop loses little."""
