@@ -2,7 +2,7 @@
 
 GUIDs, ids of tasks and hashes of bodies are in no order, so in an index each new one is on a page of its own, which is read and
 written again for it: of a million deliveries that was most of the time. Here a batch's keys are sorted and written as one table,
-eight of which are merged into a larger one. Almost every key is new, and a Bloom filter in memory tells so without looking.
+sixteen of which are merged into a larger one. Almost every key is new, and a Bloom filter in memory tells so without looking.
 
 A key is only its hash here, and one may be of several keys or of none: who asks looks at the rows that it is given. So what is
 found is right whatever the hashes are, forged ones included.
@@ -22,7 +22,7 @@ from itertools import chain
 from operator import itemgetter
 
 _LEVELS = "seen_levels"
-_FAN_OUT = 8
+_FAN_OUT = 16
 _SMALLEST_BITS, _LARGEST_BITS = 1 << 16, 1 << 26
 """Of the filter: 8 MiB at most. Where more keys than it is good for are seen, more of them are looked up."""
 _BITS_OF_RECORD = 16

@@ -28,7 +28,7 @@ from journal.interface import Reading
 from journal.presence import exists
 from journal.records import Record, Witness
 
-BATCH_RECORDS = 4000
+BATCH_RECORDS = 6000
 BATCH_BYTES = 8 << 20
 """Bytes of payloads in memory while a batch is collected, where the records of an engine bring them."""
 LOCK_S = 10.0

@@ -339,3 +339,25 @@ def test_a_burst_over_many_connections_is_all_answered(data: Path, caplog: pytes
         assert {answer.status for answer in answers} == {202}
         assert len({json.loads(answer.body)["seq"] for answer in answers}) == 300
     assert not caplog.records, "no line for each that waited for a thread"
+
+
+def test_large_bodies_that_stalled_keep_no_room_from_one_that_comes(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covenq.http.server.channel.STALLED_S", 0.05)
+    with serving(data, {"server": {"body_timeout": "10m"}}) as served:
+        server = served.webhook._server
+        server.buffered = BufferedBytes(500_000)
+        content = b'{"x":"' + b"y" * 300_000 + b'"}'
+        stalled = []
+        for _ in range(UNPAUSED + 2):
+            body, headers = signed("star", content)
+            connection = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+            connection.sendall(head_of(body, headers) + body[:150_000])
+            stalled.append(connection)
+        eventually(lambda: server.buffered.full, 30)
+        assert served.post("star", content).status == 202
+        for connection in stalled:
+            connection.sendall(content[150_000:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 202 ")
+            connection.close()

@@ -36,6 +36,8 @@ from covenq.intake.refusal_evidence import Header
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10
 """A client that reads fewer bytes than this of a pending answer, in so many seconds, is disconnected."""
+STALLED_S = 2.0
+"""Seconds without a byte of a large body, after which others are received in its place while room is short."""
 SENDING_S = 0.001
 """How long the loop waits for a thread that is sending."""
 LINGER_S = 5.0
@@ -176,6 +178,8 @@ class Channel(DeferredChannel):
         self._buffered = server.buffered
         self._opened = time.monotonic()
         self._paused_at: float | None = None
+        self.stalled = False
+        """Whether nothing came of its large body for STALLED_S when it was last received and room was short."""
         self._sent = 0
         self._progress = (0.0, 0)
         super().__init__(server, sock, addr, adj, map=map)
@@ -209,17 +213,26 @@ class Channel(DeferredChannel):
         return bool(super().writable())
 
     def _pauses_reading(self) -> bool:
-        """Whether receiving its body is paused, since too much is buffered. A pause does not count against its deadline."""
+        """Whether receiving its body is paused, since too much is buffered. A pause does not count against its deadline,
+        unless it had stalled before."""
         partial = self.request
         if self._buffered.full and partial is not None and partial.large and self not in self.server.unpaused:
             if self._paused_at is None:
                 self._paused_at = time.monotonic()
+            if not self.stalled:
+                self.last_activity = time.time()  # it would send: waitress takes it for idle else
             return True
         if self._paused_at is not None:
-            if partial is not None:
+            if partial is not None and not self.stalled:
                 partial.deadline += time.monotonic() - self._paused_at
             self._paused_at = None
+            self.last_activity = time.time()
         return False
+
+    def note_progress(self) -> None:
+        """Note whether its body still comes, if it is received at all."""
+        if self._paused_at is None:
+            self.stalled = time.time() - self.last_activity > STALLED_S
 
     def send(self, data: bytes, do_close: bool = True) -> int:
         sent = super().send(data, do_close)
@@ -311,7 +324,7 @@ class Channel(DeferredChannel):
             if partial is None:
                 if self.last_activity == self.creation_time and now - self._opened > self.limits.header_s:
                     self.handle_close()
-            elif now > partial.deadline and self._paused_at is None:
+            elif now > partial.deadline and (self._paused_at is None or self.stalled):
                 self._end_request(RequestTimeout(""))
 
     def _end_request(self, error: RequestTimeout | ServiceUnavailable) -> None:

@@ -94,8 +94,13 @@ class _ServerMixin(ChannelServer):
             raise
 
     def _oldest(self) -> tuple[Channel, ...]:
-        found = [(c.request.began, id(c), c) for c in self.active_channels.values() if c.request and c.request.large]
-        return tuple(channel for _, _, channel in sorted(found)[:UNPAUSED])
+        """Those that go on: the ones that stalled after all others, which else would wait for them in vain."""
+        found = []
+        for one in self.active_channels.values():
+            if one.request and one.request.large:
+                one.note_progress()
+                found.append((one.stalled, one.request.began, id(one), one))
+        return tuple(channel for *_, channel in sorted(found)[:UNPAUSED])
 
     def adopt(self, connection: socket.socket) -> None:
         """Serve a connection that another process accepted. It is closed if it is broken."""
