@@ -383,7 +383,8 @@ def test_a_walk_that_does_not_reach_its_end_says_nothing_of_what_is_missing(made
     for _ in range(150):
         plain.add(at=time.time() - HOUR)
     plain.faults += [Fault(404, on="never")]
-    plain.before_page = lambda number: plain.faults.extend([Fault(500)] * 3) if number == 0 else None
+    faults = [Fault(500, on="/deliveries", whole=True)] * 3
+    plain.before_page = lambda number: plain.faults.extend(faults) if number == 0 else None
     said = made.cli("reconcile", "--since", "1d", "--yes", exit_code=1)
     assert said.stdout == b"" and b"answered 500, 3 times" in said.stderr
     assert len(made.records("delivery.received")) == 1

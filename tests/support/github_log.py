@@ -117,8 +117,14 @@ class Fault:
     truncated: bool = False
     on: str = ""
     """Only where the path has this in it."""
+    whole: bool = False
+    """Only where the path ends with that: of a list, and not of its details."""
     method: str = ""
     """Only of this one."""
+
+    def is_for(self, method: str, path: str) -> bool:
+        here = path.endswith(self.on) if self.whole else self.on in path
+        return here and self.method in ("", method)
 
 
 class GithubLog(ThreadingHTTPServer):
@@ -236,9 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.asked.append(f"{self.command} {self.path}")
             server.seen_headers.append({name.lower(): value for name, value in self.headers.items()})
-            fault = next(
-                (one for one in server.faults if one.on in parts.path and one.method in ("", self.command)), None
-            )
+            fault = next((one for one in server.faults if one.is_for(self.command, parts.path)), None)
             if fault is not None:
                 server.faults.remove(fault)
         if fault is not None and not fault.truncated:
