@@ -1,6 +1,6 @@
 """[github] ingress: how deliveries come in, by the webhook or out of GitHub's delivery log alone.
 
-With "log" nothing is posted to this covenq: the daemon follows the log (`covenq.daemon.follow_log`), and opens no listener that
+With "log" nothing is posted to this covenq: the daemon follows the log (`covenq.daemon.log_ingress`), and opens no listener that
 takes deliveries. COVENQ_INGRESS overrides the file, which is how `covenq listen` says it.
 """
 

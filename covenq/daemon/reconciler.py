@@ -4,7 +4,7 @@ They run on a thread of their own, one log at a time: neither the intake nor the
 logged once, and shown by the status, `covenq doctor` and the metrics; it is never a reason to be unready. Nothing is asked
 while the intake is closed, for what is fetched could not be taken in.
 
-Where deliveries come by nothing else ([github] ingress = "log"), `covenq.daemon.follow_log` says when they are made.
+When they are made, and on what terms, `covenq.daemon.pass_schedule` says: another where deliveries come by nothing else.
 
 Configured logs get their first record at once, also where no passes are made: by it a later pass knows what was before.
 """
@@ -17,16 +17,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
 
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.config.load import Config
 from covenq.config.reconcile import Reconcile
 from covenq.daemon.drift import DriftWatch
-from covenq.daemon.follow_log import AHEAD_S, LogFollower
+from covenq.daemon.pass_schedule import PassSchedule
 from covenq.errors import CovenqError, Refused
 from covenq.filter.grammar import parse
-from covenq.github.api_client import Pacing, Usage
+from covenq.github.api_client import Pacing, Retry, Usage
 from covenq.model import at_text
 from covenq.model.drift import Drift
 from covenq.model.rows import Delivery, OneDelivery, Page
@@ -43,8 +42,8 @@ from covenq.operate.parameters import Import
 from covenq.reconcile.holdings import StoredHoldings
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, given_up, make_pass
 from covenq.reconcile.log_state import LogState, begun
-from covenq.reconcile.logs import Asking, DeliveryLog, open_log
-from covenq.reconcile.redeliver import redelivery_of
+from covenq.reconcile.logs import Asking, open_log
+from covenq.reconcile.redeliver import Asked, redelivery_of
 from covenq.reconcile.result import Row
 from covenq.reconcile.wanted import wanted_by
 from covenq.rounds import Loop
@@ -78,19 +77,18 @@ class Reconciler(threading.Thread):
         self,
         operations: DaemonContext,
         env: Mapping[str, str],
-        follower: LogFollower | None = None,
+        schedule: PassSchedule,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`follower`: deliveries come by these passes alone."""
         super().__init__(name="reconcile", daemon=True)
         self.loop = Loop("reconcile", OVERDUE_S, "what GitHub sent and never came is not fetched")
         self.fetched = 0
         """Deliveries that were fetched since the start."""
         self._operations = operations
         self._env = env
-        self._follower = follower
+        self._schedule = schedule
         self._clock = clock
         self._monotonic = monotonic
         self._stop_asked = threading.Event()
@@ -137,10 +135,9 @@ class Reconciler(threading.Thread):
         found = reconcile_status(self._operations.journal, config, now, self.passes, waits, self.fetched, self.budgets)
         if found is not None:
             found.drift = self.drift
-        if found is not None and self._follower is not None:
-            found.follows = True
+            found.follows = self._schedule.follows
             for one, told in zip(config.github_logs.all, found.logs, strict=True):
-                told.following = self._follower.status(one, told.last, now)
+                told.following = self._schedule.status(one, told.last, now)
         return found
 
     def ask_stop(self) -> None:
@@ -162,8 +159,7 @@ class Reconciler(threading.Thread):
                 pass  # the next round, if there is one, makes it anew
             if self._stop_asked.wait(TICK_S):
                 break
-        if self._follower is not None:
-            self._follower.close()
+        self._schedule.close()
         self.loop.end()
 
     # ---- when
@@ -174,8 +170,7 @@ class Reconciler(threading.Thread):
         wanted = (config.github_logs, config.reconcile)
         if wanted != self._made_for:  # at the start, and after a reload that changes it
             self._made_for, self._next = wanted, 0.0
-            if self._follower is not None:
-                self._follower.begin(config.github_logs)
+            self._schedule.begin(config.github_logs)
             self._of_each(config, self._begun)
         closed = self._closed()
         resumed = self._operations.admission.resumed
@@ -189,17 +184,13 @@ class Reconciler(threading.Thread):
         if self._is_due():
             self._soon.clear()
             whole = self._of_each(config, lambda one: self._pass(one, config))
-            wait_s = min([every_s, *(at - self._clock() for at in self._soon.values())])
-            wait_s = wait_s if whole else min(wait_s, RETRY_S)
-            if self._follower is not None:
-                wait_s = self._follower.wait_s(every_s, self._usages, self._clock(), self._monotonic())
-            self._next = self._monotonic() + wait_s
+            now, monotonic = self._clock(), self._monotonic()
+            sooner_s = min([every_s if whole else RETRY_S, *(at - now for at in self._soon.values())])
+            self._next = monotonic + self._schedule.wait_s(every_s, sooner_s, self._usages, now, monotonic)
         self._look()
 
     def _is_due(self) -> bool:
-        if self._monotonic() >= self._next:
-            return True
-        return self._follower is not None and self._follower.is_due(self._clock())
+        return self._monotonic() >= self._next or self._schedule.is_due(self._clock())
 
     def _look(self) -> None:
         """Look for drift, if it is time to. No error may end the passes until a restart."""
@@ -244,15 +235,11 @@ class Reconciler(threading.Thread):
     def _begun(self, one: GithubApp | GithubHook) -> LogState:
         """The state that a pass begins with, recorded before GitHub is asked: whatever it answers, it tells what was before."""
         journal, now = self._operations.journal, self._clock()
-        if self._follower is not None:
-            self._follower.require_alone(one)
+        self._schedule.require_alone(one)
         known = read_state(journal, one)
-        fresh = begun(known, journal.epoch, now)
-        if self._follower is not None:
-            fresh = self._follower.begun(one, fresh, now)
-        state = write_state(journal, one, known, fresh)
+        state = write_state(journal, one, known, self._schedule.begun(one, begun(known, journal.epoch, now), now))
         if known is None:
-            what = "compared with what comes" if self._follower is None else "taken from its log"
+            what = "taken from its log" if self._schedule.follows else "compared with what comes"
             log.info("%s: what GitHub sends from now on is %s", one.name, what)
         elif state.epoch != known.epoch:
             log.warning("%s: this journal was restored: what GitHub sent until now is fetched and not routed", one.name)
@@ -267,7 +254,8 @@ class Reconciler(threading.Thread):
 
     def _pass(self, one: GithubApp | GithubHook, config: Config) -> None:
         settings, state = config.reconcile, self._begun(one)
-        asking = Asking(self._clock, Pacing(self._sleep), self._before_request, self._usages)
+        pacing = Pacing(self._sleep, retrying=lambda retry: self._unanswered(one.name, retry))
+        asking = Asking(self._clock, pacing, self._before_request, self._usages)
         number = self._operations.live.now.number
         told_at, failed = self._unfetched.get(one.name, (number, {}))
         recorder = ImportRecorder(self._import, config.hooks, "daemon", hold_if_old=True)
@@ -283,32 +271,27 @@ class Reconciler(threading.Thread):
         redelivery = redelivery_of(config, now, record, self._clock)
         source = "import" if redelivery is None else None
         is_wanted = wanted_by(settings.fetch, config.routes, now, source)
-        with self._opened(one, asking) as opened:
+        opening = self._schedule.opened(one, lambda: open_log(one, self._env, asking), self._monotonic())
+        with opening as opened:
             result = make_pass(
                 opened,
                 state,
                 lambda: StoredHoldings(_Stored(self._operations)),
                 recorder,
-                PassSettings(
-                    settings.overlap_s,
-                    settings.grace_s if self._follower is None else -AHEAD_S,
-                    is_wanted,
-                    redelivery,
-                ),
+                PassSettings(settings.overlap_s, self._schedule.grace_s(settings.grace_s), is_wanted, redelivery),
                 now,
                 restarted,
                 Earlier(failed if told_at == number else {}, ledger),
             )
-        if self._follower is not None:
-            self._follower.passed(one, state, result, self._usages, self._clock())
+        self._schedule.passed(one, state, result, self._usages, self._clock())
         self._unfetched[one.name] = number, result.failed
         self._lists[one.name] = result.lists or self._lists.get(one.name, 0)
         if result.summary.error is None:
             write_ledger(self._operations.journal, one, ledger, result.ledger)
-        write_state(self._operations.journal, one, result.recorded, result.state)
-        if result.next_at is not None:
-            self._soon[one.name] = result.next_at
-        self._tell_redelivery(one.name, result)
+        write_state(self._operations.journal, one, result.asked.recorded, result.state)
+        if result.asked.next_at is not None:
+            self._soon[one.name] = result.asked.next_at
+        self._tell_redelivery(one.name, result.asked)
         for problem in sorted(recorder.unread):
             self._tell(f"{one.name} {problem}", "secret", f"{one.name}: not tried for signatures: {problem}")
         before = given_up(failed) if told_at == number else {}
@@ -319,12 +302,6 @@ class Reconciler(threading.Thread):
         """Whether that event came lately, by whatever webhook."""
         words = [f"event:{event}", f"since:{duration(ARRIVED_S)}"]
         return bool(_Stored(self._operations).deliveries(words, limit=1).items)
-
-    def _opened(self, one: GithubApp | GithubHook, asking: Asking) -> AbstractContextManager[DeliveryLog]:
-        def open() -> DeliveryLog:
-            return open_log(one, self._env, asking)
-
-        return closing(open()) if self._follower is None else self._follower.opened(one, open, self._monotonic())
 
     def _import(self, wanted: Import) -> Imported:
         if self._closed():
@@ -337,6 +314,11 @@ class Reconciler(threading.Thread):
     def _before_request(self) -> None:
         self.loop.progress()
         self._require_going()
+
+    def _unanswered(self, name: str, retry: Retry) -> None:
+        """Where nothing else brings deliveries, say what is waited for before all tries are made, which takes minutes."""
+        if self._schedule.follows:
+            self._tell(f"{name} try", "unanswered", f"{name}: GitHub doesn't answer: {retry.reason}; it is asked again")
 
     def _require_going(self) -> None:
         """Raises PassEnded where the daemon stops: what it closes then is no error."""
@@ -372,10 +354,10 @@ class Reconciler(threading.Thread):
             ended_at if error is None else None if before is None else before.finished_at,
             lost[:UNRECOVERABLE_MAX],
             newest_at,
-            0 if result is None else result.waiting,
-            None if result is None else result.not_asked,
+            0 if result is None else result.asked.waiting,
+            None if result is None else result.asked.why_not,
         )
-        if states["fetched"] and self._follower is None:
+        if states["fetched"] and not self._schedule.follows:
             log.warning("%s: fetched %s that never came", name, counted(states["fetched"], "delivery", "deliveries"))
         if states["waiting"]:
             waiting = counted(states["waiting"], "delivery", "deliveries")
@@ -387,9 +369,9 @@ class Reconciler(threading.Thread):
             self._told.pop(f"{name} list", None)
         if error is not None:
             self._tell(name, type(error).__name__, f"{name}: {error}")
-        elif self._told.pop(name, None) is not None:
+        elif self._is_over(name) | self._is_over(f"{name} try"):
             # Where that is how deliveries come, its end is told wherever its beginning was.
-            log.log(logging.INFO if self._follower is None else logging.WARNING, "%s is compared again", name)
+            log.log(logging.WARNING if self._schedule.follows else logging.INFO, "%s is compared again", name)
 
     def _tell_lost(self, name: str, rows: Sequence[Row]) -> None:
         """Log, once, what is given up: the mark moves past it, and later passes don't list it."""
@@ -398,17 +380,15 @@ class Reconciler(threading.Thread):
         if len(rows) > LOST_LOGGED:
             log.error("%s: nor are %s more: `covenq reconcile` lists them", name, len(rows) - LOST_LOGGED)
 
-    def _tell_redelivery(self, name: str, result: PassResult) -> None:
+    def _tell_redelivery(self, name: str, asked: Asked) -> None:
         """Log what is asked for, and, once, why it isn't."""
-        if result.asked:
-            log.warning("%s: asked GitHub to send %s again", name, counted(result.asked, "delivery", "deliveries"))
-        if result.not_asked is not None:
-            self._tell(
-                f"{name} redelivery", "not asked for", f"{name}: redelivery is not asked for: {result.not_asked}"
-            )
-        elif result.asked:
+        if asked.posted:
+            log.warning("%s: asked GitHub to send %s again", name, counted(asked.posted, "delivery", "deliveries"))
+        if asked.why_not is not None:
+            self._tell(f"{name} redelivery", "not asked for", f"{name}: redelivery is not asked for: {asked.why_not}")
+        elif asked.posted:
             self._told.pop(f"{name} redelivery", None)
-        for reason in sorted(set(result.refused)):
+        for reason in sorted(set(asked.refused)):
             self._tell(f"{name} {reason}", "refused", f"{name}: {reason}: it is fetched")
 
     def _failed(self, name: str, error: Exception) -> None:
@@ -421,6 +401,10 @@ class Reconciler(threading.Thread):
         if self._told.get(of) != kind:
             self._told[of] = kind
             log.error("%s", words)
+
+    def _is_over(self, of: str) -> bool:
+        """It is told once more if it begins again; whether it was told."""
+        return self._told.pop(of, None) is not None
 
 
 class _Stored:

@@ -27,11 +27,12 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.daemon import activation, greeting, logs, preflight, systemd, takeover
 from covenq.daemon.datadir import TO_END, Storage, make_directory, make_secret, open_storage, release_ballast
-from covenq.daemon.follow_log import LogFollower
 from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
+from covenq.daemon.log_ingress import LogIngress
 from covenq.daemon.log_lock import lock_directory
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
+from covenq.daemon.pass_schedule import PassSchedule, PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.reroute import Rerouter
 from covenq.daemon.routes import make_routes
@@ -301,8 +302,10 @@ def make_background(
     operations = DaemonContext(
         live, storage.journal, storage.state.reader, upkeep, intake.admission, intake.bindings, time.time
     )
-    follower = LogFollower(storage.data, lock_directory(env)) if live.now.config.follows_log else None
-    reconciler = Reconciler(operations, env, follower)
+    schedule: PassSchedule = PeriodicPasses()
+    if live.now.config.follows_log:
+        schedule = LogIngress(storage.data, lock_directory(env))
+    reconciler = Reconciler(operations, env, schedule)
     cleanup.callback(reconciler.ask_stop)
     return Background(operations, reconciler)
 

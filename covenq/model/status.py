@@ -282,7 +282,7 @@ class LogGap(Struct):
     until: Time
 
 
-class Following(Struct):
+class FollowedLog(Struct):
     """How a daemon follows a log out of which deliveries come and by nothing else."""
 
     next_at: Time | None
@@ -312,7 +312,7 @@ class ReconcileLog(Struct):
     """Null before the first pass of this process."""
     budget: RequestBudget | None = None
     """Null until GitHub has told it."""
-    following: Following | None = None
+    following: FollowedLog | None = None
     """Null where deliveries come by webhook, and without a daemon."""
 
 

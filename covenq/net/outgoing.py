@@ -23,8 +23,8 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 from covenq.errors import OutgoingFailed, UsageError
 from covenq.net.address import is_loopback, parse_url
-from covenq.net.transport import NO_ANSWER, TookTooLong, read_up_to
-from covenq.net.watchdog import Watchdog, shut_down
+from covenq.net.transport import NO_ANSWER, TookTooLong, read_up_to, shut_down
+from covenq.net.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

@@ -6,6 +6,8 @@ library the first must know nothing, since every command of this machine would w
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Protocol
 
@@ -79,3 +81,9 @@ def read_up_to(response: Response, most: int) -> bytes:
         size += len(piece)
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def shut_down(sock: socket.socket) -> None:
+    """End what waits on a socket, from another thread."""
+    with contextlib.suppress(OSError):
+        getattr(sock, "socket", sock).shutdown(socket.SHUT_RDWR)  # TLS in a proxy's TLS has it inside

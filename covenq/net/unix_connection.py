@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 from pathlib import Path
 
 from covenq.net import unix_socket
-from covenq.net.transport import TookTooLong
+from covenq.net.transport import TookTooLong, shut_down
 
 
 class UnixConnection:
@@ -53,10 +53,7 @@ class UnixConnection:
 
     def shutdown(self) -> None:
         if self._sock is not None:
-            try:
-                self._sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # closed already
+            shut_down(self._sock)
 
     def close(self) -> None:
         self._connection.close()

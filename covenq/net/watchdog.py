@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -11,6 +10,8 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Literal, Protocol
+
+from covenq.net.transport import shut_down
 
 
 class Watched(Protocol):
@@ -75,9 +76,3 @@ class Watchdog:
                     poll.unregister(fd)
             if self.fired is not None and (sock := self.sock or self._connection.sock) is not None:
                 shut_down(sock)
-
-
-def shut_down(sock: socket.socket) -> None:
-    """End what waits on a socket, from another thread."""
-    with contextlib.suppress(OSError):
-        getattr(sock, "socket", sock).shutdown(socket.SHUT_RDWR)  # TLS in a proxy's TLS has it inside

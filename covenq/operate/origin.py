@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from covenq.model.rows import Origin
 from journal.records import Record
 
+FETCHED = "reconcile"
+"""The reason of what a pass over GitHub's delivery log has fetched."""
 _INTEGERS = 1 << 63
 
 

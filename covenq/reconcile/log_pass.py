@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,8 +59,7 @@ class PassResult:
     `failed` has, by the attempt, rows that could not be fetched, for the next pass: it asks for none again that can't be, or was
     refused, and for what GitHub failed to give after all others, so that it keeps nothing from being fetched.
 
-    `recorded` is the state that the records have, in whose place `state` comes. `next_at`: when the next pass has something to
-    do, in seconds since 1970; None: nothing that is known.
+    `asked` says which redeliveries were asked for; its `recorded` is the state of the records, in whose place `state` comes.
     """
 
     state: LogState
@@ -68,19 +67,10 @@ class PassResult:
     rows: list[Row]
     troubles: list[CovenqError]
     ledger: Ledger
-    recorded: LogState
+    asked: Asked
     failed: Mapping[str, Row] = field(default_factory=dict)
     lists: int = 0
     """Requests until it had compared; 0 where it came to no end of that."""
-    asked: int = 0
-    """Redeliveries that this pass asked for."""
-    not_asked: str | None = None
-    """Why no redelivery was asked for, or not of everything."""
-    refused: Sequence[str] = ()
-    """Why GitHub makes none of some."""
-    next_at: float | None = None
-    waiting: int = 0
-    """Rows whose redelivery is waited for."""
 
 
 NOTHING_EARLIER = Earlier()
@@ -123,7 +113,7 @@ def make_pass(
         found = compare_log(log, log.hook or state.hook, holdings, scope, restarted)
     except TROUBLE as error:
         summary = LogSummary(log.name, requests=log.requests, error=str(error))
-        return PassResult(state, summary, [], [error], ledger, state, earlier.failed)
+        return PassResult(state, summary, [], [error], ledger, Asked(state, state), earlier.failed)
     lists = log.requests
     policy = Policy(now, state.baseline, is_erased, settings.grace_s, settings.is_wanted)
     absent = [(one, row_of(log.name, one, standing)) for one, standing in found.sorted_out(policy)]
@@ -162,7 +152,7 @@ def make_pass(
         rows,
         troubles,
         advanced(ledger, seen, now),
-        asked.recorded,
+        asked,
         {
             row.attempt: row
             for row in rows
@@ -170,9 +160,4 @@ def make_pass(
             and (row.state in _SETTLED_FAILURES or (row.state == "open" and row.reason))
         },
         lists,
-        asked.posted,
-        asked.why_not,
-        asked.refused,
-        asked.next_at,
-        asked.waiting,
     )

@@ -21,7 +21,7 @@ from covenq.errors import CovenqError, DaemonUnreachable, StateBehind
 from tests.support.checkout import clean_env
 from tests.support.commands import run_command
 from tests.support.daemon import Daemon
-from tests.support.github_log import GithubLog, app_table, github
+from tests.support.github_log import Fault, GithubLog, app_table, github
 from tests.support.journal_json import records
 from tests.support.waiting import eventually
 
@@ -242,3 +242,13 @@ def test_a_daemon_that_does_not_answer_in_time_is_asked_again_from_where_it_was(
     monkeypatch.setattr(listening, "CATCHING_UP_S", 0.01)
     listened.run()
     assert listened.error is None and slow.asked == [0, 1, 1, 2, 2]
+
+
+def test_what_github_leaves_unanswered_is_said_and_that_it_is_over(listen: Listen, server: GithubLog) -> None:
+    terminal = listen()
+    terminal.wait_for("Caught up")
+    server.faults = [Fault(500, on="/deliveries", whole=True)] * 2
+    terminal.wait_for("GitHub doesn't answer: 127.0.0.1 answered 500; it is asked again")
+    text = terminal.wait_for("is compared again")
+    assert text.count("GitHub doesn't answer") == 1
+    assert terminal.interrupt() == 0

@@ -18,6 +18,7 @@ import pytest
 from covenq.operate.inspect.story_text import when
 from tests.support.daemon import Daemon
 from tests.support.github_log import CLIENT_ID, Attempt, Fault, GithubLog, app_table, github
+from tests.support.passes import last_of, received, status_of, wait_received
 from tests.support.waiting import eventually
 
 LOG = "/app/hook/deliveries"
@@ -61,28 +62,12 @@ def daemon(make_daemon: Make, server: GithubLog, tmp_path: Path) -> Daemon:
     return made
 
 
-def status_of(daemon: Daemon) -> Any:
-    return daemon.api("/api/v1/status").json["reconcile"]
-
-
-def last_of(daemon: Daemon) -> Any:
-    return status_of(daemon)["logs"][0]["last"]
-
-
 def wait_passes(daemon: Daemon, number: int = 2) -> Any:
     """Wait until so many passes have ended; of two the second was begun after the call."""
     for _ in range(number):
         before = (last_of(daemon) or {}).get("ended_at")
         eventually(lambda before=before: last_of(daemon) and last_of(daemon)["ended_at"] != before, 60, "a pass ends")
     return last_of(daemon)
-
-
-def received(daemon: Daemon) -> list[str]:
-    return [record["data"]["guid"] for record in daemon.records("delivery.received")]
-
-
-def wait_received(daemon: Daemon, wanted: set[str], timeout: float = 60.0) -> None:
-    eventually(lambda: set(received(daemon)) == wanted, timeout, daemon.log_tail())
 
 
 def post(daemon: Daemon, one: Attempt) -> int:
@@ -372,7 +357,8 @@ def test_what_is_older_than_max_age_is_held_back(make_daemon: Make, server: Gith
     assert [(each["guid"], each["state"], each["tasks"]) for each in found] == [(one.guid, "ignored", [])]
     assert received(daemon) == [one.guid], "it is not fetched again"
     (note,) = daemon.records("delivery.rerouted")
-    told = daemon.cli("why", one.guid).stdout.decode()
+    told = " ".join(daemon.cli("why", one.guid).stdout.decode().split())
+    assert "GitHub first sent it" in told and "issues.opened was fetched from GitHub's log and made durable" in told
     assert "it was dismissed by" in told and "done by hand" in told
     assert f"Ignored since {when(note['at'])}" in told
 

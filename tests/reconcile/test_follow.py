@@ -20,6 +20,7 @@ from covenq.operate.log_records import read_state, write_state
 from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.github_log import Fault, GithubLog, app_table, github
+from tests.support.passes import last_of, received, status_of, wait_received
 from tests.support.requests import SECRET
 from tests.support.waiting import eventually
 
@@ -68,25 +69,8 @@ def follow(make_daemon: Make, server: GithubLog, tmp_path: Path) -> Callable[...
     return made
 
 
-def status_of(daemon: Daemon) -> Any:
-    return daemon.api("/api/v1/status").json["reconcile"]
-
-
 def log_of(daemon: Daemon) -> Any:
     return status_of(daemon)["logs"][0]
-
-
-def last_of(daemon: Daemon) -> Any:
-    return log_of(daemon)["last"]
-
-
-def received(daemon: Daemon) -> list[str]:
-    return [record["data"]["guid"] for record in daemon.records("delivery.received")]
-
-
-def wait_received(daemon: Daemon, wanted: set[str], timeout: float = 60.0) -> None:
-    eventually(lambda: set(received(daemon)) == wanted, timeout, daemon.log_tail())
-    assert len(received(daemon)) == len(wanted)
 
 
 def tcp_listeners(pid: int) -> list[str]:

@@ -120,7 +120,7 @@ class World:
         redelivery = Redelivery(self.address, PATIENCE_S, self.supersedes, self.too_old, self.write, lambda: self.now)
         settings = PassSettings(900.0, self.grace_s, lambda one: True, redelivery if self.redelivers else None)
         found = make_pass(self, self.state, lambda: self, self, settings, self.now, lambda: None)  # type: ignore[arg-type]
-        self.write(found.recorded, found.state)
+        self.write(found.asked.recorded, found.state)
         return found
 
     def states(self) -> dict[str, str]:
@@ -145,7 +145,11 @@ def test_what_is_missing_is_asked_for_once_and_held_when_it_comes(world: World) 
     assert {row.guid: row.state for row in found.rows} == {"a": "open", "b": "open"}
     assert all("redelivery asked for at 2027-" in str(row.reason) for row in found.rows)
     assert (world.posts, world.recorded_at_post, world.fetched) == (["a", "b"], [True, True], [])
-    assert found.next_at == NOW + PATIENCE_S and (found.asked, found.waiting, found.not_asked) == (2, 2, None)
+    assert found.asked.next_at == NOW + PATIENCE_S and (
+        found.asked.posted,
+        found.asked.waiting,
+        found.asked.why_not,
+    ) == (2, 2, None)
     assert found.state.mark is not None and found.state.mark.at <= NOW - 200, "it doesn't pass what is waited for"
     world.send("a", -1, 202, again=True)
     world.now += 60
@@ -160,7 +164,7 @@ def test_what_does_not_come_is_fetched_when_the_patience_ends(world: World) -> N
     assert world.states() == {"a": "open", "b": "open"}
     world.now += 1
     assert world.states() == {"a": "fetched", "b": "fetched"} and world.state.asked == ()
-    assert world.passed().next_at is None and world.posts == ["a", "b"]
+    assert world.passed().asked.next_at is None and world.posts == ["a", "b"]
 
 
 def test_with_the_mode_turned_off_all_is_fetched_and_nothing_remembered(world: World) -> None:
@@ -213,12 +217,12 @@ def test_a_pass_asks_for_few_and_the_next_one_for_more_at_once() -> None:
     for n in range(OPEN_MAX + 10):
         world.send(f"g{n}", 4000 - n)
     found = world.passed()
-    assert len(world.posts) == PER_PASS and found.next_at == NOW
+    assert len(world.posts) == PER_PASS and found.asked.next_at == NOW
     assert sum(row.reason == LATER for row in found.rows) == OPEN_MAX + 10 - PER_PASS
     for _ in range(10):
         found = world.passed()
     assert len(world.posts) == len(set(world.posts)) == OPEN_MAX == len(world.state.asked) and world.fetched == []
-    assert found.next_at == NOW + PATIENCE_S
+    assert found.asked.next_at == NOW + PATIENCE_S
     world.now += PATIENCE_S
     world.passed()
     assert len(world.fetched) == OPEN_MAX
@@ -316,7 +320,7 @@ def test_where_a_redelivery_may_go_elsewhere_none_is_asked_for_and_all_is_fetche
     why(world)
     found = world.passed()
     assert world.posts == [] and world.state.asked == () and {"a", "b"} <= set(world.fetched)
-    assert words in str(found.not_asked)
+    assert words in str(found.asked.why_not)
 
 
 def test_the_addresses_are_compared_but_for_case_and_port(world: World) -> None:
@@ -389,7 +393,7 @@ def test_a_wish_that_github_does_not_take_is_told_and_that_one_fetched(world: Wo
     world.answers["a"] = "GitHub makes no redelivery of it (422)"
     found = world.passed()
     assert {row.guid: row.state for row in found.rows} == {"a": "fetched", "b": "open"}
-    assert found.refused == ["GitHub makes no redelivery of it (422)"] and found.not_asked is None
+    assert found.asked.refused == ["GitHub makes no redelivery of it (422)"] and found.asked.why_not is None
 
 
 @pytest.mark.parametrize(
@@ -398,7 +402,7 @@ def test_a_wish_that_github_does_not_take_is_told_and_that_one_fetched(world: Wo
 def test_a_limit_ends_the_asking_and_all_is_fetched(world: World, error: CovenqError) -> None:
     world.answers["a"] = error
     found = world.passed()
-    assert world.posts == ["a"] and world.fetched == ["a", "b"] and found.not_asked == str(error)
+    assert world.posts == ["a"] and world.fetched == ["a", "b"] and found.asked.why_not == str(error)
     assert world.state.asked == ()
 
 
@@ -420,7 +424,7 @@ def test_where_nothing_may_be_asked_for_nothing_waits_for_its_turn(world: World)
 def test_what_is_recorded_by_others_again_and_again_ends_the_asking(world: World) -> None:
     theirs = [AskedFor(f"x{n}", "2", NOW - 200, NOW) for n in range(9)]
     world.meanwhile = [replace(world.state, asked=(one,)) for one in theirs]
-    assert "another process" in str(world.passed().not_asked)
+    assert "another process" in str(world.passed().asked.why_not)
     assert world.posts == [] and world.fetched == ["a", "b"]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.github_log import Attempt, Fault, GithubLog, app_table, github
+from tests.support.passes import last_of
 from tests.support.waiting import eventually
 
 PUBLIC_URL = "https://covenq.example.org"
@@ -75,10 +76,6 @@ def come(daemon: Daemon, server: GithubLog, event: str = "ping") -> Attempt:
 
 def at_text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def last_of(daemon: Daemon) -> Any:
-    return daemon.api("/api/v1/status").json["reconcile"]["logs"][0]["last"]
 
 
 def wait_pass(daemon: Daemon) -> Any:

@@ -20,6 +20,7 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.daemon.datadir import Storage
 from covenq.daemon.parts import Background, Intake, StatsByName, Workers
+from covenq.daemon.pass_schedule import PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.routes import Routes, make_routes
 from covenq.daemon.start import make_twins
@@ -180,7 +181,7 @@ def serving(
             storage,
             intake,
             Workers(Pool(journal, store, fold_thread, data, dispatcher=dispatcher), claims),
-            Background(operations, Reconciler(operations, {})),
+            Background(operations, Reconciler(operations, {}, PeriodicPasses())),
             stats,
             stopping,
         )

@@ -18,7 +18,7 @@ from covenq.text import duration, instant
 
 if TYPE_CHECKING:
     from covenq.model.drift import Drift
-    from covenq.model.status import Following, JournalStatus, ReconcileLog, Status, SyncTimes
+    from covenq.model.status import FollowedLog, JournalStatus, ReconcileLog, Status, SyncTimes
 
 LABEL = 11
 """Columns of the labels."""
@@ -117,7 +117,7 @@ def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     passes = found.reconcile
     if passes is None:
         return
-    from covenq.model.following import following_troubles
+    from covenq.model.log_ingress import following_troubles
 
     if passes.waiting:
         waiting = output.count(passes.waiting, "delivery", "deliveries")
@@ -195,7 +195,7 @@ def _log_text(one: ReconcileLog, now: float) -> str:
     return f"{name}: {known}" + ("" if counts == "none" else f"; {counts}")
 
 
-def _followed_text(one: ReconcileLog, following: Following, now: float) -> str:
+def _followed_text(one: ReconcileLog, following: FollowedLog, now: float) -> str:
     last = one.last
     if following.owner is not None:
         return "not followed here"

@@ -12,6 +12,7 @@ from covenq.operate.act.archive import read
 from covenq.operate.act.plan import CHANGED
 from covenq.operate.answers import ALREADY_HERE, OTHER_BODY, Imported
 from covenq.operate.imported import ImportedDelivery, NotImported
+from covenq.operate.origin import FETCHED
 from covenq.operate.parameters import Import
 from covenq.reconcile.fetch import Detail, Outcome
 
@@ -64,7 +65,7 @@ class ImportRecorder:
 
     def _import(self, items: Sequence[ImportedDelivery]) -> dict[str, Outcome]:
         """What became of each, by its GUID."""
-        answer = self._act(Import(items=list(items), routed=True, reason="reconcile", by=self._by))
+        answer = self._act(Import(items=list(items), routed=True, reason=FETCHED, by=self._by))
         verified, held_back = set(answer.verified), {one.id: one.reason for one in answer.held_back}
         told: dict[str, Outcome] = {}
         for done in answer.done:

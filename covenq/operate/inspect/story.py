@@ -17,6 +17,7 @@ from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import Step, Story, StoryEvent, StoryRules, StoryTask
 from covenq.operate.inspect.story_answers import answers
 from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause, route_list
+from covenq.operate.origin import FETCHED
 from covenq.operate.signed_later import parse_note
 from covenq.routing.held import HELD
 from journal.records import Record
@@ -60,7 +61,12 @@ def _event(at: str | None, seq: int | None, word: str, words: str, task: str | N
 def _row_events(facts: DeliveryFacts) -> Iterator[StoryEvent]:
     delivery = facts.delivery
     what = f"{delivery.event}.{delivery.action}" if delivery.action else str(delivery.event)
-    yield _event(delivery.received_at, delivery.seq, "received", f"{what} arrived and was made durable")
+    origin = facts.origin
+    if origin is not None and origin.delivered_at is not None:
+        yield _event(origin.delivered_at, None, "sent", "GitHub first sent it")
+    fetched = origin is not None and origin.reason == FETCHED
+    way = "arrived" if origin is None else "was fetched from GitHub's log" if fetched else "was imported"
+    yield _event(delivery.received_at, delivery.seq, "received", f"{what} {way} and was made durable")
     if delivery.state == State.IGNORED:
         yield _event(facts.ignored_at, delivery.seq, "ignored", str(delivery.detail or delivery.reason))
     for task in facts.tasks:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from covenq.model.following import following_troubles
 from covenq.model.ledger import BY_HAND, missing_text
+from covenq.model.log_ingress import following_troubles
 from covenq.model.status import (
     ActivePause,
     Descriptors,

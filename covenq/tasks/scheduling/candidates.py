@@ -76,8 +76,6 @@ _OF_SUBQUEUE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_lane
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
     AND coalesce(route, '') = ? AND coalesce(repo_id, 0) = ? AND coalesce(key, '') = ?
     ORDER BY sent_at, created_seq LIMIT ?"""  # noqa: S608 - constants
-
-
 _OF_KEY = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_keyed
     WHERE state = 'queued' AND not_before IS NULL AND key IS NOT NULL AND pull = ? AND tenant = ? AND key = ?
     ORDER BY sent_at, created_seq LIMIT ?"""  # noqa: S608 - constants

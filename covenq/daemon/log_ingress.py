@@ -19,7 +19,7 @@ from covenq.daemon.log_looks import LogLooks
 from covenq.errors import GithubLimited, Refused
 from covenq.github.api_client import Usage
 from covenq.model import at_text
-from covenq.model.status import Following, ReconcilePass
+from covenq.model.status import FollowedLog, ReconcilePass
 from covenq.reconcile.log_pass import PassResult
 from covenq.reconcile.log_state import LogState
 from covenq.reconcile.logs import DeliveryLog
@@ -37,8 +37,10 @@ LOCK_RETRY_S = 5.0
 log = logging.getLogger("covenq.reconcile")
 
 
-class LogFollower:
-    """How logs are followed. For the reconciler's thread; `status` may be called from any."""
+class LogIngress:
+    """`covenq.daemon.pass_schedule.PassSchedule` of logs that are followed."""
+
+    follows = True
 
     def __init__(self, data: Path, locks: Path | None) -> None:
         """`locks` is the directory of the locks, if there is a place for one."""
@@ -155,9 +157,15 @@ class LogFollower:
                     gap.until,
                 )
 
-    def wait_s(self, longest_s: float, usages: Mapping[str, Usage], now: float, monotonic: float) -> float:
-        """Seconds until the next look, after one at all logs that ended now."""
-        self._interval = self._interval.after(found=self._found, now=monotonic, longest_s=longest_s)
+    def grace_s(self, configured_s: float) -> float:
+        """None: nothing comes on another way. GitHub's clock may be ahead of this one."""
+        return -AHEAD_S
+
+    def wait_s(
+        self, every_s: float, sooner_s: float, usages: Mapping[str, Usage], now: float, monotonic: float
+    ) -> float:
+        """`every_s` at the longest. What a pass left waits until then: looks alone must not end the budget."""
+        self._interval = self._interval.after(found=self._found, now=monotonic, longest_s=every_s)
         self._found = False
         left = [
             (usages[name], sum(self._costs.get(other, 0) for other in self._sharing(name)))
@@ -179,11 +187,11 @@ class LogFollower:
         """Whether it is time by the clock, too: the monotonic one may stand still while a machine sleeps."""
         return self._next_at is not None and now >= self._next_at
 
-    def status(self, one: GithubApp | GithubHook, last: ReconcilePass | None, now: float) -> Following:
+    def status(self, one: GithubApp | GithubHook, last: ReconcilePass | None, now: float) -> FollowedLog:
         """How a log is followed, whose newest pass was that."""
         behind = 0 if last is None else sum(last.states.get(state, 0) for state in UNSETTLED)
         others = self._others.get(one.name)
-        return Following(
+        return FollowedLog(
             None if self._next_at is None else at_text(self._next_at),
             behind,
             self._owners.get(one.name),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from covenq.model.status import Following
+from covenq.model.status import FollowedLog
 
 OTHERS_NEXT = "Stop it, or give it an App of its own, if it is a covenq that follows this log; else all is well."
 GAP_NEXT = "Look at what came about in that time by hand; nothing lists it any more."
 
 
-def following_troubles(one: Following) -> Iterator[tuple[str, str]]:
+def following_troubles(one: FollowedLog) -> Iterator[tuple[str, str]]:
     """A sentence for each thing that keeps deliveries from being taken once and all, and what to do about it."""
     if one.others:
         yield (

@@ -1,4 +1,4 @@
-"""The lock on a followed log, the notes of looks, and what a follower makes of passes: clocks passed in."""
+"""The lock on a followed log, the notes of looks, and what the ingress makes of passes: clocks passed in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.config.secret_source import SecretSource
 from covenq.daemon import log_lock
-from covenq.daemon.follow_log import LOCK_RETRY_S, REOPEN_S, LogFollower
+from covenq.daemon.log_ingress import LOCK_RETRY_S, REOPEN_S, LogIngress
 from covenq.daemon.log_lock import LogLocks, lock_directory
 from covenq.daemon.log_looks import TOLD_S, LogLooks
 from covenq.errors import GithubLimited, Refused
@@ -19,6 +19,7 @@ from covenq.github.api_client import Usage
 from covenq.model.ledger import Ledger
 from covenq.reconcile.log_pass import PassResult
 from covenq.reconcile.log_state import LogState, Mark
+from covenq.reconcile.redeliver import Asked
 from covenq.reconcile.result import LogSummary
 
 DAY = 86_400.0
@@ -93,7 +94,7 @@ def test_a_note_that_can_not_be_written_ends_nothing(tmp_path: Path, caplog: pyt
     assert "can't be written" in caplog.text
 
 
-# ---- the follower
+# ---- the ingress
 
 
 def state(mark: float | None = None) -> LogState:
@@ -101,54 +102,54 @@ def state(mark: float | None = None) -> LogState:
 
 
 def result(after: LogState, *troubles: GithubLimited, lists: int = 1) -> PassResult:
-    return PassResult(after, LogSummary(APP.name), [], list(troubles), Ledger(0.0), after, lists=lists)
+    return PassResult(after, LogSummary(APP.name), [], list(troubles), Ledger(0.0), Asked(after, after), lists=lists)
 
 
 def test_a_look_that_found_something_is_followed_by_one_soon(tmp_path: Path) -> None:
-    follower = LogFollower(tmp_path, None)
-    follower.begin(LOGS)
+    ingress = LogIngress(tmp_path, None)
+    ingress.begin(LOGS)
     told = []
     for n in range(5):
-        follower.passed(APP, state(), result(state()), {APP.name: Usage()}, 1000.0 + n)
-        told.append(follower.wait_s(60.0, {}, 1000.0 + n, 100.0 * n))
-    follower.passed(APP, state(), result(state(5.0)), {APP.name: Usage()}, 1005.0)
-    told.append(follower.wait_s(60.0, {}, 1005.0, 500.0))
+        ingress.passed(APP, state(), result(state()), {APP.name: Usage()}, 1000.0 + n)
+        told.append(ingress.wait_s(60.0, 60.0, {}, 1000.0 + n, 100.0 * n))
+    ingress.passed(APP, state(), result(state(5.0)), {APP.name: Usage()}, 1005.0)
+    told.append(ingress.wait_s(60.0, 60.0, {}, 1005.0, 500.0))
     assert told == [2, 4, 8, 16, 32, 2]
-    assert follower.status(APP, None, 1005.0).next_at == "1970-01-01T00:16:47.000000Z"
+    assert ingress.status(APP, None, 1005.0).next_at == "1970-01-01T00:16:47.000000Z"
 
 
 def test_a_machine_that_slept_looks_at_once(tmp_path: Path) -> None:
     """The monotonic clock stood still meanwhile, and the other one did not."""
-    follower = LogFollower(tmp_path, None)
-    follower.begin(LOGS)
-    assert not follower.is_due(1000.0)
-    follower.passed(APP, state(), result(state()), {APP.name: Usage()}, 1000.0)
-    wait = follower.wait_s(60.0, {}, 1000.0, 0.0)
-    assert not follower.is_due(1000.0 + wait - 0.1)
-    assert follower.is_due(1000.0 + 8 * 3600)
+    ingress = LogIngress(tmp_path, None)
+    ingress.begin(LOGS)
+    assert not ingress.is_due(1000.0)
+    ingress.passed(APP, state(), result(state()), {APP.name: Usage()}, 1000.0)
+    wait = ingress.wait_s(60.0, 60.0, {}, 1000.0, 0.0)
+    assert not ingress.is_due(1000.0 + wait - 0.1)
+    assert ingress.is_due(1000.0 + 8 * 3600)
 
 
 def test_a_longer_overlap_and_a_limit_of_githubs_make_looks_rarer(tmp_path: Path) -> None:
-    follower = LogFollower(tmp_path, None)
-    follower.begin(LOGS)
+    ingress = LogIngress(tmp_path, None)
+    ingress.begin(LOGS)
     usage = Usage(remaining=2000, reset=2000.0, floor=1000)
-    follower.passed(APP, state(), result(state(1.0), lists=10), {APP.name: usage}, 1000.0)
+    ingress.passed(APP, state(), result(state(1.0), lists=10), {APP.name: usage}, 1000.0)
     assert (
-        follower.wait_s(60.0, {APP.name: usage}, 1000.0, 0.0) == 10
+        ingress.wait_s(60.0, 60.0, {APP.name: usage}, 1000.0, 0.0) == 10
     )  # ten requests a look, a thousand a thousand seconds
-    follower.passed(APP, state(), result(state(), GithubLimited("later", until=1600.0)), {APP.name: usage}, 1000.0)
-    assert follower.wait_s(60.0, {APP.name: usage}, 1000.0, 0.0) == 600
+    ingress.passed(APP, state(), result(state(), GithubLimited("later", until=1600.0)), {APP.name: usage}, 1000.0)
+    assert ingress.wait_s(60.0, 60.0, {APP.name: usage}, 1000.0, 0.0) == 600
 
 
 def test_what_another_one_took_is_before_us_when_this_one_begins(tmp_path: Path) -> None:
-    first, second = LogFollower(tmp_path / "a", tmp_path / "locks"), LogFollower(tmp_path / "b", tmp_path / "locks")
+    first, second = LogIngress(tmp_path / "a", tmp_path / "locks"), LogIngress(tmp_path / "b", tmp_path / "locks")
     first.begin(LOGS)
     first.require_alone(APP)
     assert first.begun(APP, state(9.0), 50.0) == state(9.0)
     second.begin(LOGS)
     with pytest.raises(Refused, match="another covenq follows this log: process"):
         second.require_alone(APP)
-    assert second.wait_s(60.0, {}, 0.0, 0.0) <= LOCK_RETRY_S
+    assert second.wait_s(60.0, 60.0, {}, 0.0, 0.0) <= LOCK_RETRY_S
     owner = second.status(APP, None, 0.0).owner
     assert owner is not None and str(tmp_path / "a") in owner
     first.close()
@@ -162,12 +163,12 @@ def test_what_the_one_before_had_left_is_taken_by_the_next_on_the_same_data_thou
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It was told to stop while GitHub kept it waiting, and its process takes a moment to end."""
-    ending, other = LogFollower(tmp_path / "a", tmp_path / "locks"), LogFollower(tmp_path / "b", tmp_path / "locks")
+    ending, other = LogIngress(tmp_path / "a", tmp_path / "locks"), LogIngress(tmp_path / "b", tmp_path / "locks")
     ending.begin(LOGS)
     ending.require_alone(APP)
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    following = LogFollower(tmp_path / "link", tmp_path / "locks")
+    following = LogIngress(tmp_path / "link", tmp_path / "locks")
     for one in (following, other):
         one.begin(LOGS)
         with pytest.raises(Refused):
@@ -183,7 +184,7 @@ def test_what_the_one_before_had_left_is_taken_by_the_next_on_the_same_data_thou
 
 def test_a_log_that_another_one_has_makes_no_look_at_the_others_sooner(tmp_path: Path) -> None:
     hook = GithubHook("7", "o/r", None, SecretSource("token", value="x"))
-    first, second = LogFollower(tmp_path / "a", tmp_path / "locks"), LogFollower(tmp_path / "b", tmp_path / "locks")
+    first, second = LogIngress(tmp_path / "a", tmp_path / "locks"), LogIngress(tmp_path / "b", tmp_path / "locks")
     first.begin(LOGS)
     first.require_alone(APP)
     second.begin(GithubLogs(APP, (hook,)))
@@ -192,24 +193,24 @@ def test_a_log_that_another_one_has_makes_no_look_at_the_others_sooner(tmp_path:
     second.require_alone(hook)
     usage = Usage(remaining=10, reset=1000.0)
     second.passed(hook, state(), result(state()), {hook.name: usage}, 0.0)
-    assert second.wait_s(60.0, {hook.name: usage}, 0.0, 0.0) == 100  # what the hook's token has left
+    assert second.wait_s(60.0, 60.0, {hook.name: usage}, 0.0, 0.0) == 100  # what the hook's token has left
 
 
 def test_hooks_with_one_token_share_what_it_leaves_and_are_no_others_to_each_other(tmp_path: Path) -> None:
     hooks = tuple(GithubHook(id, "o/r", None, SecretSource(f"token of hook {id}", env="T")) for id in ("7", "8"))
-    follower = LogFollower(tmp_path, None)
-    follower.begin(GithubLogs(None, hooks))
+    ingress = LogIngress(tmp_path, None)
+    ingress.begin(GithubLogs(None, hooks))
     usages = {one.name: Usage(remaining=4000, reset=1e6) for one in hooks}
     for minute in range(30):
         now = 60.0 * minute
         for one in hooks:
             usages[one.name].requests += 1
             usages[one.name].remaining = 4000 - 2 * minute - hooks.index(one) - 1
-            follower.passed(one, state(), result(state()), usages, now)
-    assert [follower.status(one, None, now).others for one in hooks] == [0, 0]
+            ingress.passed(one, state(), result(state()), usages, now)
+    assert [ingress.status(one, None, now).others for one in hooks] == [0, 0]
     for one in usages.values():
         one.remaining, one.reset = 100, now + 1000.0
-    assert follower.wait_s(60.0, usages, now, 0.0) == 20
+    assert ingress.wait_s(60.0, 60.0, usages, now, 0.0) == 20
 
 
 # ---- a log that is kept open
@@ -228,17 +229,17 @@ class Opened:
 
 
 def test_a_log_is_kept_open_over_passes_and_opened_anew_after_a_while_an_error_or_a_reload(tmp_path: Path) -> None:
-    follower, made = LogFollower(tmp_path, None), list[Opened]()
-    follower.begin(LOGS)
+    ingress, made = LogIngress(tmp_path, None), list[Opened]()
+    ingress.begin(LOGS)
 
     def open() -> Any:
         made.append(Opened())
         return made[-1]
 
     def passed(monotonic: float, *troubles: GithubLimited) -> None:
-        with follower.opened(APP, open, monotonic) as one:
+        with ingress.opened(APP, open, monotonic) as one:
             assert one is made[-1]
-        follower.passed(APP, state(), result(state(), *troubles), {APP.name: Usage()}, 0.0)
+        ingress.passed(APP, state(), result(state(), *troubles), {APP.name: Usage()}, 0.0)
 
     passed(0.0)
     passed(REOPEN_S - 1)
@@ -247,12 +248,12 @@ def test_a_log_is_kept_open_over_passes_and_opened_anew_after_a_while_an_error_o
     assert len(made) == 2 and made[0].closed
     passed(REOPEN_S + 1, GithubLimited("later"))
     assert made[1].closed
-    with pytest.raises(ValueError, match="a bug"), follower.opened(APP, open, REOPEN_S + 2):
+    with pytest.raises(ValueError, match="a bug"), ingress.opened(APP, open, REOPEN_S + 2):
         raise ValueError("a bug")
     assert len(made) == 3 and made[2].closed
     passed(REOPEN_S + 3)
-    follower.begin(LOGS)
+    ingress.begin(LOGS)
     assert made[3].closed
     passed(REOPEN_S + 4)
-    follower.close()
+    ingress.close()
     assert len(made) == 5 and made[4].closed
