@@ -46,10 +46,14 @@ class DeliveryFacts:
     """Of its forwards."""
 
     @property
+    def rerouted(self) -> Record | None:
+        """The newest note that an operator had it decided."""
+        return next((note for note in reversed(self.notes) if note.kind == Kind.REROUTED), None)
+
+    @property
     def ignored_at(self) -> str | None:
         """When it was decided that nothing is to be done: as it came, or when an operator had it decided."""
-        rerouted = [note.at for note in self.notes if note.kind == Kind.REROUTED]
-        return rerouted[-1] if rerouted else self.delivery.received_at
+        return self.delivery.received_at if self.rerouted is None else self.rerouted.at
 
 
 def newest_by_route(tasks: Sequence[Task]) -> list[Task]:

@@ -65,10 +65,14 @@ def _row_events(facts: DeliveryFacts) -> Iterator[StoryEvent]:
     if origin is not None and origin.delivered_at is not None:
         yield _event(origin.delivered_at, None, "sent", "GitHub first sent it")
     fetched = origin is not None and origin.reason == FETCHED
-    way = "arrived" if origin is None else "was fetched from GitHub's log" if fetched else "was imported"
-    yield _event(delivery.received_at, delivery.seq, "received", f"{what} {way} and was made durable")
+    way = (
+        "arrived and was" if origin is None else "was fetched from GitHub's log and" if fetched else "was imported and"
+    )
+    yield _event(delivery.received_at, delivery.seq, "received", f"{what} {way} made durable")
     if delivery.state == State.IGNORED:
-        yield _event(facts.ignored_at, delivery.seq, "ignored", str(delivery.detail or delivery.reason))
+        by = facts.rerouted
+        seq = delivery.seq if by is None else by.seq + 1  # one append has both
+        yield _event(facts.ignored_at, seq, "ignored", str(delivery.detail or delivery.reason))
     for task in facts.tasks:
         again = f", replay {task.replay}" if task.replay else ""
         yield _event(
