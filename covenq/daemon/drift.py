@@ -77,8 +77,8 @@ class DriftWatch:
             found = self._partial(str(error), hint)
         if found.error is None and not found.warnings:
             self._next = self._monotonic() + EVERY_S
-        self.found = found
         self._tell(found)
+        self.found = found
 
     def _looked(self, now: Snapshot) -> Drift:
         config = now.config

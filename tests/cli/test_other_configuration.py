@@ -117,4 +117,4 @@ def test_one_that_init_writes_is_taken_up_by_a_daemon_that_has_none(make_daemon:
     assert daemon.cli_json("status")["config"] is None
     assert b"a running daemon takes them up" in daemon.cli("init").stderr
     eventually(lambda: daemon.cli_json("status")["config"] == str(daemon.data / "covenq.toml"), 30)
-    assert "; 1 route\n" in daemon.log_tail()
+    daemon.wait_told("; 1 route\n")

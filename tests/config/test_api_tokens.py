@@ -22,7 +22,6 @@ from covenq.http.openapi.operations import OPERATIONS
 from tests.support.daemon import Daemon
 from tests.support.requests import Answer, ask, encode, issue, new_guid
 from tests.support.serving import Served, serving
-from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -380,9 +379,9 @@ def test_a_busy_address_and_an_open_one_are_said(make_daemon: Callable[..., Daem
         assert daemon.wait_exit(60) == 4
         assert "hint: Choose another in [api] bind: each section has a port of its own." in daemon.log_tail()
     daemon = make_daemon('[api]\nbind = "0.0.0.0:0"\n')
-    assert "in clear" in daemon.log_tail()
+    daemon.wait_told("in clear")
     url = daemon.api("/api/v1/status").json["api_url"]
     assert url.startswith("http://127.0.0.1:")
-    eventually(lambda: url in daemon.log_tail(), what="the greeting, which comes after readiness, names it")
+    daemon.wait_told(url)
     told = daemon.cli("send", "issues", "--url", f"{url}/webhook", exit_code=4).stderr
     assert b"hint: That is the API's address" in told

@@ -371,7 +371,7 @@ def test_a_variable_with_a_line_end_verifies_and_one_with_a_blank_is_told_at_the
     daemon = make_daemon(f"[github]\nwebhook_secrets = [{named}]\n", secret=None, env=env)
     for number, secret in enumerate(("0123456789abcdef0123", "value-nl-0123456789ab", "0011223344556677"), 1):
         assert daemon.post("issues", issue(number), secret=secret).status == 202
-    assert "webhook secret 'c' begins with a blank" in daemon.log_tail()
+    daemon.wait_told("webhook secret 'c' begins with a blank")
     assert daemon.post("issues", issue(9), secret="fedcba9876543210").status == 401
     told = daemon.cli("refused").stdout + daemon.cli("refused").stderr
     assert b"covenq doctor" in told
@@ -445,6 +445,6 @@ def test_a_reload_that_is_refused_is_seen_in_the_status_and_the_log(
     assert "covenq.toml: " in status["reload"]["error"] and "line" in status["reload"]["error"]
     assert status["ready"] is True
     assert daemon.post("issues", issue(), secret="a secret long enough").status == 202
-    assert "the configuration is refused, and what was in effect stays" in daemon.log_tail()
+    daemon.wait_told("the configuration is refused, and what was in effect stays")
     assert b"REFUSED" in daemon.cli("status").stdout
     assert sign(b"", "a secret long enough") not in daemon.log_tail()

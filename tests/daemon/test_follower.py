@@ -330,7 +330,7 @@ def test_damage_is_remembered_over_its_death(make_daemon: Callable[..., Daemon])
         segment.write_bytes(whole.replace(b'"guid":"second"', b'"guid":"secXnd"', 1))
     eventually(lambda: daemon.get("/readyz").status == 503, 30, "the intake closes")
     before = daemon.get("/readyz").json
-    assert "ERROR covenq.state" in daemon.log_tail(), "what it logs is in the daemon's log"
+    daemon.wait_told("ERROR covenq.state")  # what it logs is in the daemon's log
     pid = follower(daemon)["pid"]
     os.kill(pid, signal.SIGKILL)
     for _ in range(20):

@@ -40,6 +40,7 @@ def test_known_damage_is_in_the_log_in_readyz_and_in_the_metrics(make_daemon: Ca
     assert daemon.stop() == 0
     daemon.log.unlink()
     daemon.start()
+    daemon.wait_told("the journal is damaged")
     (line,) = [line for line in daemon.log.read_text().splitlines() if "the journal is damaged" in line]
     assert "at byte" in line and "covenq verify" in line, "it names the first finding"
     ready = daemon.get("/readyz")
@@ -50,7 +51,7 @@ def test_known_damage_is_in_the_log_in_readyz_and_in_the_metrics(make_daemon: Ca
     daemon.cli("verify")
     eventually(lambda: damage_metric(daemon) == 0.0 or None)
     assert daemon.get("/readyz").json["detail"] is None
-    assert "no damage of the journal is known any more" in daemon.log.read_text()
+    daemon.wait_told("no damage of the journal is known any more")
 
 
 def test_the_manual_says_what_a_start_finds_and_what_it_does_not() -> None:

@@ -40,7 +40,7 @@ def test_metrics_are_not_where_the_world_posts_deliveries(make_daemon: Callable[
     for path in ("/webhook", "/api/v1/status", "/"):
         assert get(port, path, method="POST").status == 404, "nothing else is on it"
     assert get(port, "/api/v1/status").status == 404
-    assert f"metrics  http://127.0.0.1:{port}/metrics\n" in daemon.log_tail()
+    daemon.wait_told(f"metrics  http://127.0.0.1:{port}/metrics\n")
 
 
 def test_the_old_place_is_a_setting(make_daemon: Callable[..., Daemon]) -> None:

@@ -50,7 +50,7 @@ def test_another_path_takes_the_place_of_webhook(make_daemon: Callable[..., Daem
     )
     status = daemon.cli_json("status")
     assert status["webhook_url"] == f"{daemon.url}{APP}"
-    assert f"webhook  {daemon.url}{APP}\n" in daemon.log_tail()
+    daemon.wait_told(f"webhook  {daemon.url}{APP}\n")
     guid = daemon.cli("send", "issues").stdout.decode().strip()
     assert daemon.cli_json("show", guid)["event"] == "issues"
     body, headers = signed("issues", issue(), new_guid())

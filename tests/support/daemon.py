@@ -161,6 +161,10 @@ class Daemon:
     def log_tail(self, size: int = 4000) -> str:
         return self.log.read_text("utf-8", "replace")[-size:] if self.log.exists() else ""
 
+    def wait_told(self, words: str, timeout: float = 30.0) -> None:
+        """Wait until its log holds `words`: the greeting, and much of what a running daemon tells, comes behind the act."""
+        eventually(lambda: words in self.log_tail(), timeout, f"its log holds {words!r}")
+
     def stop(self, timeout: float = 30.0) -> int:
         """SIGTERM, and its exit code."""
         assert self.process is not None

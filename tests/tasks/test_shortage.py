@@ -148,7 +148,7 @@ def test_doctor_says_what_the_limit_allows(make_daemon: Make) -> None:
     allowed = budget(300, 64, 2)
     assert found["level"] == "warning" and found["next"]
     assert f"{allowed.commands} commands at a time" in found["words"] and "a limit of 300" in found["words"]
-    assert "enough for" in daemon.log_tail()
+    daemon.wait_told("enough for")
 
 
 def test_a_pool_starts_fewer_after_a_shortage_and_more_again_later() -> None:
