@@ -39,6 +39,7 @@ from covenq.operate.log_records import read_ledger, read_state, write_ledger, wr
 from covenq.operate.maintain.drift import ARRIVED_S
 from covenq.operate.operations import IMPORT
 from covenq.operate.parameters import Import
+from covenq.reconcile.fetch_order import surely_first
 from covenq.reconcile.holdings import StoredHoldings
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, given_up, make_pass
 from covenq.reconcile.log_state import LogState, begun
@@ -96,6 +97,7 @@ class Reconciler(threading.Thread):
         self._told: dict[str, str] = {}
         self._usages: dict[str, Usage] = {}
         self._lists: dict[str, int] = {}
+        self._first_open: dict[str, Mapping[str, int]] = {}
         """Requests of a log's newest pass before it fetched anything."""
         self._unfetched: dict[str, tuple[int, Mapping[str, Row]]] = {}
         """By the log, what the newest pass could not fetch, under the configuration of that number."""
@@ -123,7 +125,10 @@ class Reconciler(threading.Thread):
     @property
     def budgets(self) -> Mapping[str, RequestBudget]:
         """What GitHub said of its limit, by the name of a log, of those that a pass has been made of."""
-        budgets = {name: budget_of(usage, self._lists.get(name, 0)) for name, usage in list(self._usages.items())}
+        budgets = {
+            name: budget_of(usage, self._lists.get(name, 0), self._first_open.get(name, {}))
+            for name, usage in list(self._usages.items())
+        }
         return {name: budget for name, budget in budgets.items() if budget is not None}
 
     def status(self) -> ReconcileStatus | None:
@@ -278,14 +283,21 @@ class Reconciler(threading.Thread):
                 state,
                 lambda: StoredHoldings(_Stored(self._operations)),
                 recorder,
-                PassSettings(settings.overlap_s, self._schedule.grace_s(settings.grace_s), is_wanted, redelivery),
+                PassSettings(
+                    settings.overlap_s,
+                    self._schedule.grace_s(settings.grace_s),
+                    is_wanted,
+                    redelivery,
+                    surely_first(config.routes, now, source),
+                ),
                 now,
                 restarted,
                 Earlier(failed if told_at == number else {}, ledger),
             )
         self._schedule.passed(one, state, result, self._usages, self._clock())
         self._unfetched[one.name] = number, result.failed
-        self._lists[one.name] = result.lists or self._lists.get(one.name, 0)
+        if result.lists:
+            self._lists[one.name], self._first_open[one.name] = result.lists, result.first_open
         if result.summary.error is None:
             write_ledger(self._operations.journal, one, ledger, result.ledger)
         write_state(self._operations.journal, one, result.asked.recorded, result.state)

@@ -273,6 +273,8 @@ class RequestBudget(Struct):
     """What a request took, on average."""
     lists: Count
     """Requests of the newest pass before it fetched anything."""
+    first: dict[str, Count] = {}
+    """What of the open is fetched before all other, since routes surely match it, by its hour in the ledger."""
 
 
 class LogGap(Struct):

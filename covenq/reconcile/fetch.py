@@ -1,4 +1,4 @@
-"""Fetching: the details of missing deliveries out of GitHub's log, recorded in batches in the order in which GitHub sent them.
+"""Fetching: the details of missing deliveries out of GitHub's log, recorded in batches in the order in which they are asked for.
 
 What records them is passed in (`Recorder`). A detail that GitHub can't give costs that delivery alone; several in a row, or a
 limit that is met, end the fetching out of that log: what is left stays open, and the next pass fetches it. What is erased while

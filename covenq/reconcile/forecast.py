@@ -1,8 +1,8 @@
 """When what is missing will be fetched at GitHub's limit, and what of it GitHub forgets before.
 
-A window of GitHub's limit lets so many requests be made; each pass in it first lists, then fetches one delivery a request, those
-that were sent first before all others. The forecast promises less rather than more: what others leave is half of the limit at
-most, a pass is as late as it may be, and nothing is gained by a window that is renewed while a pass goes on.
+A window of GitHub's limit lets so many requests be made; each pass in it first lists, then fetches one delivery a request. The
+forecast promises less rather than more: what others leave is half of the limit at most, a pass is as late as it may be, and
+nothing is gained by a window that is renewed while a pass goes on.
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ class Forecast:
 
 
 def forecast(missing: Iterable[tuple[float, int]], budget: Budget, now: float) -> Forecast:
-    """The forecast for what is missing: when GitHub forgets it, in seconds since 1970, and how many deliveries that is."""
+    """The forecast for what is missing: when GitHub forgets it, in seconds since 1970, and how many deliveries that is.
+
+    It is in the order in which it is fetched.
+    """
     turns = _turns(budget, now)
     at, room = next(turns)
     number, late = 0, 0
     late_from: float | None = None
     done: tuple[float, bool] | None = None
-    for forgotten_at, count in sorted(missing):
+    for forgotten_at, count in missing:
         left = count
         while left > 0 and at < forgotten_at:
             if room == 0:
@@ -64,7 +67,7 @@ def forecast(missing: Iterable[tuple[float, int]], budget: Budget, now: float) -
             done = at, number > 0
         if left > 0:
             late += left
-            late_from = forgotten_at if late_from is None else late_from
+            late_from = forgotten_at if late_from is None else min(late_from, forgotten_at)
     return Forecast(None if done is None else done[0], done is not None and done[1], late, late_from)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,15 +12,17 @@ from msgspec.structs import replace
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.model import at_text, seconds_of
-from covenq.model.ledger import Ledger
+from covenq.model.ledger import Ledger, hour_of, hour_text
 from covenq.reconcile.compare import Absent, Policy
 from covenq.reconcile.compare_pass import Holdings, Scope, compare_log
 from covenq.reconcile.fetch import TROUBLE, Hold, IsErased, Recorder, fetch
+from covenq.reconcile.fetch_order import in_fetch_order
 from covenq.reconcile.ledger import Seen, advanced, begun_ledger
 from covenq.reconcile.log_state import LogState, moved, why_held
 from covenq.reconcile.logs import DeliveryLog
 from covenq.reconcile.redeliver import Asked, Redelivery, Rules, ask, settled, still_open
 from covenq.reconcile.result import LogSummary, Row, row_of
+from covenq.reconcile.wanted import Listed
 
 _SETTLED_FAILURES = frozenset({"unrecoverable", "refused"})
 
@@ -35,13 +38,15 @@ class Knowing(Holdings, Protocol):
 class PassSettings:
     """Seconds: how far a walk goes back behind the mark, and what may be on its way.
 
-    `is_wanted`: whether a missing delivery is fetched. `redelivery`: how it is asked for before; None: it isn't.
+    `is_wanted`: whether a missing delivery is fetched. `redelivery`: how it is asked for before; None: it isn't. `is_first`:
+    whether it is fetched before others, as `fetch_order` says.
     """
 
     overlap_s: float
     grace_s: float
     is_wanted: Callable[[Absent], bool]
     redelivery: Redelivery | None = None
+    is_first: Callable[[Listed], bool] = lambda one: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class PassResult:
     failed: Mapping[str, Row] = field(default_factory=dict)
     lists: int = 0
     """Requests until it had compared; 0 where it came to no end of that."""
+    first_open: Mapping[str, int] = field(default_factory=dict)
+    """What is still to be fetched before all other, by the hour it was first sent in, as the ledger writes it."""
 
 
 NOTHING_EARLIER = Earlier()
@@ -131,8 +138,10 @@ def make_pass(
         asked = ask(log, found, holdings, absent, state, Rules(settings.redelivery, hold, now))
     missing = [row for row in rows if row.state == "missing"]
     again = [row for row in missing if row.attempt in earlier.failed]
-    missing = [row for row in missing if row.attempt not in earlier.failed]
-    troubles = fetch([*missing, *again], {log.name: log.detail}, recorder, hold, lambda: erased_by(holdings_now()))
+    first, others = in_fetch_order([row for row in missing if row.attempt not in earlier.failed], settings.is_first)
+    troubles = fetch(
+        [*first, *others, *again], {log.name: log.detail}, recorder, hold, lambda: erased_by(holdings_now())
+    )
     # What is recorded says by itself which hook it came from: where another was taken for it, nothing counted as held.
     hook = next((row.hook for row in rows if row.state in ("fetched", "waiting", "held") and row.hook), found.hook)
     newest_at = None if found.newest_at is None else at_text(found.newest_at)
@@ -160,4 +169,5 @@ def make_pass(
             and (row.state in _SETTLED_FAILURES or (row.state == "open" and row.reason))
         },
         lists,
+        Counter(hour_text(hour_of(seconds_of(row.first_at))) for row in first if row.state == "open"),
     )

@@ -53,7 +53,7 @@ def superseding_by(routes: Sequence[Route], now: float) -> Callable[[Absent], bo
     )
 
 
-def surely_wanted(one: Absent, routes: Iterable[Route], *, now: float, source: str | None = "import") -> bool | None:
+def surely_wanted(one: Listed, routes: Iterable[Route], *, now: float, source: str | None = "import") -> bool | None:
     """True: some route matches it; False: none does, so it would be ignored; None: only the delivery itself tells."""
     if one.event == PING:
         return False

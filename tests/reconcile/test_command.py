@@ -450,6 +450,22 @@ def test_the_budget_ends_a_fetch_and_the_next_run_does_the_rest(made: Daemon, pl
     assert len(done) == 4 and {one["state"] for one in done.values()} == {"fetched"}
 
 
+def test_what_a_route_surely_matches_is_fetched_first_with_what_was_sent_before_in_its_repository(
+    made: Daemon, plain: GithubLog
+) -> None:
+    now = time.time()
+    events = [("fork", 1), ("fork", 2), ("issues", 1), ("fork", 1), ("fork", 3), ("issues", 4)]
+    missed = [
+        plain.add(event, at=now - HOUR + n, repository_id=repo).guid for n, (event, repo) in enumerate(events * 2)
+    ]
+    plain.remaining = 16
+    done = rows(made, "--since", "1d", "--yes", exit_code=1)
+    assert [n for n, guid in enumerate(missed) if done[guid]["state"] == "open"] == [4, 7, 9, 10]
+    assert [one["data"]["guid"] for one in made.records("delivery.received")[1:]] == [
+        missed[n] for n in (0, 2, 3, 5, 6, 8, 11, 1)
+    ]
+
+
 def test_a_delivery_that_came_since_it_was_planned_is_held_once(made: Daemon, plain: GithubLog) -> None:
     one = plain.add(at=time.time() - HOUR)
     assert rows(made, "--since", "1d", "--dry-run")[one.guid]["state"] == "missing"

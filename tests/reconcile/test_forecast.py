@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from covenq.config.github_api import KEPT_S, GithubApp, GithubHook, GithubLogs, digest_of
 from covenq.config.secret_source import SecretSource
 from covenq.github.api_client import Usage
 from covenq.model import at_text, seconds_of
-from covenq.model.ledger import KIND, PREFIX, Ledger, Tally, data_of, hour_of, missing_text
+from covenq.model.ledger import KIND, PREFIX, Ledger, Tally, data_of, hour_of, hour_text, missing_text
 from covenq.model.status import Missing, RequestBudget
 from covenq.operate.inspect import ledger
 from covenq.operate.inspect.reconciling import budget_of
@@ -46,7 +47,7 @@ def test_what_does_not_waits_until_the_limit_is_counted_anew() -> None:
 
 
 def test_what_github_forgets_before_is_too_late_and_what_it_keeps_longer_is_not() -> None:
-    found = forecast([(NOW + 2 * DAY, 10), (NOW + HOUR, 5000), (NOW - 1, 3)], AMPLE, NOW)
+    found = forecast([(NOW - 1, 3), (NOW + HOUR, 5000), (NOW + 2 * DAY, 10)], AMPLE, NOW)
     assert (found.too_late, found.too_late_from) == (5003 - 2 * 2499 + 0, NOW - 1)
     assert found.done_at is not None and found.done_at < NOW + 3 * HOUR
 
@@ -84,7 +85,7 @@ def simulated(missing: list[tuple[float, int]], budget: Budget, phase: float) ->
 
     `phase`, of 0 to 1, is when within `every_s` the first pass is made.
     """
-    left = sorted(forgotten_at for forgotten_at, number in missing for _ in range(number))
+    left = [forgotten_at for forgotten_at, number in missing for _ in range(number)]
     now, fetched, last = NOW + phase * budget.every_s, 0, NOW
     room, reset = budget.usable, budget.reset
     while left and now < NOW + KEPT_S + 3 * HOUR:
@@ -121,7 +122,7 @@ def test_it_never_promises_what_the_budget_can_not_give(
 def test_more_that_is_missing_is_done_no_sooner_and_no_more_in_time(
     missing: list[tuple[float, int]], budget: Budget, one: tuple[float, int]
 ) -> None:
-    few, more = forecast(missing, budget, NOW), forecast([*missing, one], budget, NOW)
+    few, more = forecast(sorted(missing), budget, NOW), forecast(sorted([*missing, one]), budget, NOW)
     assert few.too_late <= more.too_late <= few.too_late + one[1]
     assert few.done_at is None or (more.done_at is not None and more.done_at >= few.done_at - 1e-3)
 
@@ -195,6 +196,22 @@ def test_what_the_limit_makes_of_the_open_ones_is_said(conn: sqlite3.Connection)
     assert poor.too_late > 500 and poor.too_late_from == poor.forgotten_at
 
 
+def test_what_is_fetched_first_leaves_others_to_be_forgotten(conn: sqlite3.Connection) -> None:
+    """Of two hours 2,400 each, of which the limit lets only one be fetched before GitHub forgets the older."""
+    early, late = NOW - KEPT_S + HOUR, START
+    hours = {hour_of(at): Tally({("open", None): 2400}) for at in (early, late)}
+    fold(conn, as_records([Entry(PREFIX + digest_of(APP), KIND, data_of(Ledger(early, "7", {}, hours)))]))
+    for first, too_late in (
+        (0, 0),
+        (1000, 2400 - (2499 - (1000 - 99))),
+        (2400, 2400 - (2499 - (2400 - 99))),
+        (9999, 2202),
+    ):
+        told = structs.replace(TOLD, first={hour_text(hour_of(late)): first})
+        found = missing_of(conn, GithubLogs(APP), app=told)
+        assert (found.too_late, found.too_late_from) == (too_late, at_text(NOW + HOUR) if too_late else None), first
+
+
 def test_hooks_with_one_token_share_its_limit(conn: sqlite3.Connection) -> None:
     open_in(conn, seven=60, eight=60)
     shared = missing_of(conn, GithubLogs(None, (SEVEN, EIGHT)), seven=TOLD, eight=TOLD)
@@ -209,15 +226,15 @@ def test_hooks_with_one_token_share_its_limit(conn: sqlite3.Connection) -> None:
 
 def test_a_budget_is_known_once_github_has_told_all_of_it() -> None:
     usage = Usage()
-    assert budget_of(usage, 1) is None
+    assert budget_of(usage, 1, {}) is None
     headers = {"x-ratelimit-remaining": "4999", "x-ratelimit-reset": str(int(NOW))}
     usage.requests, usage.spent_s = 4, 2.0
     usage.note(headers)
-    assert budget_of(usage, 1) is None
+    assert budget_of(usage, 1, {}) is None
     usage.note({**headers, "x-ratelimit-limit": "5000"})
-    assert budget_of(usage, 0) == RequestBudget(5000, 4999, 2499, at_text(NOW), 0.5, 1)
+    assert budget_of(usage, 0, {}) == RequestBudget(5000, 4999, 2499, at_text(NOW), 0.5, 1)
     assert Usage(1, 0.0, 5000, 4999, NOW, 2499).requests == 1
-    quick = budget_of(Usage(1000, 1.0, 5000, 4999, NOW, 2499), 3)
+    quick = budget_of(Usage(1000, 1.0, 5000, 4999, NOW, 2499), 3, {})
     assert quick is not None and quick.request_s == 0.075, "requests are no closer than that"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from covenq.errors import CovenqError, GithubLimited, GithubRefused, OutgoingFailed
 from covenq.github.delivery_log import Attempt, LogPage
 from covenq.model import DeliveryId, at_text
+from covenq.model.ledger import hour_of, hour_text
 from covenq.reconcile.compare import Absent, Came
 from covenq.reconcile.fetch import FAILURES_MAX, Detail, Outcome, fetch
 from covenq.reconcile.log_pass import Earlier, PassResult, PassSettings, make_pass
@@ -203,6 +205,21 @@ def test_however_many_details_github_can_not_give_the_next_pass_fetches_the_othe
     assert world.recorded == [] and first.state.mark == Mark(NOW - 5000, "1")
     make_pass(world, first.state, lambda: world, world, SETTINGS, NOW, lambda: None, Earlier(first.failed))  # type: ignore[arg-type]
     assert [one.guid for one in world.recorded] == [f"g{n}" for n in range(FAILURES_MAX, 9)]
+
+
+def test_what_comes_first_is_fetched_first_and_what_of_it_is_left_is_told_by_its_hour() -> None:
+    world = World([attempt(f"g{n}", NOW - 9000 + n * 1800, n + 1) for n in range(5)])
+    for number, one in enumerate(world.attempts):
+        world.attempts[number] = replace(one, repo_id=number)
+    settings = dataclasses.replace(SETTINGS, is_first=lambda one: one.repo_id in (2, 4))
+    found = world.passed(FIRST, settings=settings)
+    assert [one.guid for one in world.recorded] == ["g2", "g4", "g0", "g1", "g3"] and found.first_open == {}
+    assert found.state.mark == Mark(NOW - 1800, "5")
+    world.recorded, world.held_guids = [], set()
+    world.details = {"g4": GithubLimited("no more")}
+    found = world.passed(FIRST, settings=settings)
+    assert [one.guid for one in world.recorded] == ["g2"], "of the others none is asked for"
+    assert found.first_open == {hour_text(hour_of(NOW - 1800)): 1}
 
 
 def test_what_can_not_be_fetched_is_asked_for_once_and_holds_nothing_up() -> None:

@@ -71,6 +71,10 @@ class _Span:
     settings: Reconcile
     is_wanted: Callable[[Absent], bool]
     """Whether a missing delivery is fetched."""
+    is_first: Callable[[Row], bool]
+    """Whether it is before others."""
+    redelivers: bool
+    """Whether GitHub is asked for redeliveries."""
     first_at: float | None
     """When the journal's first record was made."""
 
@@ -103,8 +107,8 @@ def reconcile(
     from covenq.config.github_api import KEPT_S, require_logs
     from covenq.filter.grammar import parse
     from covenq.reconcile.compare import require_listed
+    from covenq.reconcile.fetch_order import in_fetch_order
     from covenq.reconcile.holdings import StoredHoldings
-    from covenq.reconcile.wanted import wanted_by
 
     filter = parse(words or [])
     require_listed(filter)
@@ -117,14 +121,8 @@ def reconcile(
     with source(data, config) as opened, ExitStack() as closing:
         for log in logs:
             closing.callback(log.close)
-        now = time.time()
-        settings = where.config.reconcile
-        # Of a daemon elsewhere the routes are not those of the configuration here.
-        elsewhere, status = selected_remote() is not None, opened.status()
-        redelivers = not elsewhere and _redelivers(settings, filter, status)
-        source_is = None if redelivers else "import"
-        is_wanted = wanted_by("all" if elsewhere else settings.fetch, where.config.routes, now, source_is)
-        span = _Span(now - since_s, since is not None, now, settings, is_wanted, _first_record_at(opened))
+        status = opened.status()
+        span = _span(opened, where.config, filter, since_s, since is not None, status)
         known = {} if status.reconcile is None else {one.log: one for one in status.reconcile.logs}
         holdings = StoredHoldings(opened)
         compared: list[Compared] = []
@@ -138,7 +136,7 @@ def reconcile(
         missing = [row for row in rows if row.state == "missing"]
         hold = _hold_of(known)
         held_back = _expected_holds(missing, hold, where.config, span)
-        redelivering = Redelivering(opened, where.config, known, hold) if redelivers and missing else None
+        redelivering = Redelivering(opened, where.config, known, hold) if span.redelivers and missing else None
         if dry_run:
             _explain(missing, known)
             if redelivering is not None:
@@ -149,12 +147,29 @@ def reconcile(
                 say_held_back(held_back)
                 confirm(FETCH, len(missing), [])
             missing = _brought(redelivering, compared, missing)
+            first, others = in_fetch_order(missing, span.is_first)
             recorder = _recorder(opened, where.config.hooks, hold_if_old=not span.asked)
-            _fetch(opened, {log.name: log for log in logs}, missing, hold, recorder, troubles)
+            _fetch(opened, {log.name: log for log in logs}, [*first, *others], hold, recorder, troubles)
     with output.report_of_act(not dry_run):
         again = command_text("covenq", "reconcile", *(() if since is None else ("--since", since)), *(words or ()))
         report(rows, summaries, json, again, held_back)
     _exit_for(troubles)
+
+
+def _span(opened: Source, config: Config, filter: Filter, since_s: float, asked: bool, status: Status) -> _Span:
+    """What this run covers, from now on."""
+    from covenq.reconcile.fetch_order import surely_first
+    from covenq.reconcile.wanted import wanted_by
+
+    now, settings = time.time(), config.reconcile
+    # Of a daemon elsewhere the routes are not those of the configuration here.
+    elsewhere = selected_remote() is not None
+    routes, fetched = ((), "all") if elsewhere else (config.routes, settings.fetch)
+    redelivers = not elsewhere and _redelivers(settings, filter, status)
+    source_is = None if redelivers else "import"
+    is_wanted = wanted_by(fetched, routes, now, source_is)
+    is_first = surely_first(routes, now, source_is)
+    return _Span(now - since_s, asked, now, settings, is_wanted, is_first, redelivers, _first_record_at(opened))
 
 
 def _redelivers(settings: Reconcile, filter: Filter, status: Status) -> bool:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from covenq.config.github_api import KEPT_S, GithubApp, GithubHook, GithubLogs, digest_of, keeps_s
 from covenq.model import at_text, seconds_of
@@ -47,21 +47,29 @@ def missing(
         until=_later(rows[-1]["hour"], HOUR_S),
         forgotten_at=min(_later(row["hour"], kept[row["log"]]) for row in rows),
     )
-    opened: dict[str, list[tuple[float, int]]] = {}
+    names = _names(logs)
+    opened: dict[str, list[Opened]] = {}
     for row in rows:
-        opened.setdefault(row["log"], []).append((seconds_of(row["hour"]) + kept[row["log"]], row["open"]))
+        budget = budgets.get(names[row["log"]])
+        first = 0 if budget is None else min(row["open"], budget.first.get(row["hour"], 0))
+        forgotten_at = seconds_of(row["hour"]) + kept[row["log"]]
+        opened.setdefault(row["log"], []).append(Opened(forgotten_at, first, row["open"] - first))
     if every_s is not None:
         _foretell(found, list(_shared(logs, opened, budgets, every_s)), now)
     return found
 
 
-Opened = Sequence[tuple[float, int]]
-"""When GitHub forgets what is open, and how many deliveries that is."""
+class Opened(NamedTuple):
+    """When GitHub forgets what is open of an hour, and how many deliveries of it are fetched first, and how many after."""
+
+    forgotten_at: float
+    first: int
+    others: int
 
 
 def _shared(
-    logs: GithubLogs, opened: Mapping[str, Opened], budgets: Mapping[str, RequestBudget], every_s: float
-) -> Iterator[tuple[Opened, Budget | None]]:
+    logs: GithubLogs, opened: Mapping[str, Sequence[Opened]], budgets: Mapping[str, RequestBudget], every_s: float
+) -> Iterator[tuple[list[Opened], Budget | None]]:
     """What is open by the credentials with which it is asked for, since GitHub counts by those, and their budget, if known."""
     from covenq.reconcile.forecast import Budget
 
@@ -72,7 +80,7 @@ def _shared(
     for group in by_credentials.values():
         known = [budgets.get(one.name) for one in group]
         told = [one for one in known if one is not None]
-        open_here = [pair for one in group for pair in opened[digest_of(one)]]
+        open_here = sorted(hour for one in group for hour in opened[digest_of(one)])
         if len(told) < len(known):
             yield open_here, None
             continue
@@ -89,7 +97,7 @@ def _shared(
         )
 
 
-def _foretell(found: Missing, shared: Sequence[tuple[Opened, Budget | None]], now: float) -> None:
+def _foretell(found: Missing, shared: Sequence[tuple[Sequence[Opened], Budget | None]], now: float) -> None:
     """Add what is foreseen, where all of it can be. Logs are asked one after another: each waits for all others."""
     from covenq.reconcile.forecast import forecast
 
@@ -97,11 +105,11 @@ def _foretell(found: Missing, shared: Sequence[tuple[Opened, Budget | None]], no
     if not shared or len(budgets) < len(shared):
         return
     took = [
-        sum(number for _, number in opened) * budget.request_s
+        sum(hour.first + hour.others for hour in opened) * budget.request_s
         for (opened, _), budget in zip(shared, budgets, strict=True)
     ]
     forecasts = [
-        forecast(opened, replace(budget, every_s=budget.every_s + sum(took) - own), now)
+        forecast(_in_fetch_order(opened), replace(budget, every_s=budget.every_s + sum(took) - own), now)
         for (opened, _), budget, own in zip(shared, budgets, took, strict=True)
     ]
     done = [one.done_at for one in forecasts if one.done_at is not None]
@@ -110,6 +118,11 @@ def _foretell(found: Missing, shared: Sequence[tuple[Opened, Budget | None]], no
     found.waits = any(one.waits for one in forecasts)
     found.too_late = sum(one.too_late for one in forecasts)
     found.too_late_from = at_text(min(late)) if late else None
+
+
+def _in_fetch_order(opened: Sequence[Opened]) -> Iterator[tuple[float, int]]:
+    yield from ((hour.forgotten_at, hour.first) for hour in opened if hour.first)
+    yield from ((hour.forgotten_at, hour.others) for hour in opened if hour.others)
 
 
 def not_held(conn: sqlite3.Connection, logs: GithubLogs, guid: str) -> list[NotHeldDelivery]:

@@ -34,13 +34,13 @@ def reconcile_status(
     return ReconcileStatus(config.reconcile.every_s, found, waits, fetched)
 
 
-def budget_of(usage: Usage, lists: int) -> RequestBudget | None:
-    """What is known of GitHub's limit; None until GitHub has told all of it."""
+def budget_of(usage: Usage, lists: int, first: Mapping[str, int]) -> RequestBudget | None:
+    """What is known of GitHub's limit; None until GitHub has told all of it. `lists` and `first` as in the budget."""
     if usage.limit is None or usage.remaining is None or usage.reset is None or not usage.requests:
         return None
     request_s = max(usage.spent_s / usage.requests, PACING.gap_s)
     return RequestBudget(
-        usage.limit, usage.remaining, usage.floor, at_text(usage.reset), round(request_s, 3), max(1, lists)
+        usage.limit, usage.remaining, usage.floor, at_text(usage.reset), round(request_s, 3), max(1, lists), dict(first)
     )
 
 
