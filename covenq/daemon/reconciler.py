@@ -330,7 +330,7 @@ class Reconciler(threading.Thread):
     def _unanswered(self, name: str, retry: Retry) -> None:
         """Where nothing else brings deliveries, say what is waited for before all tries are made, which takes minutes."""
         if self._schedule.follows:
-            self._tell(f"{name} try", "unanswered", f"{name}: GitHub doesn't answer: {retry.reason}; it is asked again")
+            self._tell(f"{name} try", "unanswered", f"{name}: GitHub is asked again: {retry.reason}")
 
     def _require_going(self) -> None:
         """Raises PassEnded where the daemon stops: what it closes then is no error."""

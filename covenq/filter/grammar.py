@@ -187,17 +187,18 @@ def _positive(word: _WordChars) -> Node:
         return Word(Pattern(tuple(fold_case(chunk) for chunk in ("", *_inner(chunks), ""))))
     name, op = head[1], head[2]
     value = word[head.end() :]
-    if not value:
-        raise FilterError(f"{name}{op} without a value", column=column + head.end(), hint=_example(name))
-    if name.startswith("payload."):
-        return _payload(name, op, value, column)
-    if name not in FIELDS:
+    in_payload = name.startswith("payload.")
+    if not in_payload and name not in FIELDS:
         near = difflib.get_close_matches(name, [*FIELDS, "payload", "not"], n=1)
         if near == ["payload"]:
             hint = "Say which part of it, and its value: payload.issue.user.login:octocat"
         else:
             hint = f"Did you mean {near[0]}{op}?" if near else f"Fields are {', '.join(FIELDS)} and payload.…"
         raise FilterError(f"{name[:40]!r} is no field", column=column, hint=hint)
+    if not value:
+        raise FilterError(f"{name}{op} without a value", column=column + head.end(), hint=_example(name))
+    if in_payload:
+        return _payload(name, op, value, column)
     if name in TIMES:
         return _time(name, op, value)
     if name in NUMBERS:

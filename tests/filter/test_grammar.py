@@ -204,6 +204,7 @@ def test_the_payload_is_not_read_when_an_earlier_term_says_no() -> None:
     [
         ("evnt:push", 1, "Did you mean event:?"),
         ("event:push  repos:x", 13, "Did you mean repo:?"),
+        ("evnt:", 1, "Did you mean event:?"),
         ("-sendr:x", 2, "Did you mean sender:?"),
         ("state:runing", 7, "Did you mean state:running?"),
         ("state:failed,qued", 14, "Did you mean state:queued?"),

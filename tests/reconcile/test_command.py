@@ -388,9 +388,9 @@ def test_a_walk_that_does_not_reach_its_end_says_nothing_of_what_is_missing(made
     said = made.cli("reconcile", "--since", "1d", "--yes", exit_code=1)
     assert said.stdout == b"" and b"answered 500, 3 times" in said.stderr
     assert len(made.records("delivery.received")) == 1
-    told = [line for line in said.stderr.decode().splitlines() if ". Try " in line]
+    told = [line for line in said.stderr.decode().splitlines() if ", try " in line]
     assert told == [
-        f"GitHub doesn't answer: 127.0.0.1 answered 500. Try {number} of 3 in {wait}."
+        f"GitHub is asked again in {wait}, try {number} of 3: 127.0.0.1 answered 500."
         for number, wait in ((2, "1s"), (3, "2s"))
     ]
 
@@ -399,7 +399,7 @@ def test_where_github_is_away_each_try_is_told_and_there_are_three(made: Daemon,
     asked = len(plain.asked)
     plain.server_close()
     said = made.cli("reconcile", "--since", "1d", exit_code=1).stderr.decode()
-    assert said.count("GitHub doesn't answer: 127.0.0.1 takes no connection. Try ") == 2 and "Try 3 of 3" in said
+    assert said.count("GitHub is asked again in ") == 2 and "try 3 of 3: 127.0.0.1 takes no connection.\n" in said
     assert len(plain.asked) == asked
 
 

@@ -227,7 +227,7 @@ def _open(logs: GithubLogs, asked: _Asked) -> list[DeliveryLog]:
 
 def _say_retry(retry: Retry) -> None:
     wait = f" in {duration(retry.wait_s)}" if retry.wait_s >= 1.0 else ""
-    say(f"GitHub doesn't answer: {clean(retry.reason)}. Try {retry.number} of {retry.tries}{wait}.")
+    say(f"GitHub is asked again{wait}, try {retry.number} of {retry.tries}: {clean(retry.reason)}.")
 
 
 def _require_open_intake(opened: Source) -> None:
