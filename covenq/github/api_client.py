@@ -29,6 +29,9 @@ ERROR_BODY_MAX = 64 * 1024
 TRIES = 5
 WINDOW_S = 60.0
 """Seconds by which `x-ratelimit-reset` is later in a new window; within one it may differ by a second or two."""
+RESET_MAX_S = 7200.0
+"""Seconds ahead that `x-ratelimit-reset` may be: windows are an hour. One that is later is a proxy's or a wrong clock's, and to
+believe it would end all asking until then."""
 SECONDARY_S = 60.0
 """Seconds to wait where the secondary limit is met and GitHub doesn't say how long."""
 _OF_HOOKS = ("/repos/", "/orgs/")
@@ -103,9 +106,10 @@ class Usage:
     wrote_at: float = 0.0
     """When the newest write began, in seconds since 1970."""
 
-    def note(self, headers: Mapping[str, str]) -> None:
+    def note(self, headers: Mapping[str, str], now: float) -> None:
+        """Take what an answer says of the limit, at that time in seconds since 1970."""
         remaining, reset = _number(headers.get("x-ratelimit-remaining")), _number(headers.get("x-ratelimit-reset"))
-        if remaining is None or reset is None:
+        if remaining is None or reset is None or reset > now + RESET_MAX_S:
             return
         self.limit = _number(headers.get("x-ratelimit-limit"))
         if self.reset is None or reset > self.reset + WINDOW_S:
@@ -226,7 +230,7 @@ class GithubApi:
             answer = self._client.ask(method, path, query=query, headers=headers, body=body, body_max=body_max)
         finally:
             self.usage.spent_s += max(0.0, self._clock() - self._last)
-        self.usage.note(answer.headers)
+        self.usage.note(answer.headers, self._clock())
         self.drift_s = _drift(answer.headers.get("date"), self._clock())
         return answer
 

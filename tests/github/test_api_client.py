@@ -191,6 +191,15 @@ def test_the_primary_limit_is_waited_for_where_that_is_short_and_told_where_it_i
     assert len(waited) == 1 and 29 <= waited[0] <= 32
 
 
+@pytest.mark.parametrize("ahead", ["7300", "99999999999"])
+def test_a_time_that_no_limit_ends_at_keeps_nothing_from_being_asked(server: GithubLog, ahead: str) -> None:
+    reset = str(min(int(time.time()) + int(ahead), 999999999999))
+    headers = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    server.faults.append(Fault(500, headers))
+    api = api_of(server)
+    assert get(api) == [] and get(api) == [] and len(server.asked) == 3
+
+
 class Moving:
     """A clock that moves when it is waited for."""
 

@@ -229,9 +229,9 @@ def test_a_budget_is_known_once_github_has_told_all_of_it() -> None:
     assert budget_of(usage, 1, {}) is None
     headers = {"x-ratelimit-remaining": "4999", "x-ratelimit-reset": str(int(NOW))}
     usage.requests, usage.spent_s = 4, 2.0
-    usage.note(headers)
+    usage.note(headers, NOW)
     assert budget_of(usage, 1, {}) is None
-    usage.note({**headers, "x-ratelimit-limit": "5000"})
+    usage.note({**headers, "x-ratelimit-limit": "5000"}, NOW)
     assert budget_of(usage, 0, {}) == RequestBudget(5000, 4999, 2499, at_text(NOW), 0.5, 1)
     assert Usage(1, 0.0, 5000, 4999, NOW, 2499).requests == 1
     quick = budget_of(Usage(1000, 1.0, 5000, 4999, NOW, 2499), 3, {})
