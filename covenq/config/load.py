@@ -184,7 +184,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     caps = parse_caps(top, [(route.name, route.scheduling) for route in routes])
     ingress = parse_ingress(github, env)
     follows_log = ingress == LOG
-    reconcile = parse_reconcile(top, follows_log=follows_log)
+    reconcile = parse_reconcile(top, follows_log=follows_log, overridden=github.raw.get("ingress") != LOG)
     top.require_known(
         ("server", "api", "metrics", "github", "reconcile", "worker", "limits", "retention", "log", "route")
     )

@@ -50,38 +50,50 @@ class Reconcile:
 NO_RECONCILE = Reconcile()
 
 
-def parse_reconcile(top: Table, *, follows_log: bool = False) -> Reconcile:
+def parse_reconcile(top: Table, *, follows_log: bool = False, overridden: bool = False) -> Reconcile:
     """The section; `follows_log`: deliveries come by the daemon's passes alone, so nothing is on its way otherwise.
 
-    Raises ConfigError.
+    `overridden`: not the file says that, but the environment of this process, as `covenq listen` does with the configuration of a
+    webhook. What fits no log that is followed is then passed over. Raises ConfigError.
     """
     table = top.table("reconcile", ("every", "overlap", "grace", "max_age", "fetch", "mode", "patience"))
-    if follows_log and table.raw.get("mode") == "redeliver":
-        problem = '"redeliver" has GitHub send to an address, and with [github] ingress "log" there is none'
-        raise table.error("mode", problem, hint='Leave mode out, or write ingress = "webhook".')
+    mode = table.choice("mode", MODES)
     every_s = table.duration("every", FOLLOWED_EVERY_S if follows_log else EVERY_S)
-    if follows_log and not every_s:
-        raise table.error(
-            "every", 'must be longer than nothing: with [github] ingress "log" nothing comes but by passes'
-        )
-    if follows_log and every_s > FOLLOWED_EVERY_MAX_S:
-        raise table.error(
-            "every", 'must be 1d at most: with [github] ingress "log" what GitHub forgets meanwhile is lost'
-        )
+    if follows_log and overridden:
+        mode = MODES[0]
+        every_s = every_s if 0.0 < every_s <= FOLLOWED_EVERY_MAX_S else FOLLOWED_EVERY_S
+    elif follows_log:
+        _require_followable(table, every_s)
     if 0.0 < every_s < EVERY_MIN_S:
         raise table.error("every", f"must be {EVERY_MIN_S:g}s or longer; 0s makes no passes")
     patience_s = table.duration("patience", PATIENCE_S)
     if not 0.0 < patience_s <= PATIENCE_MAX_S:
         raise table.error("patience", "must be longer than 0s, and 1d at most: what doesn't come is fetched then")
+    grace_s = _back(table, "grace", GRACE_S)
     return Reconcile(
         every_s or None,
         _back(table, "overlap", OVERLAP_S),
-        _back(table, "grace", GRACE_S) if not follows_log else 0.0,
+        0.0 if follows_log else grace_s,
         table.duration("max_age", 0.0) if "max_age" in table.raw else None,
         table.choice("fetch", FETCH),
-        table.choice("mode", MODES),
+        mode,
         patience_s,
     )
+
+
+def _require_followable(table: Table, every_s: float) -> None:
+    """Raises ConfigError where nothing, or not all, would come out of a log that is followed."""
+    if table.raw.get("mode") == "redeliver":
+        problem = '"redeliver" has GitHub send to an address, and with [github] ingress "log" there is none'
+        raise table.error("mode", problem, hint='Leave mode out, or write ingress = "webhook".')
+    if not every_s:
+        raise table.error(
+            "every", 'must be longer than nothing: with [github] ingress "log" nothing comes but by passes'
+        )
+    if every_s > FOLLOWED_EVERY_MAX_S:
+        raise table.error(
+            "every", 'must be 1d at most: with [github] ingress "log" what GitHub forgets meanwhile is lost'
+        )
 
 
 def _back(table: Table, key: str, default: float) -> float:

@@ -39,6 +39,18 @@ def test_the_environment_wins(read: Callable[..., Config]) -> None:
         read(APP, COVENQ_INGRESS="mail")
 
 
+def test_listening_with_a_webhooks_configuration_passes_over_what_fits_no_log(read: Callable[..., Config]) -> None:
+    for every, expected in (("0s", 60), ("2d", 60), ("10m", 600)):
+        text = f"{APP}[reconcile]\nmode = 'redeliver'\nevery = '{every}'\ngrace = '1m'\n"
+        found = read(text, COVENQ_INGRESS="log").reconcile
+        assert (found.redelivers, found.every_s, found.grace_s) == (False, expected, 0)
+        assert read(text).reconcile.redelivers
+    for wrong in ("grace = 'soon'", "mode = 'x'", "every = '10ms'", "patience = '2d'"):
+        for more in ("", LOG):
+            with pytest.raises(ConfigError, match=f"reconcile.{wrong.partition(' ')[0]}"):
+                read(f"{more}{APP}[reconcile]\n{wrong}\n", COVENQ_INGRESS="log")
+
+
 def test_a_log_has_to_be_there_to_be_followed(read: Callable[..., Config], write_config: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError, match="needs a delivery log") as told:
         read(LOG)
