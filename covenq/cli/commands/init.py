@@ -107,6 +107,12 @@ IngressOption = Annotated[
     str | None,
     typer.Option("--ingress", metavar="HOW", help="webhook, or log: deliveries are taken from GitHub's log alone."),
 ]
+PrometheusFlag = Annotated[
+    bool, typer.Option("--prometheus", help="Write alerts for Prometheus instead: to stdout, or with --to.")
+]
+GrafanaFlag = Annotated[
+    bool, typer.Option("--grafana", help="Write a dashboard for Grafana instead: to stdout, or with --to.")
+]
 ExistingFlag = Annotated[bool, typer.Option("--existing", help="Ask for the id and key of an App that is there.")]
 
 
@@ -120,11 +126,14 @@ def init(
         bool, typer.Option("--systemd", help="Write systemd's units instead: to stdout, or with --to.")
     ] = False,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="PATH", help="Where the service goes; the socket goes beside it.")
+        str | None,
+        typer.Option("--to", metavar="PATH", help="Where that goes: of units the service, the socket beside it."),
     ] = None,
     user: Annotated[
         str | None, typer.Option("--user", metavar="NAME", help="Whom the service runs as: covenq.")
     ] = None,
+    prometheus: PrometheusFlag = False,
+    grafana: GrafanaFlag = False,
     github_app: GithubAppFlag = False,
     org: OrgOption = None,
     name: NameOption = None,
@@ -136,15 +145,16 @@ def init(
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write a configuration to start from, or units for systemd; or make a GitHub App.
+    """Write a configuration to start from, units for systemd, or alerts and a dashboard; or make a GitHub App.
 
     Commented, with example routes; into the data directory, or to --config. --systemd prints what is left to do, as commands.
     --github-app extends the configuration, or writes one, when GitHub has made the App and given its key.
     """
     of_app: dict[str, object] = {"--org": org, "--name": name, "--url": url, "--api-url": api_url, "--ingress": ingress}
     of_app |= {"--no-browser": no_browser or None, "--existing": existing or None}
+    for_monitoring = {"--prometheus": prometheus or None, "--grafana": grafana or None}
     if github_app:
-        others = {"--force": force or None, "--credential": credential, "--systemd": systemd or None}
+        others = {"--force": force or None, "--credential": credential, "--systemd": systemd or None, **for_monitoring}
         _require_together(of_app, {**others, "--to": to, "--user": user}, existing=existing)
         from covenq.cli.app_setup import Wanted
 
@@ -152,6 +162,10 @@ def init(
         return
     if stray := [option for option, used in of_app.items() if used is not None]:
         raise UsageError(f"{stray[0]} is about a GitHub App", hint="Add --github-app.")
+    if prometheus or grafana:
+        others = {"--credential": credential, "--systemd": systemd or None, "--user": user, "--config": config}
+        _monitoring({**for_monitoring, **others, "--data": data}, None if to is None else Path(to), force=force)
+        return
     if not systemd:
         for option, given, what in (("--to", to, "where the units go"), ("--user", user, "whom the service runs as")):
             if given is not None:
@@ -187,6 +201,23 @@ def _require_together(given: Mapping[str, object], others: Mapping[str, object],
     for option in ("--org", "--name", "--no-browser") if existing else ():
         if given[option] is not None:
             raise UsageError(f"{option} is for an App that is to be made", hint="Leave it out, or --existing.")
+
+
+def _monitoring(given: Mapping[str, object], to: Path | None, *, force: bool) -> None:
+    """Write the file for the first of the options given. Raises UsageError where there is another, Refused, CovenqError."""
+    from covenq.cli import monitoring
+
+    option, *others = [one for one, value in given.items() if value is not None]
+    if others:
+        raise UsageError(f"{others[0]} and {option} can't be combined", hint="Write each with a command of its own.")
+    shipped = monitoring.ALERTS if option == "--prometheus" else monitoring.DASHBOARD
+    if to is None:
+        output.write_bytes(shipped.text().encode())
+    else:
+        write(to, shipped.text(), force=force)
+        with output.report_of_act():
+            output.line(str(to))
+    say(shipped.next)
 
 
 def _app(data: str | None, config: str | None, wanted: Wanted, *, existing: bool) -> None:
