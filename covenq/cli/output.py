@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import IO, TextIO
 
 from covenq import stderr
+from covenq.cli.suggestion import with_suggestions
 from covenq.errors import CovenqError
 from covenq.json_text import json_text as any_depth
 from covenq.text import INVISIBLE, byte_size, counted, duration, escape, instant
@@ -73,7 +74,9 @@ def stdout() -> TextIO:
     return sys.stdout
 
 
-say = stderr.say
+def say(words: str = "") -> None:
+    """One line for a person on stderr; a command that it tells to type is told as it is to be typed here."""
+    stderr.say(with_suggestions(words))
 
 
 _unread: ContextVar[list[OSError] | None] = ContextVar("unread", default=None)

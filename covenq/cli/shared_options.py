@@ -1,4 +1,5 @@
-"""What options mean that a command names in its signature and doesn't use itself: `--jsonl`, `--url` and `--token-file`.
+"""What options mean beside what a command does with them: `--jsonl`, `--url` and `--token-file`, which it doesn't use itself,
+and those that say where it looks, which the commands that it suggests need too (`covenq.cli.suggestion`).
 
 `covenq.cli.app` lets `taken` read them before any command's own function runs, and after every argument was parsed. The
 function then finds what was chosen at `covenq.cli.output.is_json_lines` and `covenq.cli.remote.selected_remote`, where the
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from covenq.cli import output, remote
-from covenq.errors import UsageError
+from covenq.cli import output, remote, suggestion
+from covenq.errors import Failure, UsageError
 
 
 @contextmanager
@@ -32,7 +33,12 @@ def taken(given: Mapping[str, object]) -> Iterator[dict[str, object]]:
                 )
             chosen.enter_context(output.json_lines(bool(given["jsonl"])))
             arguments["json"] = given["json"] or given["jsonl"]
-        yield arguments
+        chosen.enter_context(suggestion.options_given(given))
+        try:
+            yield arguments
+        except Failure as error:
+            error.hint = suggestion.with_suggestions(error.hint)
+            raise
 
 
 def _text(given: Mapping[str, object], name: str) -> str | None:

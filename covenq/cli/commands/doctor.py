@@ -17,6 +17,7 @@ from covenq.cli import output
 from covenq.cli.context import Location, known_data_dir, locate_in_use, newest_of, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
+from covenq.cli.suggestion import with_suggestions
 from covenq.cli.table import Column, print_table
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from covenq.text import duration
@@ -92,7 +93,7 @@ def doctor(
         print_table(COLUMNS, findings)
         for finding in findings:
             if finding.next is not None:
-                say(f"{clean(finding.check)}: {clean(finding.next)}")
+                say(f"{clean(finding.check)}: {with_suggestions(clean(finding.next))}")
         warned = sum(finding.level == WARN for finding in findings)
         say(f"{output.count(len(worst), 'problem')}, {output.count(warned, 'warning')}.")
     if worst:

@@ -13,6 +13,7 @@ from covenq.cli import output
 from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
+from covenq.cli.suggestion import with_suggestions
 from covenq.model import NOT_RUNNING
 from covenq.text import duration, instant
 
@@ -39,7 +40,7 @@ def status(
         output.emit_json({"ok": True, **asdict(found)})
         return
     for label, text in _status_lines(found, time.time()):
-        output.line(f"{label:<{LABEL}} {text}".rstrip())
+        output.line(f"{label:<{LABEL}} {with_suggestions(text)}".rstrip())
 
 
 def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:

@@ -366,7 +366,7 @@ def _processes(context: DoctorContext) -> Iterator[Finding]:
         left = list(orphan_processes(context.data))
         if left:
             words = f"commands of a daemon that is gone still run: pid {', '.join(map(str, left[:10]))}"
-            yield Finding("processes", BAD, words, "covenq serve ends them before it starts any")
+            yield Finding("processes", BAD, words, "`covenq serve` ends them before it starts any.")
         else:
             yield Finding("processes", GOOD, "no command is left of a daemon that is gone")
     oldest = {} if status is None else status.oldest.tasks

@@ -1,0 +1,88 @@
+"""Suggested commands have the options by which the command that suggests them was told where to look."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from covenq.cli.app import COMMANDS, build
+from covenq.cli.suggestion import ANYWHERE, LOCAL, options_given, suggested, with_suggestions
+from tests.support.daemon import Daemon
+
+PLACE = {"data": "/d d", "config": None, "url": None, "token_file": None}
+
+
+def test_which_command_takes_which_options_is_as_their_signatures_have_it() -> None:
+    local, anywhere = set(), set()
+    for name in COMMANDS:
+        command = build(name)
+        for sub, one in (getattr(command, "commands", None) or {"": command}).items():
+            names = {param.name for param in one.params}
+            if {"data", "config"} <= names:
+                if "token_file" in names:
+                    anywhere.add(name)
+                else:
+                    local.add(f"{name} {sub}" if name == "secrets" else name)
+    assert (local, anywhere) == (LOCAL, ANYWHERE)
+
+
+@pytest.mark.parametrize(
+    ("place", "command", "expected"),
+    [
+        (PLACE, "covenq requeue t1", "covenq requeue t1 --data '/d d'"),
+        ({**PLACE, "config": "c"}, "covenq serve", "covenq serve --data '/d d' --config c"),
+        ({**PLACE, "config": "c"}, "covenq doctor --config other", "covenq doctor --config other --data '/d d'"),
+        (PLACE, "covenq worker --route r -- CMD x", "covenq worker --route r --data '/d d' -- CMD x"),
+        (PLACE, "covenq phase built", "covenq phase built"),
+        (PLACE, "covenq was stopping", "covenq was stopping"),
+        (PLACE, "covenq", "covenq"),
+        (
+            {"url": "http://h", "token_file": "t", "data": None, "config": None},
+            "covenq why g",
+            "covenq why g --url http://h --token-file t",
+        ),
+        ({"url": "http://h", "token_file": None, "data": None, "config": None}, "covenq verify", "covenq verify"),
+        ({"url": "http://h/webhook", "data": "d", "config": None}, "covenq why g", "covenq why g --data d"),
+        ({"data": None, "config": None}, "covenq why g", "covenq why g"),
+    ],
+)
+def test_a_command_gets_what_it_takes(place: dict[str, str | None], command: str, expected: str) -> None:
+    with options_given(place):
+        assert suggested(command) == expected
+    assert suggested(command) == command
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("Look at `covenq status`.", "Look at `covenq status --data d`."),
+        ("covenq verify", "covenq verify --data d"),
+        ("1 delivery is missing: covenq reconcile", "1 delivery is missing: covenq reconcile --data d"),
+        ("covenq was stopping. Redeliver it.", "covenq was stopping. Redeliver it."),
+        ("its log says where covenq serve runs", "its log says where covenq serve runs"),
+    ],
+)
+def test_words_get_it_where_a_command_stands_in_them(words: str, expected: str) -> None:
+    with options_given({"data": "d"}):
+        assert with_suggestions(words) == expected
+    assert with_suggestions(words) == words
+
+
+def test_hints_and_findings_and_what_is_told_have_it(tmp_path: Path) -> None:
+    data, config = tmp_path / "data", tmp_path / "covenq.toml"
+    config.write_text("")
+    data.mkdir(mode=0o700)
+    daemon = Daemon(data=data, config=config)
+    place = f"--data {shlex.quote(str(data))}"
+
+    def said(*args: str) -> str:
+        return daemon.cli(*args, "--data", str(data), exit_code=None).stderr.decode()
+
+    assert f"`covenq refused {place}`" in said("why", "nobody-knows-it")
+    assert f"`covenq deliveries {place}`" in said("show", "nobody-knows-it")
+    assert f"daemon: covenq serve {place}" in said("doctor")
+    assert "--data" not in daemon.cli("why", "nobody-knows-it", exit_code=3).stderr.decode(), (
+        "the environment is theirs, too"
+    )
