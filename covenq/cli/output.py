@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from typing import IO, TextIO
 
 from covenq import stderr
+from covenq.cli.prose import HANG, wrap
 from covenq.cli.suggestion import with_suggestions
+from covenq.cli.text_width import columns
 from covenq.errors import CovenqError
 from covenq.json_text import json_text as any_depth
 from covenq.text import INVISIBLE, byte_size, counted, duration, escape, instant
@@ -74,9 +76,14 @@ def stdout() -> TextIO:
     return sys.stdout
 
 
-def say(words: str = "") -> None:
-    """One line for a person on stderr; a command that it tells to type is told as it is to be typed here."""
-    stderr.say(with_suggestions(words))
+def say(words: str = "", hang: int = HANG) -> None:
+    """Words for a person on stderr: on a terminal wrapped, with its later lines indented by `hang` (`covenq.cli.prose`).
+
+    A command that they tell to type is told as it is to be typed here (`covenq.cli.suggestion`).
+    """
+    room = columns(sys.stderr)
+    for words_of_line in with_suggestions(words).split("\n"):
+        stderr.say("\n".join(wrap(words_of_line, room, hang)))
 
 
 _unread: ContextVar[list[OSError] | None] = ContextVar("unread", default=None)
@@ -108,6 +115,14 @@ def line(text: str = "") -> None:
     """One line of data on stdout. The caller cleans what came from outside."""
     with _stdout_for_writing() as out:
         out.write(text + "\n")
+
+
+def prose(text: str, hang: int = HANG) -> None:
+    """One line of words on stdout, on a terminal wrapped, with its later lines indented by `hang`. The caller cleans.
+
+    As with `say`, a command in it is told as it is to be typed here.
+    """
+    line("\n".join(wrap(with_suggestions(text), columns(stdout()), hang)))
 
 
 def write_bytes(content: bytes) -> None:

@@ -9,13 +9,13 @@ SAMPLE of a million; and it pads the last column with spaces, which scripts woul
 from __future__ import annotations
 
 import shutil
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from covenq.cli.output import BOLD, clean, has_colour, is_terminal, line, paint, stdout
+from covenq.cli.text_width import shorten, width
 
 SAMPLE = 200
 """Rows read before the first is printed, to find the widths. Later rows that are wider make their line longer."""
@@ -89,26 +89,3 @@ def _row_text(
 def _pad(text: str, to: int, right: bool) -> str:
     gap = " " * max(0, to - width(text))
     return gap + text if right else text + gap
-
-
-def width(text: str) -> int:
-    """The columns a cleaned text takes in a terminal: a wide character takes two, a combining one none.
-
-    The dashboard uses rich.cells, as Textual does; the command line saves the time of importing it.
-    """
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def shorten(text: str, room: int) -> str:
-    """The text in at most `room` columns, with … where it was cut."""
-    if width(text) <= room:
-        return text
-    kept, used = [], 0
-    for c in text:
-        used += width(c)
-        if used > room - 1:
-            break
-        kept.append(c)
-    return "".join(kept) + "…"

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.cli import output
-from covenq.cli.table import SAMPLE, Column, print_table, shorten, width
+from covenq.cli.table import SAMPLE, Column, print_table
+from covenq.cli.text_width import shorten, width
 from covenq.errors import CovenqError, UsageError
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \r\nforged line \x00 \ud800 \u2028"

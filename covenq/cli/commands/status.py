@@ -13,7 +13,6 @@ from covenq.cli import output
 from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
-from covenq.cli.suggestion import with_suggestions
 from covenq.model import NOT_RUNNING
 from covenq.text import duration, instant
 
@@ -40,7 +39,7 @@ def status(
         output.emit_json({"ok": True, **asdict(found)})
         return
     for label, text in _status_lines(found, time.time()):
-        output.line(f"{label:<{LABEL}} {with_suggestions(text)}".rstrip())
+        output.line(f"{label:<{LABEL}} {text}".rstrip())
 
 
 def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
@@ -171,7 +170,7 @@ def _drift_lines(drift: Drift, now: float) -> Iterator[tuple[str, str]]:
 
 def _in_a_line(row: str) -> str:
     """Cut to the terminal's width, or 80 columns, beside the labels."""
-    from covenq.cli.table import shorten
+    from covenq.cli.text_width import shorten
 
     return shorten(clean(row), shutil.get_terminal_size().columns - LABEL - 1)
 
