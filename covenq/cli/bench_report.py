@@ -321,7 +321,7 @@ class BenchRow:
 
 
 COLUMNS: list[Column[BenchRow]] = [
-    Column("", lambda row: row.what),
+    Column("", lambda row: row.what, shrink=24, wraps=True),
     Column("A SECOND", lambda row: row.rate, right=True),
     Column("P50", lambda row: f"{row.p50_ms:.2f} ms", right=True),
     Column("P99", lambda row: f"{row.p99_ms:.2f} ms", right=True),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from covenq.cli import output
+from covenq.cli.id_prefix import whole_ids
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import UsageError
@@ -108,6 +109,7 @@ def run_bulk(
     from msgspec.structs import replace
 
     ids, terms = chosen
+    ids = whole_ids(source, ids, tasks=verb.many == "tasks")
     if len(ids) == 1:
         found = source.act(operation, replace(wanted, ids=ids))
     else:

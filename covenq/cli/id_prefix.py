@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,31 +15,50 @@ if TYPE_CHECKING:
 
 PREFIX_MIN = 4
 """Characters that a prefix has at least."""
+GUID_SHORT, TASK_SHORT = 8, 9
+"""Of a short one, as lists show it where there is no room for whole ones: four bytes of it, as rarely the same among a million
+as one in five thousand."""
 GUID_LENGTH = 36
-"""Of GitHub's GUIDs: what is as long is whole."""
+TASK_LENGTH = 25
+"""Of GitHub's GUIDs, and of tasks' ids: what is as long is whole."""
 LISTED_MAX = 5
 """Ids that are listed where several begin so."""
 
 
-def whole_id(opened: Source, id: str) -> str:
-    """The id of the only delivery or task that begins with `id`; `id` itself where it is whole, or nothing begins so.
+def whole_id(opened: Source, id: str, *, deliveries: bool = True, tasks: bool = True) -> str:
+    """The id of the only delivery or task that begins with `id`; `id` itself where it is whole, or nothing begins so. Where both
+    are meant, and none begins so, that of the only request that was refused.
 
-    Only to look at: what acts takes whole ids. Raises UsageError where several begin so.
+    `deliveries` and `tasks` say which are meant. Raises UsageError where several begin so.
     """
     try:
         hook, prefix = parse_id(id)
     except UsageError:
         return id  # an address, say
-    if not PREFIX_MIN <= len(prefix) < GUID_LENGTH or _is_known(opened, id):
+    whole = GUID_LENGTH if deliveries else TASK_LENGTH
+    if not PREFIX_MIN <= len(prefix) < whole or _is_known(opened, id, deliveries=deliveries, tasks=tasks):
         return id
     within = f"guid:{prefix}*" if hook is None else f"hook:{hook} guid:{prefix}*"
-    found = [f"{one.hook}/{one.guid}" for one in opened.deliveries(within, limit=LISTED_MAX).items]
-    if hook is None:
+    found: list[str] = []
+    if deliveries:
+        found += [f"{one.hook}/{one.guid}" for one in opened.deliveries(within, limit=LISTED_MAX).items]
+    if tasks and hook is None:
         found += [one.id for one in opened.tasks(f"id:{prefix}*", limit=LISTED_MAX).items]
+    if not found and deliveries and tasks and hook is None:  # a list of refused requests shows those short, too
+        found = sorted({one for each in opened.refused(limit=0) if (one := each.delivery or "").startswith(prefix)})
+        found = [id] if id in found else found
     if len(found) > 1:
         shown = ", ".join(found[:LISTED_MAX])
         raise UsageError(f"several ids begin with {prefix}: {shown}", hint="Type more of it.")
     return found[0] if found else id
+
+
+def whole_ids(opened: Source, ids: Iterable[str], *, tasks: bool) -> list[str]:
+    """As `whole_id`, of what is acted on: of tasks, or else of deliveries. One that is given twice, is once in it.
+
+    It is looked for by the id that is typed, which a list shows, and done to one alone: where several begin so, to none.
+    """
+    return list(dict.fromkeys(whole_id(opened, id, deliveries=not tasks, tasks=tasks) for id in ids))
 
 
 @contextmanager
@@ -76,9 +95,9 @@ def prefix_hint(id: str) -> str | None:
     return f"The beginning of an id will do from {PREFIX_MIN} characters on; `covenq deliveries` lists them."
 
 
-def _is_known(opened: Source, id: str) -> bool:
-    """Whether it is the whole id of a task or of a delivery."""
-    for ask in (opened.task, opened.delivery):
+def _is_known(opened: Source, id: str, *, deliveries: bool, tasks: bool) -> bool:
+    """Whether it is the whole id of a task or of a delivery, of those that are meant."""
+    for ask in (*([opened.task] if tasks else ()), *([opened.delivery] if deliveries else ())):
         try:
             ask(id)
         except NotFound:

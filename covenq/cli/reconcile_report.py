@@ -91,10 +91,10 @@ def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool, again: s
 
 COLUMNS: list[Column[Row]] = [
     Column("FIRST SENT", lambda row: f"{row.first_at[:19]}Z"),
-    Column("EVENT", lambda row: f"{row.event}.{row.action}" if row.action else row.event, shrink=12),
-    Column("REPO ID", lambda row: row.repo_id, right=True),
-    Column("ATTEMPTS", lambda row: row.attempts, right=True),
-    Column("ANSWER", lambda row: row.status_code or "none", right=True),
-    Column("GUID", lambda row: row.guid),
+    Column("EVENT", lambda row: f"{row.event}.{row.action}" if row.action else row.event, shrink=12, rank=1),
+    Column("REPO ID", lambda row: row.repo_id, right=True, rank=3),
+    Column("ATTEMPTS", lambda row: row.attempts, right=True, rank=5),
+    Column("ANSWER", lambda row: row.status_code or "none", right=True, rank=4),
+    Column("GUID", lambda row: row.guid, rank=2),
     Column("STATE", lambda row: state_words(row.state)),
 ]

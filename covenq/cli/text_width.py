@@ -95,3 +95,15 @@ def _last(text: str, room: int) -> str:
         if taken:
             start = at
     return text[start:]
+
+
+_NUMBER = re.compile(r"#[0-9]+\Z")
+
+
+def shorten_target(text: str, room: int) -> str:
+    """`octo/a-long-name#12` in at most `room` columns, cut in its middle. The number stays, even where there is no room for it:
+    it tells the target from others of its repository."""
+    number = _NUMBER.search(text)
+    if number is None:
+        return shorten_middle(text, room)
+    return shorten_middle(text, max(room, len(number[0]) + 1), len(number[0]))

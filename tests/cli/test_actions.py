@@ -70,6 +70,20 @@ def test_one_id_on_stdin_acts_at_once_and_none_is_a_mistake(stopped: Daemon) -> 
     assert b"can't be combined" in stopped.cli("cancel", "-", "state:queued", input=b"x", exit_code=2).stderr
 
 
+def test_one_is_acted_on_by_how_its_id_begins_and_none_where_several_begin_so(stopped: Daemon) -> None:
+    long, other = "72d3162e-cc78-11e3-81ab-4c9367dc0958", "72d3999e-cc78-11e3-81ab-4c9367dc0958"
+    with open_journal(stopped.data / "journal") as journal:
+        for guid in (long, other):
+            journal.append([received(guid), note("ignored", guid, reason="no_route")])
+    assert stopped.cli("requeue", of("g0")[:9]).stdout.decode().split() == [of("g0")]
+    assert stopped.cli("cancel", of("g3")[:9]).stdout.decode().split() == [of("g3")]
+    for command in ("reroute", "replay"):
+        assert stopped.cli(command, "72d3162e", "--dry-run").stdout.decode().split() == [f"9/{long}"]
+        assert b"several ids begin with 72d3" in stopped.cli(command, "72d3", exit_code=2).stderr
+        assert stopped.cli(command, "72d4", exit_code=3).stdout == b""
+    assert {one["data"]["guid"] for one in kinds(stopped, "task.queued")} == {"g0", "g1", "g2", "g3", "g5"}
+
+
 def test_a_delivery_given_for_a_task_is_told_its_tasks(stopped: Daemon) -> None:
     with open_journal(stopped.data / "journal") as journal:
         for hook in ("1", "2"):

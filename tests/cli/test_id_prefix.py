@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.cli.id_prefix import whole_id
+from covenq.cli.id_prefix import whole_id, whole_ids
 from covenq.client.open import open_source
 from covenq.config.load import Config
 from covenq.errors import UsageError
@@ -54,6 +54,20 @@ def test_several_are_listed(here: Path) -> None:
     assert str(caught.value) == f"several ids begin with 72d3162e: 77/{ONE}, 9/{ONE}"
 
 
+def test_what_acts_takes_one_of_its_own_kind(here: Path) -> None:
+    task = of(OTHER)
+    with open_source(here, Config()) as source:
+        assert whole_ids(source, ["72d3999", "77/72d3", "72d3999e", "nobody"], tasks=False) == [
+            f"9/{OTHER}",
+            f"77/{ONE}",
+            "nobody",
+        ]
+        assert whole_ids(source, [task[:9], task, "72d3999"], tasks=True) == [task, "72d3999"]
+        assert whole_ids(source, [task[:9]], tasks=False) == [task[:9]]
+        with pytest.raises(UsageError, match="several ids begin with 72d3: "):
+            whole_ids(source, ["72d3"], tasks=False)
+
+
 def test_show_and_why_take_one_with_a_daemon_and_without(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.post("issues", issue(1), ONE)
@@ -80,6 +94,7 @@ def test_of_what_was_refused_show_and_logs_name_the_command_that_knows_it(make_d
                 assert f"hint: A request that said it was that was refused: `covenq why {id}` tells why." in said, said
             said = daemon.cli(command, "bad-sign", exit_code=3).stderr.decode()
             assert "list what there is" in said
-        assert "signature_wrong" in daemon.cli("why", "bad-sig", exit_code=3).stderr.decode()
+        for id in ("bad-sig", "bad-s"):
+            assert "signature_wrong" in daemon.cli("why", id, exit_code=3).stderr.decode()
         assert "that was refused" not in daemon.cli("show", ONE, "--path", ".none", exit_code=3).stderr.decode()
         daemon.kill()

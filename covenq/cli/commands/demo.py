@@ -146,7 +146,7 @@ COLUMNS: list[Column[Check]] = [
         lambda check: "ok" if check.ok else "FAILED",
         colour=lambda cell: output.GREEN if cell == "ok" else output.RED,
     ),
-    Column("WHAT", lambda check: check.what),
+    Column("WHAT", lambda check: check.what, shrink=24, wraps=True),
     Column("PROMISED", lambda check: "" if check.promised is None else f"{check.promised:,}", right=True),
     Column("FOUND", lambda check: f"{check.found:,}", right=True),
 ]

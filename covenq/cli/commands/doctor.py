@@ -103,7 +103,7 @@ def doctor(
 COLUMNS: list[Column[Finding]] = [
     Column("", lambda one: one.level, colour=lambda cell: COLOURS.get(cell, "")),
     Column("WHAT", lambda one: one.check),
-    Column("FOUND", lambda one: one.words),
+    Column("FOUND", lambda one: one.words, shrink=24, wraps=True),
 ]
 
 

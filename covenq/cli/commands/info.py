@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 COLUMNS: list[Column[Setting]] = [
     Column("SETTING", lambda item: item["name"]),
-    Column("VALUE", lambda item: _value(item["value"]), shrink=12),
-    Column("SOURCE", lambda item: item["by"] or item["source"], shrink=12),
+    Column("VALUE", lambda item: _value(item["value"]), shrink=20, wraps=True),
+    Column("SOURCE", lambda item: item["by"] or item["source"], shrink=12, wraps=True, rank=1),
 ]
 PATHS: list[Column[UsedPath]] = [
     Column("PATH", lambda item: item["name"]),
     Column("", lambda item: "" if item["there"] else "missing" if item["there"] is False else "unreadable"),
     Column("WHERE", lambda item: item["path"] or "-"),
-    Column("WHAT", lambda item: item["what"], shrink=10),
+    Column("WHAT", lambda item: item["what"], shrink=10, wraps=True, rank=1),
 ]
 
 

@@ -14,6 +14,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.cli.text_width import shorten_middle
 from covenq.errors import UsageError
 from covenq.model import parse_duration
 from covenq.model.ledger import STATES, missing_text
@@ -66,17 +67,19 @@ def columns(rows: Sequence[LedgerHour], now: float) -> list[Column[LedgerHour]]:
     """Those that have anything to say: with all of them and one log a row has 80 columns."""
     found: list[Column[LedgerHour]] = [Column("HOUR (UTC)", lambda row: f"{row.hour[:10]} {row.hour[11:16]}")]
     if len({row.log for row in rows}) > 1:
-        found.append(Column("LOG", lambda row: row.log, shrink=8))
+        found.append(Column("LOG", lambda row: row.log, shrink=8, cut=shorten_middle))
     found.append(Column("LISTED", lambda row: row.listed, right=True))
     optional: list[Column[LedgerHour]] = [
-        Column("CAME", lambda row: row.held or "", right=True),
-        Column("RESENT", lambda row: row.redelivered or "", right=True),
-        Column("FETCHED", lambda row: row.fetched or "", right=True),
+        Column("CAME", lambda row: row.held or "", right=True, rank=1),
+        Column("RESENT", lambda row: row.redelivered or "", right=True, rank=3),
+        Column("FETCHED", lambda row: row.fetched or "", right=True, rank=2),
         Column("OPEN", lambda row: row.open or "", right=True, colour=lambda _: output.RED),
         Column("GONE IN", lambda row: output.left(row.forgotten_at, now), right=True),
         Column("LOST", lambda row: row.unrecoverable or "", right=True),
-        Column("LEFT OUT", lambda row: row.refused + row.erased + row.before_us + row.not_wanted or "", right=True),
-        Column("ON WAY", lambda row: row.on_its_way or "", right=True),
+        Column(
+            "LEFT OUT", lambda row: row.refused + row.erased + row.before_us + row.not_wanted or "", right=True, rank=4
+        ),
+        Column("ON WAY", lambda row: row.on_its_way or "", right=True, rank=5),
     ]
     return [*found, *(one for one in optional if any(one.cell(row) for row in rows))]
 

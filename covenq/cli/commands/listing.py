@@ -1,4 +1,7 @@
-"""`covenq deliveries`, `covenq tasks`: what a filter matches, newest first."""
+"""`covenq deliveries`, `covenq tasks`: what a filter matches, newest first.
+
+For who looks which of them to act on: a row's state, what it is about and an id that can be typed stay on the narrowest terminal.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from covenq.cli import output
 from covenq.cli.context import local_data_dir, source
+from covenq.cli.id_prefix import GUID_SHORT, TASK_SHORT
 from covenq.cli.options import After, ConfigOption, DataOption, Json, Jsonl, Limit, TokenFileOption, UrlOption, Words
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.cli.text_width import shorten_middle, shorten_target
 from covenq.paths import JOURNAL_NAME
 from journal.presence import is_directory
 
@@ -138,16 +143,16 @@ def notes_of(delivery: Delivery) -> str:
 
 
 DELIVERY_COLUMNS: list[Column[Delivery]] = [
-    Column("GUID", lambda d: d.guid),
-    Column("AGE", lambda d: output.age(d.received_at, time.time()), right=True),
-    Column("EVENT", event_of, shrink=8),
-    Column("TARGET", target_of, shrink=8),
-    Column("SENDER", lambda d: d.sender, shrink=6),
+    Column("GUID", lambda d: d.guid, rank=1, short=GUID_SHORT),
+    Column("AGE", lambda d: output.age(d.received_at, time.time()), right=True, rank=2),
+    Column("EVENT", event_of, shrink=16, cut=shorten_middle, rank=3),
+    Column("TARGET", target_of, shrink=18, cut=shorten_target),
+    Column("SENDER", lambda d: d.sender, shrink=12, rank=7),
     Column("STATE", lambda d: d.state, colour=output.state_colour),
-    Column("DUP", lambda d: d.duplicates or "", right=True),
-    Column("NOTE", lambda d: notes_of(d), colour=lambda note: output.YELLOW),
-    Column("HOOK", lambda d: d.hook),
-    Column("REASON", lambda d: d.reason, shrink=6),
+    Column("DUP", lambda d: d.duplicates or "", right=True, rank=6),
+    Column("NOTE", lambda d: notes_of(d), colour=lambda note: output.YELLOW, rank=4),
+    Column("HOOK", lambda d: d.hook, rank=8),
+    Column("REASON", lambda d: d.reason, shrink=8, rank=5),
 ]
 
 
@@ -160,12 +165,12 @@ def waits_of(task: Task) -> str:
 
 
 TASK_COLUMNS: list[Column[Task]] = [
-    Column("TASK", lambda t: t.id),
-    Column("AGE", lambda t: output.age(t.created_at, time.time()), right=True),
-    Column("ROUTE", lambda t: t.route, shrink=6),
-    Column("TARGET", target_of, shrink=8),
+    Column("TASK", lambda t: t.id, rank=1, short=TASK_SHORT),
+    Column("AGE", lambda t: output.age(t.created_at, time.time()), right=True, rank=2),
+    Column("ROUTE", lambda t: t.route, shrink=10, cut=shorten_middle, rank=3),
+    Column("TARGET", target_of, shrink=18, cut=shorten_target),
     Column("STATE", lambda t: t.state, colour=output.state_colour),
-    Column("ATT", lambda t: t.attempts or "", right=True),
-    Column("REASON", lambda t: t.reason, shrink=6),
-    Column("WAITS", lambda t: waits_of(t), shrink=10),
+    Column("ATT", lambda t: t.attempts or "", right=True, rank=6),
+    Column("REASON", lambda t: t.reason, shrink=8, rank=5),
+    Column("WAITS", lambda t: waits_of(t), shrink=10, rank=4),
 ]

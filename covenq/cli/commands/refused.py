@@ -10,9 +10,11 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
+from covenq.cli.id_prefix import GUID_SHORT
 from covenq.cli.options import LIMIT_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.cli.text_width import shorten_middle
 from covenq.errors import Failure
 from covenq.operate.inspect.story_text import UNPROVEN
 
@@ -97,12 +99,12 @@ def _event_or_path(one: Refusal) -> str:
 
 
 COLUMNS: list[Column[Refusal]] = [
-    Column("AGE", lambda one: output.age(one.at, time.time()), right=True),
-    Column("STATUS", lambda one: one.status, right=True),
-    Column("REASON", lambda one: one.error, shrink=10),
-    Column("WHAT", _event_or_path, shrink=8),
-    Column("DELIVERY", lambda one: one.delivery, shrink=8),
-    Column("HOOK", lambda one: one.hook, shrink=6),
-    Column("FROM", _client_text, shrink=8),
-    Column("DETAIL", lambda one: one.detail, shrink=10),
+    Column("AGE", lambda one: output.age(one.at, time.time()), right=True, rank=1),
+    Column("STATUS", lambda one: one.status, right=True, rank=5),
+    Column("REASON", lambda one: one.error),
+    Column("WHAT", _event_or_path, shrink=12, cut=shorten_middle, rank=2),
+    Column("DELIVERY", lambda one: one.delivery, rank=3, short=GUID_SHORT),
+    Column("HOOK", lambda one: one.hook, rank=6),
+    Column("FROM", _client_text, shrink=12, rank=7),
+    Column("DETAIL", lambda one: one.detail, shrink=30, rank=4),
 ]

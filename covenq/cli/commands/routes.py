@@ -79,10 +79,10 @@ def _action_text(route: Route) -> str:
 
 COLUMNS: list[Column[Route]] = [
     Column("ROUTE", lambda route: route.name),
-    Column("KIND", lambda route: route.kind),
-    Column("MATCH", lambda route: route.match or "everything", shrink=16),
-    Column("KEY", lambda route: route.key or "", shrink=6),
-    Column("DOES", _does, shrink=10),
+    Column("KIND", lambda route: route.kind, rank=2),
+    Column("MATCH", lambda route: route.match or "everything", shrink=20, wraps=True),
+    Column("KEY", lambda route: route.key or "", shrink=10, wraps=True, rank=1),
+    Column("DOES", _does, shrink=16, wraps=True),
 ]
 
 

@@ -14,6 +14,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Jsonl, Reason, TokenFileOption, UrlOption, Yes
 from covenq.cli.output import GREEN, RED, YELLOW, clean, say
 from covenq.cli.table import Column, print_table
+from covenq.cli.text_width import shorten_middle
 from covenq.errors import UsageError
 from covenq.filter.tree import fold_case
 
@@ -139,10 +140,10 @@ def _report(found: Unbound, json: bool) -> None:
 def _show(items: list[Secret], now: float) -> None:
     columns: list[Column[Secret]] = [
         Column("NAME", lambda item: item.name),
-        Column("FROM", _origin, shrink=12),
-        Column("SCOPE", _scope, shrink=12),
-        Column("LAST USED", lambda item: _last_used(item, now)),
-        Column("30 DAYS", lambda item: f"{item.recent:,}", right=True),
+        Column("FROM", _origin, shrink=16, cut=shorten_middle, rank=3),
+        Column("SCOPE", _scope, shrink=12, wraps=True, rank=4),
+        Column("LAST USED", lambda item: _last_used(item, now), rank=1),
+        Column("30 DAYS", lambda item: f"{item.recent:,}", right=True, rank=2),
         Column("VERDICT", lambda item: item.verdict, colour=lambda word: _COLOURS.get(word, "")),
     ]
     if not print_table(columns, items):

@@ -32,13 +32,13 @@ TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
 ATTEMPT_COLUMNS: list[Column[Attempt]] = [
     Column("#", lambda a: a.attempt, right=True),
-    Column("STARTED", lambda a: output.timestamp(a.started_at)),
-    Column("TOOK", lambda a: _took(a)),
+    Column("STARTED", lambda a: output.timestamp(a.started_at), rank=2),
+    Column("TOOK", lambda a: _took(a), rank=1),
     Column("OUTCOME", lambda a: a.outcome or "running", colour=output.state_colour),
-    Column("CATEGORY", lambda a: a.category),
-    Column("EXIT", lambda a: a.exit_code, right=True),
-    Column("PHASES", lambda a: " ".join(str(name) for name, _ in a.phases), shrink=10),
-    Column("RESULT", lambda a: a.result),
+    Column("CATEGORY", lambda a: a.category, rank=3),
+    Column("EXIT", lambda a: a.exit_code, right=True, rank=4),
+    Column("PHASES", lambda a: " ".join(str(name) for name, _ in a.phases), shrink=10, wraps=True, rank=5),
+    Column("RESULT", lambda a: a.result, rank=6),
 ]
 
 

@@ -13,6 +13,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, Words
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
+from covenq.cli.text_width import shorten_middle
 from covenq.model import parse_duration
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ def bar(number: int, most: int) -> str:
 _OF_TIME: list[Column[Interval]] = [Column("FAILED", lambda one: one.failed or "", right=True)]
 _OF_DELIVERIES: list[Column[NameStats]] = [
     Column("FAILED", lambda one: one.failed or "", right=True),
-    Column("IGNORED", lambda one: one.ignored or "", right=True),
+    Column("IGNORED", lambda one: one.ignored or "", right=True, rank=1),
 ]
 _OF_TASKS: list[Column[RouteStats]] = [
-    Column("ATTEMPTS", lambda one: one.attempts, right=True),
+    Column("ATTEMPTS", lambda one: one.attempts, right=True, rank=1),
     Column("FAILED", lambda one: one.states.get("failed", ""), right=True),
     Column("WAITING", lambda one: one.states.get("queued", ""), right=True),
 ]
@@ -99,9 +100,9 @@ def _table(
         return
     most = max(map(number_of, rows))
     columns = [
-        Column(heading, lambda row: name_of(row) or "-", shrink=12),
+        Column(heading, lambda row: name_of(row) or "-", shrink=20, cut=shorten_middle),
         Column(what.upper(), number_of, right=True),
-        Column("", lambda row: bar(number_of(row), most)),
+        Column("", lambda row: bar(number_of(row), most), rank=2),
         *more,
     ]
     output.line()

@@ -25,7 +25,7 @@ tokens = typer.Typer(
 COLUMNS: list[Column[Token]] = [
     Column("NAME", lambda t: t.name),
     Column("ROLE", lambda t: t.role),
-    Column("CREATED", lambda t: output.timestamp(t.created_at)),
+    Column("CREATED", lambda t: output.timestamp(t.created_at), rank=1),
 ]
 
 
