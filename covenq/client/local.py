@@ -56,13 +56,13 @@ class LocalSource(Closing):
         with self._files.reading() as (conn, reader):
             position = state_witness(self._data)
             segments = self._files.segments()
-            lock_holder = self._files.lock_holder
+            lock_holder, damage = self._files.lock_holder, damage_of(reader)
             return status(
                 conn,
                 self._data,
                 self._config,
                 version=__version__,
-                reasons=[f"{lock_holder}, and no daemon answers" if lock_holder else NOT_RUNNING, *damage_of(reader)],
+                reasons=[f"{lock_holder}, and no daemon answers" if lock_holder else NOT_RUNNING, *damage],
                 journal=journal_status(
                     reader.id,
                     reader.epoch,
@@ -70,7 +70,9 @@ class LocalSource(Closing):
                     {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)},
                 ),
                 state=StateStatus(position.seq if position else 0, 0, None),
-                process=DaemonProcess(reconcile=reconcile_status(reader, self._config, time.time())),
+                process=DaemonProcess(
+                    reconcile=reconcile_status(reader, self._config, time.time()), damaged=bool(damage)
+                ),
             )
 
     def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Delivery]:

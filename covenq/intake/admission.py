@@ -20,6 +20,7 @@ from journal.records import Conflict, Entry, Head, Record
 
 DISK_FAILED = "The disk failed to make deliveries durable."
 """The sentence of `journal_poisoned`."""
+JOURNAL_DAMAGED = "journal_damaged"
 
 log = logging.getLogger("covenq.intake")
 
@@ -93,7 +94,7 @@ class Admission:
             return Reason("journal_poisoned", DISK_FAILED)
         if self._damaged():
             return Reason(
-                "journal_damaged",
+                JOURNAL_DAMAGED,
                 "The journal is damaged: `covenq verify` says where, `covenq salvage` what can be kept.",
             )
         return self._disk(size) or self._paused

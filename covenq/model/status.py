@@ -438,6 +438,8 @@ class Status(Struct, kw_only=True):
     segments: list[Segment]
     """The newest."""
     verified: Verified | None
+    damaged: bool = False
+    """Whether damage of the journal was met, in reading it now or by the fold: `reasons` has it."""
     running: list[Running]
     stuck: list[Stuck] = field(default_factory=list)
     overdue: list[Overdue] = field(default_factory=list)

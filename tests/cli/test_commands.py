@@ -205,11 +205,13 @@ def test_a_pipe_that_closes_early_is_no_traceback(past: Daemon) -> None:
 
 
 def test_status_without_a_daemon_reads_the_files(past: Daemon) -> None:
-    found = past.cli_json("status")
+    found = past.cli_json("status", exit_code=6)
     assert (found["ready"], found["pid"]) == (False, None)
     assert sum(found["deliveries"].values()) == 14
-    words = past.cli("status").stdout.decode()
-    assert "not running" in words
+    words = past.cli("status", exit_code=6).stdout.decode()
+    assert words.startswith("NO DAEMON   no daemon runs")
+    assert past.cli("status", "--exit-zero").stdout.decode().startswith("NO DAEMON")
+    assert past.cli_json("status", "--exit-zero")["pid"] is None
     assert "completed 12, failed 1" in words
 
 
@@ -218,8 +220,8 @@ def test_status_with_a_daemon_says_where_and_how_it_is(make_daemon: Make) -> Non
     found = daemon.cli_json("status")
     assert (found["ready"], found["pid"], found["webhook_url"]) == (True, daemon.pid, f"{daemon.url}/webhook")
     words = daemon.cli("status").stdout.decode()
+    assert words.startswith("READY ")
     for word in (
-        "ready",
         str(daemon.pid),
         f"{daemon.url}/webhook",
         str(daemon.data),
@@ -444,7 +446,7 @@ def test_closing_the_intake_says_what_it_costs_and_asks(make_daemon: Make) -> No
     yes = InTerminal(daemon, "pause", "intake", typed=b"y\n")
     assert yes.code == 0
     assert "`covenq resume intake` ends it" in yes.said
-    assert [one["what"] for one in daemon.cli_json("status")["pauses"]] == ["intake"]
+    assert [one["what"] for one in daemon.cli_json("status", exit_code=1)["pauses"]] == ["intake"]
     daemon.cli("resume", "intake")
     assert json.loads(daemon.cli("pause", "intake", "--yes", "--json").stdout)["changed"] is True
     worker = daemon.cli("pause", "worker")

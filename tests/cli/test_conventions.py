@@ -91,7 +91,10 @@ class Said:
 LISTS = {"deliveries", "tasks", "logs", "tail", "refused", "routes", "ledger"}
 """Commands whose answer is a list: as lines, its items."""
 READS: dict[str, tuple[list[str], Any]] = {
-    "status": ([], {"required": schemas.all_schemas()["status"]["required"]}),  # without a daemon some of it is null
+    "status": (
+        ["--exit-zero"],
+        {"required": schemas.all_schemas()["status"]["required"]},
+    ),  # without a daemon some of it is null
     "info": ([], {"required": ["version", "paths", "settings"]}),
     "stats": ([], schemas.all_schemas()["stats"]),
     "ledger": ([], schemas.page("ledger_hour")),

@@ -49,7 +49,9 @@ def test_status_names_the_configuration_that_the_daemon_uses(daemon: Daemon, use
     assert daemon.api("/api/v1/status").json["config"] == daemon.cli_json("status")["config"] == str(used)
     assert f"config      {used}\n" in daemon.cli("status").stdout.decode()
     assert daemon.stop() == 0
-    assert daemon.cli_json("status")["config"] == str(daemon.data / "covenq.toml"), "what the next start would find"
+    assert daemon.cli_json("status", exit_code=6)["config"] == str(daemon.data / "covenq.toml"), (
+        "what the next start would find"
+    )
 
 
 def test_routes_are_the_daemons(daemon: Daemon, used: Path) -> None:

@@ -18,10 +18,12 @@ def test_a_stopped_daemon_is_named_by_what_needs_it_and_by_doctor(make_daemon: M
     try:
         # A webhook client alone would wait for half a minute.
         said = daemon.cli("send", "issues", exit_code=6, timeout=25).stderr.decode()
+        status = daemon.cli_json("status", exit_code=6)
         found = {one["check"]: one for one in daemon.cli_json("doctor", exit_code=1)["findings"]}
     finally:
         daemon.process.send_signal(signal.SIGCONT)
     assert f"process {daemon.pid}" in said and "doesn't answer" in said
+    assert status["pid"] is None and str(daemon.pid) in status["reasons"][0]
     assert found["daemon"]["level"] == "problem" and str(daemon.pid) in found["daemon"]["words"]
     assert found["port"]["level"] == "ok" and str(daemon.pid) in found["port"]["words"]
 

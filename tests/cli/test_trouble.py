@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 130})
 READS: dict[str, list[str]] = {
-    "status": [],
+    "status": ["--exit-zero"],
     "info": [],
     "deliveries": [],
     "tasks": [],

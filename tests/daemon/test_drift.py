@@ -138,9 +138,9 @@ def test_what_fits_is_said_in_a_line_and_without_a_daemon_nothing_is(
     assert "github      asked" in text and "its settings fit this configuration" in text and "DRIFT" not in text
     assert "GitHub lists no attempt to deliver" in text
     daemon.stop()
-    text = daemon.cli("status", exit_code=None).stdout.decode()
+    text = daemon.cli("status", exit_code=6).stdout.decode()
     assert "github" not in text.replace(str(tmp_path), "") and "DRIFT" not in text
-    assert daemon.cli_json("status")["reconcile"]["drift"] is None
+    assert daemon.cli_json("status", exit_code=6)["reconcile"]["drift"] is None
 
 
 def test_an_event_that_came_lately_is_not_missed(make_daemon: Make, server: GithubLog, tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def test_damage_that_only_readers_meet_is_an_alarm_and_is_made_anew_at_the_next_
     assert state["damaged"] and state["error"] is None
     ready = daemon.get("/readyz")
     assert ready.status == 200 and any("state.db is damaged" in one for one in ready.json["alarms"]), ready.json
-    assert b"DAMAGED     state.db" in daemon.cli("status").stdout
+    assert b"DAMAGED     state.db" in daemon.cli("status", exit_code=5).stdout
     found = daemon.cli("doctor", exit_code=1).stdout
     assert b"state.db is damaged" in found
     daemon.post("issues", issue(200), "later")

@@ -278,12 +278,12 @@ def test_a_paused_intake_stays_so_over_a_restart_and_is_logged_once(make_daemon:
     assert daemon.stop() == 0
     assert daemon.log_tail().count("intake is closed") == 1
     assert "moving house" in daemon.log_tail()
-    assert "PAUSED" in daemon.cli("status").stdout.decode(), "without a daemon too"
+    assert "PAUSED" in daemon.cli("status", exit_code=6).stdout.decode(), "without a daemon too"
     daemon.start(wait=False)
     eventually(lambda: daemon.get("/healthz").status == 200)
     assert daemon.get("/readyz").status == 503
     assert daemon.post("star", {"action": "created"}).json["error"] == "intake_paused"
-    shown = daemon.cli("status").stdout.decode()
+    shown = daemon.cli("status", exit_code=1).stdout.decode()
     assert "NOT READY" in shown and "moving house" in shown
     eventually(lambda: daemon.log_tail().count("intake is closed") == 2)
     assert "goes on" in daemon.cli("resume", "intake").stderr.decode()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from msgspec.structs import asdict
 
 from covenq.cli import output
@@ -14,6 +15,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
 from covenq.model import NOT_RUNNING
+from covenq.model.readiness import Readiness, readiness
 from covenq.text import duration, instant
 
 if TYPE_CHECKING:
@@ -27,34 +29,40 @@ LABEL = 11
 def status(
     data: DataOption = None,
     config: ConfigOption = None,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit with 0 whatever it says, for a script that reads the rest.")
+    ] = False,
     json: Json = False,
     jsonl: Jsonl = False,
     url: UrlOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
-    """Whether it is ready, where it is, what waits."""
+    """Whether it is ready, where it is, what waits.
+
+    Exits with 0 if it is ready, 1 if not, 5 if anything is damaged, 6 if no daemon runs or answers.
+    """
     with source(data, config) as opened:
         found = opened.status()
+    told = readiness(found)
     if json:
         output.emit_json({"ok": True, **asdict(found)})
-        return
-    for label, text in _status_lines(found, time.time()):
-        output.line(f"{label:<{LABEL}} {text}".rstrip())
-
-
-def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
-    if found.pid is None:
-        running = "not running" if NOT_RUNNING in found.reasons else "NOT ANSWERING"
-        yield "covenq", f"{clean(found.version)}, {running}: what follows is read from the files"
-        for reason in found.reasons:
-            if reason != NOT_RUNNING:
-                yield "", clean(reason)
     else:
-        ready = "ready" if found.ready else "NOT READY"
-        since = output.elapsed(found.started_at, now)
-        yield "covenq", f"{clean(found.version)}, {ready}, pid {found.pid}, up {since}"
-        for reason in found.reasons:
+        for label, text in _status_lines(found, told, time.time()):
+            output.line(f"{label:<{LABEL}} {text}".rstrip())
+    output.flush()  # what can't be written is told instead of what it says
+    if told.exit_code and not exit_zero:
+        raise typer.Exit(told.exit_code)
+
+
+def _status_lines(found: Status, told: Readiness, now: float) -> Iterator[tuple[str, str]]:
+    yield told.word, told.sentence
+    for reason in found.reasons:
+        if reason != NOT_RUNNING:
             yield "", clean(reason)
+    if found.pid is None:
+        yield "covenq", clean(found.version)
+    else:
+        yield "covenq", f"{clean(found.version)}, pid {found.pid}, up {output.elapsed(found.started_at, now)}"
     yield "data", clean(found.data)
     if found.config is not None:
         yield "config", clean(found.config)

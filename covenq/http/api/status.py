@@ -12,7 +12,7 @@ import falcon
 
 from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
-from covenq.intake.admission import Admission
+from covenq.intake.admission import JOURNAL_DAMAGED, Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import status as model_status
 from covenq.model.status import (
@@ -85,7 +85,7 @@ class Status:
 def status(sources: StatusSources) -> model_status.Status:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
     health, measurements = sources.journal.health(), sources.journal.measurements()
-    reasons = [reason.sentence for reason in sources.admission.reasons()]
+    reasons = sources.admission.reasons()
     fold = sources.fold
     left_s = fold.left_s
     state = StateStatus(
@@ -106,7 +106,7 @@ def status(sources: StatusSources) -> model_status.Status:
         sources.data,
         sources.config.config,
         version=sources.info.version,
-        reasons=reasons,
+        reasons=[reason.sentence for reason in reasons],
         journal=inspect_status.journal_status(
             sources.journal.id,
             sources.journal.epoch,
@@ -134,5 +134,6 @@ def status(sources: StatusSources) -> model_status.Status:
             overdue=sources.alarms.overdue(),
             secrets=[SecretProblem(one.name, why) for one, why in live.secret_status() if why],
             reconcile=sources.reconcile(),
+            damaged=any(reason.word == JOURNAL_DAMAGED for reason in reasons),
         ),
     )

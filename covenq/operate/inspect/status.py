@@ -63,6 +63,8 @@ class DaemonProcess:
     secrets: Sequence[SecretProblem] = ()
     reconcile: ReconcileStatus | None = None
     """Without a daemon too, by the records alone."""
+    damaged: bool = False
+    """Whether damage of the journal is among the reasons; without a daemon too."""
 
 
 NO_DAEMON = DaemonProcess()
@@ -117,6 +119,7 @@ def status(
         pauses=view.pauses(conn),
         segments=newest_segments(data / JOURNAL_NAME),
         verified=verify_note.read(data),
+        damaged=process.damaged,
         running=throughput.running(conn),
         stuck=list(process.stuck),
         overdue=list(process.overdue),

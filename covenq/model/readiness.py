@@ -1,0 +1,46 @@
+"""Whether all is well with a daemon, in one word, one exit code and one sentence: what `covenq status` says first.
+
+It serves one decision: whether anything has to be done now. So that a script decides as a person does, the exit code follows from
+the word, and what is worse comes first: damage is there with a daemon or without one, and starting one doesn't mend it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from covenq.model import NOT_RUNNING
+
+if TYPE_CHECKING:
+    from covenq.model.status import Status
+
+DAMAGED, NO_DAEMON, NO_ANSWER, NOT_READY, READY = "DAMAGED", "NO DAEMON", "NO ANSWER", "NOT READY", "READY"
+EXIT_CODES = {READY: 0, NOT_READY: 1, DAMAGED: 5, NO_DAEMON: 6, NO_ANSWER: 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The word, and what is said beside it."""
+
+    word: str
+    sentence: str
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.word]
+
+
+def readiness(found: Status) -> Readiness:
+    """The worst that is true of the status."""
+    running = "" if found.pid is not None else "no daemon runs" if NOT_RUNNING in found.reasons else "no daemon answers"
+    received = "deliveries are accepted" if found.ready else "nothing is received"
+    if running:
+        received = f"{running}: nothing is received; what follows is read from the files"
+    verified = found.verified
+    if found.damaged or (verified is not None and not verified.ok):
+        return Readiness(DAMAGED, f"the journal, and {received}")
+    if found.state.damaged:
+        return Readiness(DAMAGED, f"state.db, which is a cache of the journal, and {received}")
+    if running:
+        return Readiness(NO_DAEMON if NOT_RUNNING in found.reasons else NO_ANSWER, received)
+    return Readiness(READY if found.ready else NOT_READY, received)
