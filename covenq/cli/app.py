@@ -21,50 +21,67 @@ from covenq import __version__
 from covenq.errors import UsageError
 
 if TYPE_CHECKING:
-    from typer._click import Command, Parameter  # Typer's own copy of Click, which it exports nowhere: for types alone
+    # Typer's own copy of Click, which it exports nowhere: for types alone
+    from typer._click import Command, HelpFormatter, Parameter
+    from typer._click import Context as ClickContext
 
-COMMANDS = {
-    "serve": "covenq.cli.commands.serve",
-    "listen": "covenq.cli.commands.listen",
-    "tui": "covenq.cli.commands.tui",
-    "status": "covenq.cli.commands.status",
-    "info": "covenq.cli.commands.info",
-    "deliveries": "covenq.cli.commands.listing",
-    "tasks": "covenq.cli.commands.listing",
-    "show": "covenq.cli.commands.show",
-    "why": "covenq.cli.commands.why",
-    "logs": "covenq.cli.commands.logs",
-    "tail": "covenq.cli.commands.tail",
-    "stats": "covenq.cli.commands.stats",
-    "refused": "covenq.cli.commands.refused",
-    "replay": "covenq.cli.commands.actions",
-    "reroute": "covenq.cli.commands.actions",
-    "requeue": "covenq.cli.commands.actions",
-    "cancel": "covenq.cli.commands.actions",
-    "pause": "covenq.cli.commands.pauses",
-    "resume": "covenq.cli.commands.pauses",
-    "verify": "covenq.cli.commands.verify",
-    "salvage": "covenq.cli.commands.salvage",
-    "backup": "covenq.cli.commands.backup",
-    "compact": "covenq.cli.commands.maintenance",
-    "redact": "covenq.cli.commands.maintenance",
-    "export": "covenq.cli.commands.exchange",
-    "import": "covenq.cli.commands.exchange",
-    "reconcile": "covenq.cli.commands.reconcile",
-    "ledger": "covenq.cli.commands.ledger",
-    "routes": "covenq.cli.commands.routes",
-    "secrets": "covenq.cli.commands.secrets",
-    "tokens": "covenq.cli.commands.tokens",
-    "send": "covenq.cli.commands.send",
-    "init": "covenq.cli.commands.init",
-    "worker": "covenq.cli.commands.worker",
-    "phase": "covenq.cli.commands.worker",
-    "doctor": "covenq.cli.commands.doctor",
-    "bench": "covenq.cli.commands.bench",
-    "demo": "covenq.cli.commands.demo",
+GROUPS: dict[str, dict[str, str]] = {
+    "Run": {
+        "serve": "covenq.cli.commands.serve",
+        "listen": "covenq.cli.commands.listen",
+        "worker": "covenq.cli.commands.worker",
+        "phase": "covenq.cli.commands.worker",
+    },
+    "Look": {
+        "status": "covenq.cli.commands.status",
+        "tui": "covenq.cli.commands.tui",
+        "deliveries": "covenq.cli.commands.listing",
+        "tasks": "covenq.cli.commands.listing",
+        "show": "covenq.cli.commands.show",
+        "why": "covenq.cli.commands.why",
+        "logs": "covenq.cli.commands.logs",
+        "tail": "covenq.cli.commands.tail",
+        "stats": "covenq.cli.commands.stats",
+        "refused": "covenq.cli.commands.refused",
+    },
+    "Act": {
+        "replay": "covenq.cli.commands.actions",
+        "reroute": "covenq.cli.commands.actions",
+        "requeue": "covenq.cli.commands.actions",
+        "cancel": "covenq.cli.commands.actions",
+        "pause": "covenq.cli.commands.pauses",
+        "resume": "covenq.cli.commands.pauses",
+    },
+    "Routes": {
+        "routes": "covenq.cli.commands.routes",
+        "send": "covenq.cli.commands.send",
+    },
+    "Care": {
+        "doctor": "covenq.cli.commands.doctor",
+        "reconcile": "covenq.cli.commands.reconcile",
+        "ledger": "covenq.cli.commands.ledger",
+        "verify": "covenq.cli.commands.verify",
+        "salvage": "covenq.cli.commands.salvage",
+        "backup": "covenq.cli.commands.backup",
+        "compact": "covenq.cli.commands.maintenance",
+        "redact": "covenq.cli.commands.maintenance",
+        "export": "covenq.cli.commands.exchange",
+        "import": "covenq.cli.commands.exchange",
+    },
+    "Setup": {
+        "init": "covenq.cli.commands.init",
+        "info": "covenq.cli.commands.info",
+        "secrets": "covenq.cli.commands.secrets",
+        "tokens": "covenq.cli.commands.tokens",
+        "bench": "covenq.cli.commands.bench",
+        "demo": "covenq.cli.commands.demo",
+    },
 }
-"""Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
-shows them."""
+"""Every command, by what one does with it, and the module that has a function of its name, or a Typer with commands of its own.
+
+In the order in which help shows them: who looks for a command knows what it is for, and not its name."""
+
+COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 TAKES_FILTER = frozenset(
     "listen deliveries tasks tail stats export reconcile replay reroute requeue cancel redact".split()
@@ -97,6 +114,14 @@ class LazyGroup(TyperGroup):
             for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
                 self.commands[name] = build(name)
         return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: ClickContext, formatter: HelpFormatter) -> None:
+        """The commands by their groups. Each one's first sentence is whole, and wraps: one that is cut says nothing."""
+        longest = max(map(len, COMMANDS))
+        for heading, names in GROUPS.items():
+            found = ((name, self.get_command(ctx, name)) for name in names)
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<{longest}}", one.get_short_help_str(1000)) for name, one in found if one])
 
 
 def build(name: str) -> Command:

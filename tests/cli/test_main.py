@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from covenq import __version__
-from covenq.cli.app import COMMANDS, TAKES_FILTER, build
+from covenq.cli.app import COMMANDS, GROUPS, TAKES_FILTER, build
 from covenq.cli.commands.init import TEMPLATE
 from covenq.config.load import build as build_config
 from covenq.config.load import load
@@ -40,6 +40,14 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     for name in COMMANDS:
         assert f"\n  {name} " in done.stdout
+    lines = done.stdout.splitlines()
+    assert [one for one in lines if one.endswith(":")] == ["Options:", *(f"{heading}:" for heading in GROUPS)]
+    for heading, names in GROUPS.items():
+        group = lines[lines.index(f"{heading}:") + 1 :]
+        listed = [one.split()[0] for one in group[: (*group, "").index("")] if not one.startswith("   ")]
+        assert listed == list(names)
+    assert "..." not in done.stdout.partition("Options:")[2], "no sentence is cut"
+    assert max(map(len, lines)) <= 80 and "\x1b" not in done.stdout
     assert "─" not in done.stdout, "no boxes"
 
 
