@@ -19,7 +19,8 @@ from covenq.daemon.log_looks import LogLooks
 from covenq.errors import GithubLimited, Refused
 from covenq.github.api_client import Usage
 from covenq.model import at_text
-from covenq.model.status import FollowedLog, ReconcilePass
+from covenq.model.log_ingress import FollowedLog
+from covenq.model.status import ReconcilePass
 from covenq.reconcile.log_pass import PassResult
 from covenq.reconcile.log_state import LogState
 from covenq.reconcile.logs import DeliveryLog

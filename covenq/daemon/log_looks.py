@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from covenq import atomic_file
 from covenq.model import at_text
-from covenq.model.status import LogGap
+from covenq.model.log_ingress import LogGap
 from covenq.paths import LOOKS_NAME
 
 TOLD_S = 7 * 86_400.0

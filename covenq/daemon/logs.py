@@ -4,7 +4,8 @@ Callers log ids, words and counts only. As a second line of defence every line p
 secrets and tokens; control characters are escaped, so that no value makes one line look like two; and of an exception
 only its type and location are logged, since its text may quote what was received.
 
-Lines are written by a thread of their own (`covenq.log_writer`), so that no thread waits for whoever reads them.
+Lines are written by a thread of their own (`covenq.log_writer`), so that no thread waits for whoever reads them. The newest
+warnings are kept for the status too: whoever asks why something is wrong need not know where the log goes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import IO
@@ -22,10 +24,14 @@ from typing import IO
 from covenq import log_writer
 from covenq.config.load import LOG_FORMATS, LOG_LEVELS
 from covenq.log_writer import LogWriter
+from covenq.model.status import LogLine
 from covenq.text import escape
 
 LINE_MAX = 8000
 """Characters of a message."""
+NEWEST = 20
+NEWEST_CHARACTERS = 500
+"""Warnings that are kept for the status, and characters of each: a status stays small."""
 
 Mask = Callable[[str], str]
 
@@ -46,7 +52,8 @@ def configure(
     handler.setFormatter(JsonFormatter(mask) if format == "json" else TextFormatter(mask))
     log_writer.stderr.note = lambda dropped: handler.format(_dropped_record(dropped))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    newest.mask = mask
+    root.handlers[:] = [handler, newest]
     root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     for name in ("covenq", "journal"):
         logging.getLogger(name).setLevel(level.upper())
@@ -73,6 +80,37 @@ class QueueingHandler(logging.Handler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Say so in the log. logging's own would write to stderr, and wait there."""
         self._writer.put(f"a line of {record.name} in {record.pathname}:{record.lineno} could not be formatted")
+
+
+class NewestWarnings(logging.Handler):
+    """The newest warnings and errors, masked and escaped as the log's own lines are."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.mask: Mask = lambda text: text
+        self._lines: deque[LogLine] = deque(maxlen=NEWEST)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
+            words = escape(self.mask(message_of(record) + fields))
+        except Exception:  # noqa: BLE001 - the other handler says that it could not be formatted
+            return
+        if len(words) > NEWEST_CHARACTERS:
+            words = words[: NEWEST_CHARACTERS - 1] + "…"
+        self._lines.append(LogLine(timestamp(record), record.levelname.lower(), record.name, words))
+
+    def lines(self) -> list[LogLine]:
+        """Oldest first. From any thread."""
+        self.acquire()
+        try:
+            return list(self._lines)
+        finally:
+            self.release()
+
+
+newest = NewestWarnings()
+"""Of this process, which has one log."""
 
 
 def _dropped_record(dropped: int) -> logging.LogRecord:

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from covenq.config.github_api import GithubApp, GithubHook, GithubLogs
 from covenq.github.api_client import Usage
-from covenq.model.status import FollowedLog, ReconcilePass
+from covenq.model.log_ingress import FollowedLog
+from covenq.model.status import ReconcilePass
 from covenq.reconcile.log_pass import PassResult
 from covenq.reconcile.log_state import LogState
 from covenq.reconcile.logs import DeliveryLog

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from covenq import log_writer
 from covenq.config.live import Live
+from covenq.daemon import logs
 from covenq.daemon.datadir import Storage
 from covenq.daemon.parts import Background, Intake, StatsByName, Workers
 from covenq.http import metrics
@@ -124,6 +125,7 @@ def _make_api(
             background.upkeep,
             alarms,
             background.reconciler.status,
+            logs.newest.lines,
         ),
         stopping=stopping,
     )

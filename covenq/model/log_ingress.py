@@ -1,13 +1,36 @@
-"""What is told of a delivery log that a daemon follows, for `covenq status` and `covenq doctor`."""
+"""A delivery log that a daemon follows, as the status has it, and what is told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from covenq.model.status import FollowedLog
+from msgspec import Struct
+
+from covenq.model.rows import Count, Time
 
 OTHERS_NEXT = "Stop it, or give it an App of its own, if it is a covenq that follows this log; else all is well."
 GAP_NEXT = "Look at what came about in that time by hand; nothing lists it any more."
+
+
+class LogGap(Struct):
+    """A time of which GitHub had forgotten all when its log was next looked at: what it sent then, if anything, can't be had."""
+
+    since: Time
+    until: Time
+
+
+class FollowedLog(Struct):
+    """How a daemon follows a log out of which deliveries come and by nothing else."""
+
+    next_at: Time | None
+    """When it looks next; null before the first look."""
+    behind: Count
+    """Deliveries that GitHub lists, and that are still to be fetched."""
+    owner: str | None = None
+    """Which covenq of this machine follows the log, so that this one doesn't."""
+    others: Count = 0
+    """Requests of the last 15 minutes with the same credentials that weren't this daemon's, where they come steadily."""
+    gap: LogGap | None = None
 
 
 def following_troubles(one: FollowedLog) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from covenq.model.drift import Drift
+from covenq.model.log_ingress import FollowedLog
 from covenq.model.rows import Count, TaskState, Time
 
 Milliseconds = float
@@ -222,6 +223,16 @@ class Overdue(Struct):
     why: str
 
 
+class LogLine(Struct, frozen=True):
+    """A line of the daemon's log: a warning, or worse."""
+
+    at: Time
+    level: str
+    logger: str
+    message: str
+    """With the fields of the event behind it. Without secrets, and bounded."""
+
+
 class SecretProblem(Struct):
     """A secret that can't be read."""
 
@@ -275,27 +286,6 @@ class RequestBudget(Struct):
     """Requests of the newest pass before it fetched anything."""
     first: dict[str, Count] = {}
     """What of the open is fetched before all other, since routes surely match it, by its hour in the ledger."""
-
-
-class LogGap(Struct):
-    """A time of which GitHub had forgotten all when its log was next looked at: what it sent then, if anything, can't be had."""
-
-    since: Time
-    until: Time
-
-
-class FollowedLog(Struct):
-    """How a daemon follows a log out of which deliveries come and by nothing else."""
-
-    next_at: Time | None
-    """When it looks next; null before the first look."""
-    behind: Count
-    """Deliveries that GitHub lists, and that are still to be fetched."""
-    owner: str | None = None
-    """Which covenq of this machine follows the log, so that this one doesn't."""
-    others: Count = 0
-    """Requests of the last 15 minutes with the same credentials that weren't this daemon's, where they come steadily."""
-    gap: LogGap | None = None
 
 
 class ReconcileLog(Struct):
@@ -444,5 +434,7 @@ class Status(Struct, kw_only=True):
     stuck: list[Stuck] = field(default_factory=list)
     overdue: list[Overdue] = field(default_factory=list)
     secrets: list[SecretProblem] = field(default_factory=list)
+    log: list[LogLine] = field(default_factory=list)
+    """The newest warnings and errors that the daemon has logged since its start, oldest first: some."""
     reconcile: ReconcileStatus | None = None
     """Null where the configuration names no delivery log."""

@@ -56,6 +56,26 @@ HOSTILE = "one\n2026-01-01T00:00:00Z CRITICAL covenq: forged\r\x1b[2J\x00\u202e\
 
 
 @pytest.mark.parametrize("format", ["human", "json"])
+def test_the_newest_warnings_are_kept_for_the_status_masked_escaped_and_few(format: str) -> None:
+    logged(format, mask=lambda text: text.replace("hunter2", "[masked]"))
+    log = logging.getLogger("covenq.daemon")
+    log.info("nothing to see")
+    for number in range(logs.NEWEST + 5):
+        log.warning("number %d", number)
+    log.error("hunter2 \x1b[2J\nforged", extra={"fields": {"task": "t1", "none": None}})
+    log.warning("x" * 10_000)
+    *_, last_number, error, long = logs.newest.lines()
+    assert len(logs.newest.lines()) == logs.NEWEST
+    assert (last_number.level, last_number.logger, last_number.message) == (
+        "warning",
+        "covenq.daemon",
+        f"number {logs.NEWEST + 4}",
+    )
+    assert (error.level, error.message) == ("error", "[masked] \\x1b[2J\\nforged task=t1")
+    assert len(long.message) == logs.NEWEST_CHARACTERS
+
+
+@pytest.mark.parametrize("format", ["human", "json"])
 def test_no_value_makes_two_lines_of_one_or_moves_a_cursor(format: str) -> None:
     stream = logged(format)
     logging.getLogger("covenq.x").info("name %s", HOSTILE, extra={"fields": {"repo": HOSTILE, "n": 5, "none": None}})

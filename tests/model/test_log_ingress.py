@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from covenq.model.log_ingress import following_troubles
-from covenq.model.status import FollowedLog, LogGap
+from covenq.model.log_ingress import FollowedLog, LogGap, following_troubles
 
 T = "2026-11-30T05:00:00.000000Z"
 

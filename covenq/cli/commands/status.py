@@ -1,4 +1,8 @@
-"""`covenq status`: readiness, addresses, the journal, the queue and the disk."""
+"""`covenq status`: the verdict, what is wrong with the log's lines of it, then the work, the places and the journal.
+
+It serves one decision: whether somebody has to get up now, and for what. So the first word is that, in colour and in the exit
+code, and what is wrong stands before whatever is as it should be.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,20 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
 from covenq.model import NOT_RUNNING
-from covenq.model.readiness import Readiness, readiness
+from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
 from covenq.text import duration, instant
 
 if TYPE_CHECKING:
     from covenq.model.drift import Drift
-    from covenq.model.status import FollowedLog, JournalStatus, ReconcileLog, Status, SyncTimes
+    from covenq.model.log_ingress import FollowedLog
+    from covenq.model.status import JournalStatus, ReconcileLog, Status, SyncTimes
 
 LABEL = 11
 """Columns of the labels."""
+LOG_SHOWN = 5
+"""Lines of the daemon's log, of those that it keeps for the status."""
+MENDED_LATER = frozenset({"MISSING", "STUCK", "REFUSED", "DRIFT", "PAUSED"})
+"""Labels of what is wrong, and stops nothing else."""
 
 
 def status(
@@ -47,14 +56,39 @@ def status(
     if json:
         output.emit_json({"ok": True, **asdict(found)})
     else:
-        for label, text in _status_lines(found, told, time.time()):
-            output.line(f"{label:<{LABEL}} {text}".rstrip())
+        _print(found, told, time.time())
     output.flush()  # what can't be written is told instead of what it says
     if told.exit_code and not exit_zero:
         raise typer.Exit(told.exit_code)
 
 
-def _status_lines(found: Status, told: Readiness, now: float) -> Iterator[tuple[str, str]]:
+def _print(found: Status, told: Readiness, now: float) -> None:
+    """The verdict and what is wrong, then what is done, then where it is and what it rests on: paragraphs, the worst first."""
+    coloured = output.has_colour(output.stdout())
+    wrong = [*_wrong_lines(found, now)]
+    if wrong or told.word != READY:
+        start = "`covenq serve` starts one. " if told.word == NO_DAEMON else ""
+        wrong += [("", f"{start}`covenq doctor` says what to do."), *_log_lines(found, now)]
+    first = True
+    for lines in ([*_verdict_lines(found, told, now), *wrong], _work_lines(found, now), _location_lines(found)):
+        for number, (label, text) in enumerate(lines):
+            if number == 0 and not first:
+                output.line()
+            first = False
+            padding = " " * max(1, LABEL + 1 - len(label))
+            output.prose(f"{output.paint(label, _colour(label), coloured)}{padding}{text}".rstrip(), LABEL + 1)
+
+
+def _colour(label: str) -> str:
+    """Of what is wrong, by how bad it is, and of what is well; by weight too, for who sees no colours."""
+    if label == READY:
+        return output.BOLD + output.GREEN
+    if label in MENDED_LATER:
+        return output.BOLD + output.YELLOW
+    return output.BOLD + output.RED if label.isupper() else ""
+
+
+def _verdict_lines(found: Status, told: Readiness, now: float) -> Iterator[tuple[str, str]]:
     yield told.word, told.sentence
     for reason in found.reasons:
         if reason != NOT_RUNNING:
@@ -63,30 +97,64 @@ def _status_lines(found: Status, told: Readiness, now: float) -> Iterator[tuple[
         yield "covenq", clean(found.version)
     else:
         yield "covenq", f"{clean(found.version)}, pid {found.pid}, up {output.elapsed(found.started_at, now)}"
-    yield "data", clean(found.data)
-    if found.config is not None:
-        yield "config", clean(found.config)
-    if found.webhook_url:
-        yield "webhook", clean(found.webhook_url)
-    if found.api_url:
-        yield "api", clean(found.api_url)
-    yield "journal", _journal_text(found.journal)
+
+
+def _wrong_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
+    """What somebody has to do something about, what can't be had back first."""
     seen = found.verified
     if seen and not seen.ok:
         more = f", and {seen.findings - 1:,} more" if seen.findings > 1 else ""
         yield "DAMAGED", f"found {output.elapsed(seen.at, now)} ago: {clean(seen.first)}{more}"
         yield "", "`covenq verify` lists it all; `covenq salvage` shows what can be kept."
-    folded = found.state
-    lag = f", {folded.lag:,} behind" if folded.lag else ""
-    left = "" if folded.left_s is None else f", for about {duration(folded.left_s)} more"
-    still = f", nothing folded since {clean(folded.still_since)[11:19]}Z" if folded.still_since else ""
-    wrong = f", error: {clean(folded.error)}" if folded.error else ""
-    yield "state", f"seq {folded.seq}{lag}{left}{still}{wrong}"
-    if folded.damaged:
+    if found.state.damaged:
         yield "DAMAGED", "state.db, which a reader came upon: some of what is asked for can't be answered."
         yield "", "Restart covenq, and it is made anew: nothing is lost."
-    if found.disk is not None:
-        yield "disk", f"{output.size(found.disk.free)} free of {output.size(found.disk.total)}"
+    if found.worker is not None and found.worker.error:
+        yield "STOPPED", f"nothing more is run: {clean(found.worker.error)}"
+    for loop in found.overdue:
+        yield "OVERDUE", clean(loop.why)
+    if found.reconcile is not None and found.reconcile.missing is not None:
+        from covenq.model.ledger import missing_text
+
+        yield "MISSING", missing_text(found.reconcile.missing, now)
+    for one in found.stuck:
+        yield "STUCK", f"{clean(one.task)} of {clean(one.route)}: {clean(one.why)}"
+    for secret in found.secrets:
+        yield "UNREADABLE", f"{clean(secret.secret)}: {clean(secret.problem)}"
+    reload, upkeep = found.reload, found.upkeep
+    if reload is not None and not reload.ok:
+        ago = output.age(reload.at, now)
+        yield "REFUSED", f"the configuration as it is on disk ({ago} ago): {clean(reload.error)}"
+    for warning in () if reload is None else reload.warnings:
+        yield "warning", clean(warning)
+    drift = None if found.reconcile is None else found.reconcile.drift
+    if drift is not None and drift.warnings:
+        from covenq.model.drift import drift_rows
+
+        for row in drift_rows(drift.warnings):
+            yield "DRIFT", _in_a_line(row)
+    if found.pauses:
+        from covenq.cli.commands.pauses import pause_details, pause_subject
+
+        for pause in found.pauses:
+            subject = pause_subject(pause.what, pause.repo or pause.name)
+            yield "PAUSED", f"{subject}, {pause_details(pause.since, pause.by, pause.reason, now)}"
+    if upkeep is not None and upkeep.error:
+        yield "upkeep", f"waits: {clean(upkeep.error)}"
+
+
+def _log_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
+    """What the daemon logged last of trouble. It has no file of its own: without one that answers, where its log may be."""
+    label = "log"
+    for one in found.log[-LOG_SHOWN:]:
+        yield label, f"{output.clock(one.at, now)} {clean(one.level)}: {clean(one.message)}"
+        label = ""
+    if found.pid is None and found.journal.head.seq:
+        yield label, "what the daemon said last is where its standard error goes: `journalctl -u covenq` of systemd's"
+
+
+def _work_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
+    """What came, what waits, what runs."""
     for what, counts, oldest in (
         ("deliveries", found.deliveries, found.oldest.deliveries),
         ("tasks", found.tasks, found.oldest.tasks),
@@ -97,27 +165,33 @@ def _status_lines(found: Status, told: Readiness, now: float) -> Iterator[tuple[
         yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"
         if found.worker.waits:
             yield "", f"waits: {clean(found.worker.waits)}"
-    yield from _alarm_lines(found, now)
-    if found.pauses:
-        from covenq.cli.commands.pauses import pause_details, pause_subject
-
-        for pause in found.pauses:
-            subject = pause_subject(pause.what, pause.repo or pause.name)
-            yield "PAUSED", f"{subject}, {pause_details(pause.since, pause.by, pause.reason, now)}"
-    reload, upkeep = found.reload, found.upkeep
-    if reload is not None and not reload.ok:
-        ago = output.age(reload.at, now)
-        yield "REFUSED", f"the configuration as it is on disk ({ago} ago): {clean(reload.error)}"
-    for warning in () if reload is None else reload.warnings:
-        yield "warning", clean(warning)
-    if upkeep is not None and upkeep.doing is not None:
-        yield "upkeep", f"{upkeep.doing.what}: {upkeep.doing.done} of {upkeep.doing.total} segments"
-    if upkeep is not None and upkeep.error:
-        yield "upkeep", f"waits: {clean(upkeep.error)}"
     yield from _reconcile_lines(found, now)
-    yield "routes", ", ".join(map(clean, found.routes)) or "none: every delivery is kept and ignored"
     if found.refused:
         yield "refused", _counts_text(found.refused)
+    yield "routes", ", ".join(map(clean, found.routes)) or "none: every delivery is kept and ignored"
+
+
+def _location_lines(found: Status) -> Iterator[tuple[str, str]]:
+    """Where it is, and what it rests on."""
+    if found.webhook_url:
+        yield "webhook", clean(found.webhook_url)
+    if found.api_url:
+        yield "api", clean(found.api_url)
+    if found.config is not None:
+        yield "config", clean(found.config)
+    yield "data", clean(found.data)
+    yield "journal", _journal_text(found.journal)
+    folded = found.state
+    lag = f", {folded.lag:,} behind" if folded.lag else ""
+    left = "" if folded.left_s is None else f", for about {duration(folded.left_s)} more"
+    still = f", nothing folded since {clean(folded.still_since)[11:19]}Z" if folded.still_since else ""
+    wrong = f", error: {clean(folded.error)}" if folded.error else ""
+    yield "state", f"seq {folded.seq}{lag}{left}{still}{wrong}"
+    if found.disk is not None:
+        yield "disk", f"{output.size(found.disk.free)} free of {output.size(found.disk.total)}"
+    if found.upkeep is not None and found.upkeep.doing is not None:
+        doing = found.upkeep.doing
+        yield "upkeep", f"{doing.what}: {doing.done} of {doing.total} segments"
 
 
 def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
@@ -217,27 +291,6 @@ def _followed_text(one: ReconcileLog, following: FollowedLog, now: float) -> str
     if following.behind:
         words.append(f"{output.count(following.behind, 'delivery', 'deliveries')} still to be fetched")
     return ", ".join(words)
-
-
-def _alarm_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
-    if found.worker is not None and found.worker.error:
-        yield "STOPPED", f"nothing more is run: {clean(found.worker.error)}"
-    for loop in found.overdue:
-        yield "OVERDUE", clean(loop.why)
-    if found.reconcile is not None and found.reconcile.missing is not None:
-        from covenq.model.ledger import missing_text
-
-        yield "MISSING", missing_text(found.reconcile.missing, now)
-    for one in found.stuck:
-        yield "STUCK", f"{clean(one.task)} of {clean(one.route)}: {clean(one.why)}"
-    drift = None if found.reconcile is None else found.reconcile.drift
-    if drift is not None and drift.warnings:
-        from covenq.model.drift import drift_rows
-
-        for row in drift_rows(drift.warnings):
-            yield "DRIFT", _in_a_line(row)
-    if found.overdue or found.stuck or (drift is not None and drift.warnings):
-        yield "", "`covenq doctor` says what to do."
 
 
 def _journal_text(journal: JournalStatus) -> str:

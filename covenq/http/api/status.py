@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from covenq.model import status as model_status
 from covenq.model.status import (
     Descriptors,
     FollowerStatus,
+    LogLine,
     ReconcileStatus,
     SecretProblem,
     StateStatus,
@@ -71,6 +72,8 @@ class StatusSources:
     upkeep: Upkeep
     alarms: Alarms
     reconcile: Callable[[], ReconcileStatus | None] = lambda: None
+    log: Callable[[], Sequence[LogLine]] = tuple
+    """The newest warnings of the daemon's log."""
     clock: Callable[[], float] = time.time
 
 
@@ -134,6 +137,7 @@ def status(sources: StatusSources) -> model_status.Status:
             overdue=sources.alarms.overdue(),
             secrets=[SecretProblem(one.name, why) for one, why in live.secret_status() if why],
             reconcile=sources.reconcile(),
+            log=sources.log(),
             damaged=any(reason.word == JOURNAL_DAMAGED for reason in reasons),
         ),
     )

@@ -18,6 +18,7 @@ from covenq.model.status import (
     Disk,
     HeadStatus,
     JournalStatus,
+    LogLine,
     Overdue,
     ReconcileStatus,
     Reload,
@@ -65,6 +66,7 @@ class DaemonProcess:
     """Without a daemon too, by the records alone."""
     damaged: bool = False
     """Whether damage of the journal is among the reasons; without a daemon too."""
+    log: Sequence[LogLine] = ()
 
 
 NO_DAEMON = DaemonProcess()
@@ -125,6 +127,7 @@ def status(
         overdue=list(process.overdue),
         secrets=list(process.secrets),
         reconcile=reconcile,
+        log=list(process.log),
     )
 
 
