@@ -21,7 +21,7 @@ def wrote_nothing(opened: Source, task: str, number: int, streams: Sequence[Stre
     attempt = next((one for one in opened.attempts(task) if one.attempt == number), None)
     if attempt is None or attempt.outcome is None:
         return f"{words} yet"
-    how = f", {cause(attempt)}" if attempt.category or attempt.detail else ""
+    how = f": {cause(attempt)}" if attempt.category or attempt.detail else ""
     return f"{words}; it {ENDED.get(attempt.outcome, attempt.outcome)}{how}"
 
 

@@ -14,12 +14,15 @@ import pytest
 from covenq.client.local import LocalSource
 from covenq.config.load import load
 from covenq.errors import Ambiguous
+from covenq.model.rows import Attempt
 from covenq.operate.inspect.history import Story
+from covenq.operate.inspect.story_text import cause
 from covenq.operate.inspect.why import target_of
 from covenq.operate.operations import PAUSE, REDACT
 from covenq.operate.parameters import Pause, Redact
 from journal.file.open import open_journal
 from journal.records import Appended, Entry
+from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import POLICY, moved, note, of, queued, received
 
@@ -134,10 +137,28 @@ def test_was_it_ignored_and_what_on(past: Past) -> None:
     assert past.story("done").rules.same is True
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"category": "exit", "exit_code": 75, "detail": "it exited with 75"}, "it exited with 75"),
+        ({"category": "exit", "exit_code": 75}, "exit code 75"),
+        ({"category": "exit", "exit_code": 75, "detail": "no space."}, "exit code 75: no space"),
+        ({"category": "signal", "signal": 9, "detail": "it was ended by SIGKILL"}, "it was ended by SIGKILL"),
+        ({"category": "signal", "signal": 9}, "signal 9"),
+        ({"category": "timeout", "signal": 15, "detail": "it ran longer than 1 s"}, "it ran longer than 1 s"),
+        ({"category": "http", "detail": "no answer from localhost"}, "http: no answer from localhost"),
+        ({"category": "result_invalid", "exit_code": 0, "detail": "no JSON"}, "result_invalid, exit code 0: no JSON"),
+        ({}, "nobody said why"),
+    ],
+)
+def test_how_an_attempt_ended_is_said_once(fields: dict[str, Any], words: str) -> None:
+    assert cause(blank(Attempt, **fields)) == words
+
+
 def test_did_it_fail_and_how(past: Past) -> None:
     yes, words = past.answer("failed", "failed")
     assert yes
-    assert words == f"Yes: task {of('failed')} of route fix failed after 3 attempts, exit, exit code 4."
+    assert words == f"Yes: task {of('failed')} of route fix failed after 3 attempts: exit code 4."
     assert past.commands("failed") == [
         f"covenq show {of('failed')}",
         f"covenq requeue {of('failed')}",
@@ -186,7 +207,7 @@ def test_it_tells_what_happened_in_order(past: Past) -> None:
         "failed",
     ]  # fmt: skip
     assert events[8].words == f"{of('failed')} was requeued by cli:ada: a larger machine"
-    assert events[7].words == "attempt 2 failed, timeout: it ran for 600 s"
+    assert events[7].words == "attempt 2 failed: it ran for 600 s"
     assert [event.at for event in events] == sorted(event.at for event in events)
 
 

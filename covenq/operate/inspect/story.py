@@ -101,7 +101,7 @@ def _attempt_events(task: Task, attempt: Attempt, *, several: bool) -> Iterator[
         outcome = str(attempt.outcome)
         words = f"attempt {number} {ENDED.get(outcome, outcome)}"
         if outcome != State.COMPLETED and (attempt.category or attempt.detail):
-            words += f", {cause(attempt)}"
+            words += f": {cause(attempt)}"
         yield _event(attempt.ended_at, attempt.claim_seq, outcome, words, task.id)
 
 

@@ -89,15 +89,15 @@ def _failed(facts: DeliveryFacts) -> StoryAnswer:
     if not ended:
         return StoryAnswer(False, "No." if facts.tasks else "No: nothing ran for it.")
     task, attempt = ended[-1]
-    also = f" ({len(ended)} attempts failed in all)" if len(ended) > 1 else ""
-    return StoryAnswer(False, f"Not for good: attempt {attempt.attempt} of {task.id} failed, {cause(attempt)}{also}.")
+    also = f"; {len(ended)} attempts failed in all" if len(ended) > 1 else ""
+    return StoryAnswer(False, f"Not for good: attempt {attempt.attempt} of {task.id} failed ({cause(attempt)}{also}).")
 
 
 def _failure(task: Task, facts: DeliveryFacts) -> str:
     attempts = facts.attempts.get(task.id, ())
     last = attempts[-1] if attempts else None
     why = cause(last) if last is not None and last.outcome == State.FAILED else cause(task)
-    told = f"Yes: task {task.id} of route {task.route} failed after {count(task.attempts, 'attempt')}, {why}."
+    told = f"Yes: task {task.id} of route {task.route} failed after {count(task.attempts, 'attempt')}: {why}."
     if forward_signature.refused(task, attempts, facts.delivery, facts.signing):
         told += f" {forward_signature.sentence(task, facts.delivery, facts.signing)}"
     return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from covenq.model import seconds_of
+from covenq.model import Category, seconds_of
 from covenq.model.ledger import BY_HAND
 from covenq.model.rows import Attempt, Task
 from covenq.text import duration
@@ -121,15 +121,27 @@ def verdict_words(verdict: Verdict) -> str:
 # ---- phrases
 
 
+_TELLS: dict[str, str] = {
+    Category.EXIT: "it exited with ",
+    Category.SIGNAL: "it was ended by ",
+    Category.TIMEOUT: "it ran ",
+}
+"""How the detail begins that says all that the category does, and the exit code or the signal."""
+
+
 def cause(of: Task | Attempt) -> str:
-    """An attempt's or a task's category, and its exit code, signal and detail if it has them."""
-    if isinstance(of, Task):
-        words = of.category or of.reason or "nobody said why"
-    else:
-        words = of.category or "nobody said why"
-        words += "" if of.exit_code is None else f", exit code {of.exit_code}"
-        words += "" if of.signal is None else f", signal {of.signal}"
-    return words + (f": {of.detail.rstrip('.')}" if of.detail else "")
+    """Why an attempt or a task ended so, each thing once: its detail, and of category, exit code, signal what that leaves out."""
+    detail = (of.detail or "").rstrip(".")
+    tells = _TELLS.get(of.category or "")
+    if tells is not None and detail.startswith(tells):
+        return detail
+    words = of.category or (of.reason if isinstance(of, Task) else None) or "nobody said why"
+    code, signal = (None, None) if isinstance(of, Task) else (of.exit_code, of.signal)
+    if code is not None:
+        words = f"exit code {code}" if words == Category.EXIT else f"{words}, exit code {code}"
+    if signal is not None:
+        words = f"signal {signal}" if words == Category.SIGNAL else f"{words}, signal {signal}"
+    return words + (f": {detail}" if detail else "")
 
 
 def by_whom(note: Record) -> str:

@@ -99,7 +99,7 @@ def attempt_lines(one: Attempt, now: float, *, marked: bool) -> list[Line]:
     if one.signal is not None:
         parts.append(f"signal {one.signal}")
     lines: list[Line] = [[(first, text.STYLES.get(outcome, "")), ("  " + "  ".join(parts), "")]]
-    if one.detail:
+    if one.detail and one.detail != f"it exited with {one.exit_code}":  # which the line above says
         lines.append([("      ", ""), (text.clean(one.detail), "")])
     phases = [f"{text.clean(name)} +{text.span(one.started_at, at, now)}" for name, at in one.phases]
     if phases:
