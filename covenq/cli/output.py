@@ -19,8 +19,8 @@ from typing import IO, TextIO
 
 from covenq import stderr
 from covenq.cli.prose import HANG, wrap
-from covenq.cli.suggestion import with_suggestions
 from covenq.cli.text_width import columns
+from covenq.client.suggestion import with_suggestions
 from covenq.errors import CovenqError
 from covenq.json_text import json_text as any_depth
 from covenq.text import INVISIBLE, byte_size, counted, duration, escape, instant
@@ -79,7 +79,7 @@ def stdout() -> TextIO:
 def say(words: str = "", hang: int = HANG) -> None:
     """Words for a person on stderr: on a terminal wrapped, with its later lines indented by `hang` (`covenq.cli.prose`).
 
-    A command that they tell to type is told as it is to be typed here (`covenq.cli.suggestion`).
+    A command that they tell to type is told as it is to be typed here (`covenq.client.suggestion`).
     """
     room = columns(sys.stderr)
     for words_of_line in with_suggestions(words).split("\n"):
@@ -118,11 +118,8 @@ def line(text: str = "") -> None:
 
 
 def prose(text: str, hang: int = HANG) -> None:
-    """One line of words on stdout, on a terminal wrapped, with its later lines indented by `hang`. The caller cleans.
-
-    As with `say`, a command in it is told as it is to be typed here.
-    """
-    line("\n".join(wrap(with_suggestions(text), columns(stdout()), hang)))
+    """One line of words on stdout, on a terminal wrapped, with its later lines indented by `hang`. The caller cleans."""
+    line("\n".join(wrap(text, columns(stdout()), hang)))
 
 
 def write_bytes(content: bytes) -> None:

@@ -1,5 +1,5 @@
 """What options mean beside what a command does with them: `--jsonl`, `--url` and `--token-file`, which it doesn't use itself,
-and those that say where it looks, which the commands that it suggests need too (`covenq.cli.suggestion`).
+and those that say where it looks, which the commands that it suggests need too (`covenq.client.suggestion`).
 
 `covenq.cli.app` lets `taken` read them before any command's own function runs, and after every argument was parsed. The
 function then finds what was chosen at `covenq.cli.output.is_json_lines` and `covenq.cli.remote.selected_remote`, where the
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from covenq.cli import output, remote, suggestion
+from covenq.cli import output, remote
+from covenq.client import suggestion
 from covenq.errors import Failure, UsageError
 
 

@@ -30,6 +30,39 @@ class State(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class IgnoredReason(StrEnum):
+    """Why a delivery is `ignored`; or the word that the route which came nearest has for it (`else`)."""
+
+    PING = "ping"
+    NO_ROUTES = "no_routes"
+    NO_MATCH = "no_match"
+    IMPORTED = "imported"
+    """It was imported without tasks."""
+    DISMISSED = "dismissed"
+    """An operator had what was held back ignored."""
+    REDACTED = "redacted"
+    """It was erased before it was routed."""
+
+
+class ReceivedReason(StrEnum):
+    """Why a delivery stays `received`."""
+
+    HELD = "held"
+    """Held back until an operator says so."""
+    RULE_FAILED = "rule_failed"
+
+
+class SupersededReason(StrEnum):
+    """Why a task is `superseded`."""
+
+    NEWER = "newer"
+    """A newer task of the same key came."""
+    STALE = "stale"
+    """A newer state of what it is about was seen."""
+    LATE = "late"
+    """GitHub had sent it before the one that supersedes it, and it came after."""
+
+
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.SUPERSEDED})
 REQUEUEABLE = frozenset({State.FAILED, State.CANCELLED, State.SUPERSEDED})
 

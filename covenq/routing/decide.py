@@ -12,15 +12,15 @@ from covenq.config.route import KEY_FIELDS, Route
 from covenq.filter.explain import explain
 from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Fields, Filter, Match, Not
-from covenq.model import DeliveryId, Kind, State, at_text, task_id, task_subject
+from covenq.model import DeliveryId, IgnoredReason, Kind, State, at_text, task_id, task_subject
 from journal.records import Entry
 
 KEY_MAX = 512
 """Characters of a task's key."""
 
-PING = "ping"
-NO_ROUTES = "no_routes"
-NO_MATCH = "no_match"
+PING = IgnoredReason.PING.value
+NO_ROUTES = IgnoredReason.NO_ROUTES.value
+NO_MATCH = IgnoredReason.NO_MATCH.value
 """Reasons why a delivery is `ignored`."""
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z\Z")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from covenq.model import TOKEN, JsonObject
+from covenq.model import TOKEN, IgnoredReason, JsonObject, ReceivedReason
 
-HELD = "held"
+HELD = ReceivedReason.HELD.value
 """The reason of the delivery."""
 
-DISMISSED = "dismissed"
+DISMISSED = IgnoredReason.DISMISSED.value
 """The reason of one that an operator had ignored instead."""
 
 SENTENCES = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from covenq.model import DeliveryId, Kind
+from covenq.model import DeliveryId, IgnoredReason, Kind
 from journal.records import Entry
 
-IMPORTED = "imported"
+IMPORTED = IgnoredReason.IMPORTED.value
 """The reason of the delivery."""
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from covenq.model import TOKEN, Kind
+from covenq.model import TOKEN, Kind, SupersededReason
 from journal.records import Entry
 
-LATE = "late"
+LATE = SupersededReason.LATE.value
 """The reason of `task.superseded`."""
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from covenq.model import DELIVERY_PRECEDENCE, Kind, State
+from covenq.model import DELIVERY_PRECEDENCE, Kind, ReceivedReason, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
 from covenq.routing.held import HELD, held_of
 from covenq.state import fold_history, fold_ledger, fold_pauses, fold_scopes, rollups, send_order
@@ -26,6 +26,7 @@ from covenq.state.seen import SeenKeys
 from journal.records import Record
 
 _RECEIVED, _BEGINS = State.RECEIVED.value, Kind.RECEIVED.value
+_RULE_FAILED = ReceivedReason.RULE_FAILED.value
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
 
 
@@ -130,7 +131,7 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryR
         ref=as_text(about.get("ref")),
         target=as_text(data.get("target")),
         state=_RECEIVED,
-        reason=HELD if held is not None else "rule_failed" if data.get("problem") else None,
+        reason=HELD if held is not None else _RULE_FAILED if data.get("problem") else None,
         detail=held or as_text(data.get("problem")),
         payload_sha256=body,
         payload_bytes=record.payload_bytes,

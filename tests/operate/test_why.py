@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ import pytest
 from covenq.client.local import LocalSource
 from covenq.config.load import load
 from covenq.errors import Ambiguous
+from covenq.filter.explain import Term
 from covenq.model.rows import Attempt
-from covenq.operate.inspect.history import Story
-from covenq.operate.inspect.story_text import cause
+from covenq.operate.inspect.history import Story, StoryEvent
+from covenq.operate.inspect.story_text import NEAREST_MAX, cause, lines
 from covenq.operate.inspect.why import target_of
 from covenq.operate.operations import PAUSE, REDACT
 from covenq.operate.parameters import Pause, Redact
+from covenq.routing.verdicts import Verdict
 from journal.file.open import open_journal
 from journal.records import Appended, Entry
 from tests.support.answers import blank
@@ -256,11 +259,13 @@ def test_addresses(asked: str, target: tuple[str, int] | None) -> None:
 def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
     daemon = Daemon(data=past.data, config=past.config)
     said = daemon.cli("why", "failed").stdout.decode()
+    first = f"Failed: three attempts, the last of which exited with 4 · covenq requeue {of('failed')}\n\ndelivery 9/failed\n"
+    assert said.startswith(first), said
     for expected in (
-        "delivery 9/failed\n",
+        "  what it is           issues.opened of octo/hello#12: It breaks\n",
         "  accepted?            Yes: durable as record",
         "  failed?              Yes: task",
-        "what happened\n",
+        "what happened (UTC, 20",
         "today's rules, the ones it was decided by\n",
         "  fix                  matches: event:issues action:opened label:bug -sender:*[bot]\n",
         "  review               doesn't match: event:pull_request is not so: it is issues; number:101.. is not so: it is 12\n",
@@ -275,8 +280,85 @@ def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
     shared = daemon.cli("why", "shared", exit_code=2)
     assert (shared.stdout, b"from several hooks: 1/shared, 2/shared" in shared.stderr) == (b"", True)
     issue = daemon.cli("why", "octo/hello#12").stdout.decode()
-    assert issue.startswith("octo/hello#12: 10 deliveries, newest first\n")
-    assert "  failed: task" in issue
+    first, _, rest = issue.partition("\n\n")
+    command = f"covenq requeue {of('failed')}"
+    assert first == f"10 deliveries: 1 failed, 1 running, 5 queued, 1 cancelled, 1 completed, 1 received · {command}"
+    assert rest.startswith("octo/hello#12: 10 deliveries, newest first\n")
+    assert "  Failed: three attempts, the last of which exited with 4\n" in rest
+
+
+def test_the_phases_of_an_attempt_are_one_line_with_their_times(tmp_path: Path) -> None:
+    task = of("g")
+    entries = [received("g"), queued("g"), moved("claimed", task, attempt=1, worker="w1")]
+    names = ["prepared", "started", *(f"step-{number}" for number in range(20)), "collected"]
+    entries += [moved("phase", task, attempt=1, phase=name) for name in names]
+    (story,) = recorded(tmp_path, [*entries, moved("completed", task, attempt=1)]).why("g").stories
+    told = [words for _, words in lines(story) if words.startswith("attempt 1")]
+    assert [re.sub(r"[0-9]+ms", "Tms", words) for words in told] == [
+        "attempt 1 by w1",
+        "attempt 1: prepared +Tms, started +Tms, step-0 +Tms, step-1 +Tms, … 15 more …, "
+        "step-17 +Tms, step-18 +Tms, step-19 +Tms, collected +Tms",
+        "attempt 1 completed",
+    ]
+    assert [event.word for event in story.events].count("phase") == len(names), "the JSON has each"
+
+
+def test_events_have_their_clock_and_the_time_since_the_first_and_a_new_day_is_told(past: Past) -> None:
+    story = past.story("done")
+    began = "2026-11-30T23:59:58.250000Z"
+    times = [began, "2026-11-30T23:59:58.750000Z", "2026-12-01T00:00:10.000000Z", "2026-12-01T03:00:00.000000Z"]
+    story.events = [StoryEvent(at, None, "odd", None, at) for at in times]
+    told = list(lines(story))
+    first = told.index(("what happened (UTC, 2026-11-30)", ""))
+    assert told[first + 1 : first + 6] == [
+        ("23:59:58Z       +0ms", times[0]),
+        ("23:59:58Z     +500ms", times[1]),
+        ("", "2026-12-01"),
+        ("00:00:10Z       +11s", times[2]),
+        ("03:00:00Z        +3h", times[3]),
+    ]
+
+
+def test_of_rules_those_that_match_and_the_nearest_misses_are_told_and_all_if_asked(past: Past) -> None:
+    story = past.story("done")
+    misses = [Verdict(f"far-{number}", "a b", False, [Term("a", False), Term("b", False)]) for number in range(5)]
+    near = [Verdict(f"near-{number}", "a b", False, [Term("a", True), Term("b", False)]) for number in range(2)]
+    unknown = Verdict("unknown", "a", None, [Term("a", None, problem="its content was erased")])
+    story.rules.routes = [*misses, *story.rules.routes[:1], *near, unknown]
+
+    def told(*, all_rules: bool) -> list[str]:
+        names = [label for label, _ in lines(story, all_rules=all_rules)]
+        return names[names.index("today's rules, the ones it was decided by") + 1 : names.index("what next")]
+
+    assert told(all_rules=False) == ["far-0", "fix", "near-0", "near-1", "unknown", ""]
+    assert ("", "4 others don't match; all of them: --rules") in list(lines(story))
+    assert told(all_rules=True) == [one.route for one in story.rules.routes]
+
+
+def test_the_command_tells_of_all_rules_if_asked(tmp_path: Path) -> None:
+    config = "".join(f'[[route]]\nname = "r{number}"\nmatch = "event:push"\nrun = ["true"]\n' for number in range(9))
+    recorded(tmp_path, [received("g")], config)
+    daemon = Daemon(data=tmp_path / "data", config=tmp_path / "covenq.toml")
+    assert daemon.cli("why", "g").stdout.count(b"doesn't match:") == NEAREST_MAX
+    assert daemon.cli("why", "g", "--rules").stdout.count(b"doesn't match:") == 9
+
+
+def test_all_that_is_asked_for_has_a_verdict(past: Past) -> None:
+    for asked in (
+        "done",
+        "ignored",
+        "undecided",
+        of("waits"),
+        "octo/hello#12",
+        "octo/hello#13",
+        "forged",
+        "nobody-knows-it",
+    ):
+        found = past.source.why(asked)
+        assert found.verdict is not None, asked
+        if found.kind == "delivery":
+            assert found.verdict == found.stories[0].verdict
+    assert past.source.why("forged").verdict.text.startswith("Refused once,")
 
 
 def test_what_never_arrived_or_was_refused_is_said_so(past: Past) -> None:
@@ -411,11 +493,11 @@ def test_of_a_program_that_is_installed_it_does_not_say_to_install_it(
     assert not [one.words for one in story.next if "install it" in one.words]
 
 
-def recorded(directory: Path, entries: list[Entry]) -> LocalSource:
+def recorded(directory: Path, entries: list[Entry], routes: str = CONFIG) -> LocalSource:
     """A data directory with these records."""
     data, config = directory / "data", directory / "covenq.toml"
     data.mkdir(mode=0o700)
-    config.write_text(CONFIG)
+    config.write_text(routes)
     with open_journal(data / "journal") as journal:
         assert isinstance(journal.append(entries), Appended)
     return LocalSource(data, load(config, {}))

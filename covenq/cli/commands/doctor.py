@@ -17,8 +17,8 @@ from covenq.cli import output
 from covenq.cli.context import Location, known_data_dir, locate_in_use, newest_of, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
-from covenq.cli.suggestion import with_suggestions
 from covenq.cli.table import Column, print_table
+from covenq.client.suggestion import with_suggestions
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from covenq.text import duration
 from journal.errors import JournalDamaged

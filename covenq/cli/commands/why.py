@@ -1,4 +1,7 @@
-"""`covenq why`: what became of a request, from its arrival to where it is now."""
+"""`covenq why`: what became of a request, from its arrival to where it is now.
+
+Its first line serves the decision whether anything is to be done, and what; the rest is the evidence.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,25 @@ from covenq.cli.context import source
 from covenq.cli.id_prefix import prefix_hint, whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
+from covenq.cli.prose import unbroken
+from covenq.client.suggestion import suggested, with_suggestions
 from covenq.errors import NotFound
 from covenq.operate.inspect.story_text import QUESTIONS, UNPROVEN, lines, not_held_words, refused_lines
 
 if TYPE_CHECKING:
     from covenq.model.rows import Repository
-    from covenq.operate.inspect.history import Story, StoryAnswer, Target, Why
+    from covenq.operate.inspect.history import Story, StoryAnswer, StoryVerdict, Target, Why
 
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""
+COLOURS = {
+    "ok": output.GREEN,
+    "active": output.BLUE,
+    "idle": output.BOLD,
+    "warning": output.YELLOW,
+    "error": f"{output.BOLD}{output.RED}",
+}
+"""Of a verdict, by its level."""
 
 
 def why(
@@ -33,6 +46,9 @@ def why(
             autocompletion=complete_id,
         ),
     ],
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Tell of all of today's rules, not only of those that match or nearly do.")
+    ] = False,
     json: Json = False,
     jsonl: Jsonl = False,
     data: DataOption = None,
@@ -42,8 +58,8 @@ def why(
 ) -> None:
     """Tell what became of it, and why.
 
-    Accepted? ignored? failed? retried? duplicated? where is it now? Then what happened in order, which of today's rules
-    match it and which don't and on what term, and what to type next.
+    First the verdict, and the command that helps. Accepted? ignored? failed? retried? duplicated? where is it now? Then what
+    happened in order, which of today's rules match it and which nearly do and on what term, and what to type next.
 
     \b
       covenq why 72d3162e-cc78-11e3-81ab-4c9367dc0958
@@ -60,9 +76,9 @@ def why(
         for number, story in enumerate(answer.stories):
             if number:
                 output.line()
-            _print_lines(lines(story))
+            _print_verdict(story.verdict)
+            _print_lines(lines(story, all_rules=rules))
         if answer.stories and answer.refused:
-            output.line()
             _print_lines(refused_lines(answer.refused))
     if answer.target is not None and not json:
         _say_namesakes(answer.target, answer.namesakes)
@@ -70,16 +86,34 @@ def why(
         _raise_not_found(answer, id, quiet=json)
 
 
+def _print_verdict(verdict: StoryVerdict | None) -> None:
+    """Its sentence and the command; nothing for a daemon that gives none."""
+    if verdict is None:
+        return
+    coloured = output.has_colour(output.stdout())
+    told = output.paint(with_suggestions(clean(verdict.text)), COLOURS[verdict.level], coloured)
+    if verdict.command is not None:
+        command = unbroken(suggested(clean(verdict.command)))
+        told += f" {unbroken(f'· {output.paint(command, output.BOLD, coloured)}')}"
+    output.prose(told)
+
+
 def _print_lines(told: Iterator[tuple[str, str]]) -> None:
     coloured = output.has_colour(output.stdout())
-    for number, (label, words) in enumerate(told):
+    for label, words in told:
         label, words = clean(label), clean(words)
         if not words:
-            output.line(("" if number == 0 else "\n") + output.paint(label, output.BOLD, coloured))
+            output.line()
+            output.prose(output.paint(label, output.BOLD, coloured))
+        elif label.startswith("covenq "):
+            output.prose(f"  {unbroken(output.paint(suggested(label), output.BOLD, coloured))}  ({words})", 6)
         elif len(label) <= LABEL:
-            output.line(f"  {output.paint(label, output.DIM, coloured)}{' ' * (LABEL + 1 - len(label))}{words}")
+            words = with_suggestions(words) if label else words  # what has no label may be quoted
+            output.prose(
+                f"  {output.paint(label, output.DIM, coloured)}{' ' * (LABEL + 1 - len(label))}{words}", LABEL + 3
+            )
         else:
-            output.line(f"  {label}  ({words})")
+            output.prose(f"  {label}  ({words})", 6)
 
 
 def _print_target(answer: Why) -> None:
@@ -89,14 +123,16 @@ def _print_target(answer: Why) -> None:
         return
     coloured = output.has_colour(output.stdout())
     shown = output.count(len(answer.stories), "delivery", "deliveries")
+    _print_verdict(answer.verdict)
+    output.line()
     output.line(f"{clean(target.repo)}#{target.number}: {'the newest ' if answer.more else ''}{shown}, newest first")
     for story in answer.stories:
         delivery = story.delivery
         event = f"{delivery.event}.{delivery.action}" if delivery.action else delivery.event
         state = output.paint(clean(delivery.state), output.state_colour(delivery.state), coloured)
         output.line(f"\n{clean(story.id)}  {clean(event)}  {output.timestamp(delivery.received_at)}  {state}")
-        for words in _notable_answers(story):
-            output.line(f"  {clean(words)}")
+        for words in [story.verdict.text] if story.verdict is not None else _notable_answers(story):
+            output.prose(f"  {clean(words)}", 4)
     say("`covenq why GUID` tells one of them whole.")
 
 

@@ -73,8 +73,20 @@ class Step(Struct):
     command: str
 
 
+Level = Literal["ok", "active", "idle", "warning", "error"]
+"""It is done; it runs, or will without anybody; nothing is to be done; somebody should look; it failed, or is lost."""
+
+
+class StoryVerdict(Struct):
+    """Where something stands and why, in one sentence; how bad that is; and the command that helps, if any does."""
+
+    text: str
+    level: Level
+    command: str | None = None
+
+
 class Story(Struct):
-    """A delivery's history. The events are in order of time."""
+    """A delivery's history. The events are in order of time. An older daemon gives no verdict."""
 
     id: str
     delivery: Delivery
@@ -83,6 +95,7 @@ class Story(Struct):
     events: list[StoryEvent]
     rules: StoryRules
     next: list[Step]
+    verdict: StoryVerdict | None = None
 
 
 class Target(Struct):
@@ -97,7 +110,7 @@ class Why(Struct):
 
     `task` is set where a task's id was asked for. `refused` are refused requests that said they were that delivery.
     `namesakes` are other repositories that have had the name of the target's. `not_held` is what GitHub's delivery logs list
-    under the GUID where nothing of it is held.
+    under the GUID where nothing of it is held. `verdict` is on all that was asked for.
     """
 
     asked: str
@@ -109,3 +122,4 @@ class Why(Struct):
     refused: list[Refusal] = field(default_factory=list)
     namesakes: list[Repository] = field(default_factory=list)
     not_held: list[NotHeldDelivery] = field(default_factory=list)
+    verdict: StoryVerdict | None = None

@@ -1,7 +1,7 @@
 """The history of a delivery: what became of a request and why, from its arrival to where it is now, and what to do next.
 
 Values in, an object out: `covenq.operate.inspect.why` gathers the facts, `story_answers` answers the six questions,
-`story_text` has the wording.
+`verdict` says it in one sentence, `next_steps` what to type, and `story_text` has the wording.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 
 from msgspec.structs import asdict
 
-from covenq.model import REQUEUEABLE, Category, Kind, State
+from covenq.model import Kind, State
 from covenq.model.rows import Attempt, Task
-from covenq.operate.inspect import forward_signature
-from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
-from covenq.operate.inspect.history import Step, Story, StoryEvent, StoryRules, StoryTask
+from covenq.operate.inspect.delivery_facts import DeliveryFacts
+from covenq.operate.inspect.history import Story, StoryEvent, StoryRules, StoryTask
+from covenq.operate.inspect.next_steps import next_steps
 from covenq.operate.inspect.story_answers import answers
-from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause, route_list
+from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause
+from covenq.operate.inspect.verdict import verdict
 from covenq.operate.origin import FETCHED
 from covenq.operate.signed_later import parse_note
-from covenq.routing.held import HELD
 from journal.records import Record
 
 
@@ -41,7 +41,8 @@ def build_story(facts: DeliveryFacts) -> Story:
         answers=answers(facts),
         events=_events(facts),
         rules=StoryRules(_same_rules(facts), list(facts.verdicts)),
-        next=list(_next_steps(facts)),
+        next=list(next_steps(facts)),
+        verdict=verdict(facts),
     )
 
 
@@ -132,78 +133,10 @@ def _note_event(note: Record) -> StoryEvent:
     return _event(note.at, note.seq, word, what + by_whom(note), task)
 
 
-# ---- the rules, and what to do
+# ---- the rules
 
 
 def _same_rules(facts: DeliveryFacts) -> bool | None:
     """Whether the delivery was decided by today's configuration; None where that is not known."""
     then = {task.config for task in facts.tasks if task.config} or {facts.decided_by} - {None}
     return then == {facts.config} if then and facts.config else None
-
-
-def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
-    delivery = facts.delivery
-    id = f"{delivery.hook}/{delivery.guid}"
-    gone = bool(delivery.redacted or delivery.payload_dropped)
-    wanted = [verdict.route for verdict in facts.verdicts if verdict.matches]
-    if not facts.tasks:
-        if delivery.event == "ping" or gone:
-            return
-        if delivery.state == State.RECEIVED and delivery.reason == HELD:
-            yield Step("it is held back: route it, if it was not worked on", f"covenq reroute {id}")
-            yield Step("if it was: have it ignored", f"covenq reroute {id} --ignore")
-            yield Step("see all that are held back", f"covenq deliveries state:received reason:{HELD}")
-        elif wanted:
-            yield Step(f"today {route_list(wanted)} would take it", f"covenq reroute {id}")
-        elif delivery.state == State.RECEIVED:
-            yield Step("mend the rule that failed, then route it", f"covenq reroute {id}")
-        else:
-            yield Step("no route of today wants it: see which there are, and change one", "covenq routes")
-        return
-    for task in newest_by_route(facts.tasks):
-        name = task.id
-        match task.state:
-            case State.RUNNING:
-                yield Step("watch it", f"covenq tail -f id:{name}")
-                if task.kind == "run":
-                    yield Step("watch what it writes", f"covenq logs {name} -f")
-                yield Step("stop it", f"covenq cancel {name}")
-            case State.QUEUED:
-                waits = facts.waiting.get(name)
-                if waits is not None and waits.word.startswith("paused"):
-                    yield Step("see what is paused, and by whom", "covenq status")
-                yield from _install_step(task, facts)
-                yield Step("end it", f"covenq cancel {name}")
-            case state if state in REQUEUEABLE:
-                yield from _install_step(task, facts)
-                if state == State.FAILED:
-                    what = "show" if facts.outputs.get(name) is None else "logs"
-                    yield Step("see its output", f"covenq {what} {name}")
-                attempts = facts.attempts.get(name, ())
-                if not gone and forward_signature.refused(task, attempts, delivery, facts.signing):
-                    yield from forward_signature.steps(task, delivery, facts.signing)
-                elif not gone:
-                    yield Step("run it again, as it was decided then", f"covenq requeue {name}")
-    if delivery.state == State.COMPLETED and not gone:
-        yield Step("have it done again by today's routes", f"covenq replay {id} --force")
-    elif delivery.state in REQUEUEABLE and not gone:
-        yield Step("have it decided anew by today's routes", f"covenq replay {id}")
-
-
-def _install_step(task: Task, facts: DeliveryFacts) -> Iterator[Step]:
-    """Of a command of the daemon's whose program could not be started: where it would be found.
-
-    By the phases that it came to: before `prepared` its directory could not be made, after `started` its process not be watched.
-    """
-    attempts = facts.attempts.get(task.id, ())
-    last = attempts[-1] if attempts else None
-    if task.kind != "run" or last is None or last.category != Category.SPAWN:
-        return
-    phases = {name for name, _ in last.phases}
-    if "prepared" not in phases or "started" in phases:
-        return
-    where = facts.config_path or "the configuration"
-    yield Step(
-        f"its program could not be started: install it, or write its whole path in {where}",
-        "covenq doctor",
-    )

@@ -1,4 +1,8 @@
-"""The wording of a delivery's history: its lines, and the phrases that its answers and events share."""
+"""The wording of a delivery's history: its lines, and the phrases that its answers and events share.
+
+The lines serve two decisions, in this order: what to do now (the verdict, and the command that helps), and whether that is
+believed (the answers, what was written last, what happened when, and the rules).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from covenq.model import Category, seconds_of
 from covenq.model.ledger import BY_HAND
-from covenq.model.rows import Attempt, Task
-from covenq.text import duration
+from covenq.model.rows import Attempt, Delivery, Task
+from covenq.text import duration, instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import LastOutput
@@ -20,40 +24,90 @@ if TYPE_CHECKING:
     from journal.records import Record
 
 QUESTIONS = ("accepted", "ignored", "failed", "retried", "duplicated", "now")
-QUOTED_MAX = 5
+QUOTED_MAX = 3
 """Lines of an output in a story, its last."""
+PHASES_MAX = 8
+"""Phases of an attempt that are told, the first and the last of them."""
+NEAREST_MAX = 3
+"""Rules that don't match and are told all the same: those of which the fewest terms don't hold."""
 ENDED = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled", "superseded": "was superseded"}
 
 
-def lines(story: Story) -> Iterator[tuple[str, str]]:
-    """(heading or "", words) for each line of a story, which the printer must clean of control characters."""
+def lines(story: Story, *, all_rules: bool = False) -> Iterator[tuple[str, str]]:
+    """(heading or "", words) for each line of a story but its verdict, which the printer must clean of control characters.
+
+    `all_rules`: of the rules not the nearest alone.
+    """
     yield f"delivery {story.id}", ""
+    yield "what it is", _subject(story.delivery)
     for question in QUESTIONS:
         heading = "where is it now?" if question == "now" else f"{question}?"
         yield heading, getattr(story.answers, question).words
     for task in story.tasks:
         yield from _output_lines(task)
-    yield "what happened", ""
-    for event in story.events:
-        yield when(event.at), event.words
-    yield from _rule_lines(story.rules)
+    yield from _event_lines(story)
+    yield from _rule_lines(story.rules, all_rules)
     if story.next:
         yield "what next", ""
         for step in story.next:
             yield step.command, step.words
 
 
+def _subject(delivery: Delivery) -> str:
+    """`issues.opened of octo/hello#12: The title`, as far as it is known."""
+    what = f"{delivery.event}.{delivery.action}" if delivery.action else str(delivery.event)
+    number = "" if delivery.number is None else f"#{delivery.number}"
+    where = f" of {delivery.repo}{number}" if delivery.repo else ""
+    return f"{what}{where}{f': {delivery.title}' if delivery.title else ''}"
+
+
+# ---- what happened
+
+
+def _event_lines(story: Story) -> Iterator[tuple[str, str]]:
+    """Each event with its clock and the time since it all began; a day that begins is told apart, an attempt's phases are one."""
+    began = story.events[0].at if story.events else None
+    day = (began or "")[:10]
+    yield f"what happened (UTC, {day})" if day else "what happened", ""
+    phases: dict[int | None, Attempt] = {
+        one.claim_seq: one for task in story.tasks for one in task.attempt_objects if one.phases
+    }
+    for event in story.events:
+        words = event.words
+        if event.word == "phase":
+            attempt = phases.pop(event.seq, None)
+            if attempt is None:  # told with its first
+                continue
+            words = f"{words.removesuffix(str(attempt.phases[0][0]))}{_phases(attempt)}"
+        if event.at[:10] != day:
+            day = event.at[:10]
+            yield "", day
+        yield f"{event.at[11:19]}Z {'+' + took(began, event.at):>10}", words
+
+
+def _phases(attempt: Attempt) -> str:
+    """`prepared +3ms, started +20ms`: each phase with the time since the attempt's start."""
+    told = [f"{name} +{took(attempt.started_at, at)}" for name, at in attempt.phases]
+    half = PHASES_MAX // 2
+    if len(told) > PHASES_MAX:
+        told = [*told[:half], f"… {len(told) - 2 * half} more …", *told[-half:]]
+    return ", ".join(told)
+
+
 def _output_lines(task: StoryTask) -> Iterator[tuple[str, str]]:
     last = task.last_output
     if last is None:
         return
-    yield output_heading(task.id, last), ""
+    yield output_heading(task, last), ""
     for line in last.lines[-QUOTED_MAX:]:
         yield "", line.expandtabs()
 
 
-def output_heading(task: str, last: LastOutput) -> str:
-    return f"the last of what attempt {last.attempt} of {task} wrote to {last.stream}"
+def output_heading(task: Task, last: LastOutput) -> str:
+    """Of a forward, it is the receiver's answer."""
+    if task.kind == "forward":
+        return f"the last of what the receiver answered attempt {last.attempt} of {task.id}"
+    return f"the last of what attempt {last.attempt} of {task.id} wrote to {last.stream}"
 
 
 UNPROVEN = "what a refused request's headers said it was, nothing proves: no signature covers them"
@@ -91,7 +145,7 @@ def not_held_words(one: NotHeldDelivery, now: float) -> tuple[str, str]:
     return f"{listed}unrecoverable{why}", BY_HAND
 
 
-def _rule_lines(rules: StoryRules) -> Iterator[tuple[str, str]]:
+def _rule_lines(rules: StoryRules, whole: bool) -> Iterator[tuple[str, str]]:
     heading = {
         True: "today's rules, the ones it was decided by",
         False: "today's rules, which are NOT the ones it was decided by",
@@ -100,8 +154,26 @@ def _rule_lines(rules: StoryRules) -> Iterator[tuple[str, str]]:
     yield heading, ""
     if not rules.routes:
         yield "", "There are no routes."
-    for verdict in rules.routes:
+    told = rules.routes if whole else nearest(rules.routes)
+    for verdict in told:
         yield verdict.route, verdict_words(verdict)
+    left = len(rules.routes) - len(told)
+    if left:
+        words = "1 other doesn't match" if left == 1 else f"{left} others don't match"
+        yield "", f"{words}; {ALL_RULES}"
+
+
+ALL_RULES = "all of them: --rules"
+"""How the rest of the rules is had."""
+
+
+def nearest(routes: Sequence[Verdict]) -> list[Verdict]:
+    """The rules that match or can't be told, and of the others the NEAREST_MAX of which the fewest terms don't hold; in order."""
+    missed = [
+        (sum(term.holds is False for term in one.terms), at) for at, one in enumerate(routes) if one.matches is False
+    ]
+    kept = {at for _, at in sorted(missed)[:NEAREST_MAX]}
+    return [one for at, one in enumerate(routes) if one.matches is not False or at in kept]
 
 
 def verdict_words(verdict: Verdict) -> str:
@@ -155,6 +227,13 @@ def because(by: object, reason: object) -> str:
 def when(at: str | None) -> str:
     """To the second, UTC."""
     return f"{at[:10]} {at[11:19]}Z" if at else ""
+
+
+def took(start: str | None, end: str | None) -> str:
+    """How long it was from one time to another: `850ms`, `12s`, `3m`; 0ms where a clock was set back, or either is no time."""
+    first, last = instant(start), instant(end)
+    seconds = 0.0 if first is None or last is None else max(0.0, last - first)
+    return f"{int(seconds * 1000)}ms" if seconds < 1 else duration(seconds)
 
 
 def count(number: int, one: str) -> str:

@@ -27,6 +27,8 @@ from covenq.operate.inspect.history import Story, Target, Why
 from covenq.operate.inspect.last_output import ReadLog, last_output
 from covenq.operate.inspect.ledger import not_held
 from covenq.operate.inspect.story import build_story
+from covenq.operate.inspect.verdict import of_several
+from covenq.operate.inspect.verdict_absent import verdict_absent
 from covenq.operate.origin import origin_of
 from covenq.operate.signed_later import find_signed_later
 from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
@@ -86,6 +88,7 @@ def why(
             stories=stories,
             more=more,
             namesakes=_namesakes(conn, target),
+            verdict=of_several(stories) or verdict_absent((), (), target, now),
         )
     task = _task(conn, asked)
     answer = Why(asked, task=None if task is None else task.id)
@@ -96,6 +99,7 @@ def why(
         answer.kind, answer.refused = "nothing", _refused_as(refused(), None, asked, fetched)
         if not answer.refused:
             raise
+        answer.verdict = verdict_absent((), answer.refused, None, now)
         return answer
     try:
         answer.stories = [story(query.delivery(conn, hook, guid))]
@@ -104,6 +108,7 @@ def why(
         answer.kind = "nothing"
         answer.not_held = not_held(conn, config.github_logs, guid)
     answer.refused = _refused_as(refused(), hook, guid, fetched)
+    answer.verdict = of_several(answer.stories) or verdict_absent(answer.not_held, answer.refused, None, now)
     return answer
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from covenq.errors import AmbiguousRepository, ErasurePending, NotFound, UsageError
 from covenq.filter.grammar import Filter
-from covenq.model import DeliveryId, Kind, State, parse_repo, task_subject
+from covenq.model import DeliveryId, IgnoredReason, Kind, State, parse_repo, task_subject
 from covenq.model.rows import Delivery, Repository, Task
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads, skip_rest
 from covenq.operate.answers import Done, PlanAnswer, Skipped
@@ -256,7 +256,7 @@ def _item(conn: sqlite3.Connection, row: Delivery, *, reason: str | None, by: st
     made = [Entry(delivery.subject, Kind.REDACTED, data, expect=row.last_seq)]
     if row.state == State.RECEIVED:
         # Not routed yet, and its content, which routes look at, is erased.
-        made.append(Entry(delivery.subject, Kind.IGNORED, {"reason": "redacted", "detail": None}))
+        made.append(Entry(delivery.subject, Kind.IGNORED, {"reason": IgnoredReason.REDACTED.value, "detail": None}))
     waiting = [task for task in tasks if task.state == State.QUEUED]
     made += [
         Entry(task_subject(task.id), Kind.CANCELLED, {"by": by, "reason": "redacted"}, expect=task.last_seq)

@@ -19,11 +19,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from covenq.model import Kind, at_text, bounded_duration, seconds_or, task_subject
+from covenq.model import Kind, SupersededReason, at_text, bounded_duration, seconds_or, task_subject
 from journal.records import Entry
 
-NEWER = "newer"
-STALE = "stale"
+NEWER = SupersededReason.NEWER.value
+STALE = SupersededReason.STALE.value
 """Reasons of `task.superseded`: a newer task of the same key; a delivery older than one that was seen."""
 
 _BATCH = 256

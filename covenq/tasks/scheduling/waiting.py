@@ -45,7 +45,7 @@ class Waiting:
         if row is None or row["state"] != State.QUEUED:
             return None
         if row["not_before"] is not None and row["not_before"] > self._now:
-            return Waits(*_not_yet(row))
+            return _not_yet(row)
         candidate = Candidate(*(row[name] for name in Candidate._fields))
         if row["supersede"] is not None or row["source_at"] is not None:
             superseded = supersede.superseded_by(self._conn, task)
@@ -79,10 +79,12 @@ def waiting(conn: sqlite3.Connection, task: str, now: float, caps: Caps = NO_CAP
     return Waiting(conn, now, caps).reason_for(task)
 
 
-def _not_yet(row: sqlite3.Row) -> tuple[str, str]:
+def _not_yet(row: sqlite3.Row) -> Waits:
     until = row["not_before"]
     if row["attempts"]:
-        return "retry", f"until {until}, after attempt {row['attempts']} ended ({row['category'] or 'no reason'})"
+        return Waits(
+            "retry", f"until {until}, after attempt {row['attempts']} ended ({row['category'] or 'no reason'})"
+        )
     if row["since"] is not None:
-        return "debounce", f"until {until} at the latest; the burst began at {row['since']}"
-    return "debounce", f"until {until}, unless more of the same comes before"
+        return Waits("debounce", f"until {until} at the latest; the burst began at {row['since']}")
+    return Waits("debounce", f"until {until}, unless more of the same comes before")

@@ -1,4 +1,7 @@
-"""The story of one delivery, as `covenq why` prints it, kept current while it is open."""
+"""The story of one delivery, as `covenq why` prints it, kept current while it is open.
+
+Its first line serves the decision whether anything is to be done, and what; the rest is the evidence.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from covenq.client.interface import Source
+from covenq.client.suggestion import suggested, with_suggestions
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.operate.inspect import story_text
 from covenq.tui import text
@@ -23,7 +27,7 @@ from covenq.tui.widgets.lines import Line, Lines
 from journal.errors import JournalError
 
 if TYPE_CHECKING:
-    from covenq.operate.inspect.history import Why
+    from covenq.operate.inspect.history import StoryVerdict, Why
 
 LABEL_WIDTH = 20
 """Cells of a line's label; the words of a longer label have a line of their own."""
@@ -33,15 +37,36 @@ WORDS_MIN = 20
 """Cells of its words at least, however narrow the screen is."""
 
 
-def why_lines(answer: Why, width: int) -> list[Line]:
-    """The result of `Source.why` as lines of `width` cells."""
+LEVELS = {
+    "ok": text.STYLES["completed"],
+    "active": text.STYLES["queued"],
+    "idle": "",
+    "warning": "yellow",
+    "error": f"bold {text.STYLES['failed']}",
+}
+"""The style of a verdict, by its level."""
+
+
+def why_lines(answer: Why, width: int, *, all_rules: bool = False) -> list[Line]:
+    """The result of `Source.why` as lines of `width` cells. `all_rules`: not only of those that match or nearly do."""
     found: list[Line] = []
     for number, one in enumerate(answer.stories):
         if number:
             found.append([("", "")])
-        found += _lines_of(story_text.lines(one), width)
+        found += _verdict_lines(one.verdict, width)
+        found += _lines_of(story_text.lines(one, all_rules=all_rules), width)
     found += _lines_of(story_text.refused_lines(answer.refused), width)
     return found or [[("nothing is known of it here", "dim")]]
+
+
+def _verdict_lines(verdict: StoryVerdict | None, width: int) -> list[Line]:
+    """Its sentence, and below it the command, so that no width breaks what is to be copied."""
+    if verdict is None:  # of an older daemon
+        return []
+    found = _wrapped("", text.clean(verdict.text), LEVELS[verdict.level], width)
+    if verdict.command is not None:
+        found.append([("· ", "dim"), (text.clean(suggested(verdict.command)), "bold")])
+    return found
 
 
 def _lines_of(told: Iterator[tuple[str, str]], width: int) -> list[Line]:
@@ -51,9 +76,11 @@ def _lines_of(told: Iterator[tuple[str, str]], width: int) -> list[Line]:
         if not words:
             found += [[("", "")], *_wrapped("", label, "bold", width)]
         elif len(label) <= LABEL_WIDTH:
+            words = with_suggestions(words) if label else words  # what has no label may be quoted
             first, *rest = _wrapped(" " * (LABEL_WIDTH + 3), words, "", width)
             found += [[(f"  {label:<{LABEL_WIDTH}} ", "dim"), *first[1:]], *rest]
         else:
+            label = suggested(label) if label.startswith("covenq ") else label
             found += [*_wrapped("  ", label, "dim", width), *_wrapped("      ", words, "", width)]
     return found
 
@@ -67,6 +94,7 @@ class StoryScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back"),
+        Binding("r", "rules", "All rules", tooltip="of today's rules not only those that match or nearly do, and back"),
         Binding("question_mark", "app.help", "Help"),
         Binding("q", "app.quit", "Quit"),
     ]
@@ -76,6 +104,7 @@ class StoryScreen(Screen[None]):
         self._delivery = id
         self._source = source
         self._thread = thread
+        self._all_rules = False
         self._answer: Why | CovenqError | JournalError | None = None
 
     def compose(self) -> ComposeResult:
@@ -104,6 +133,11 @@ class StoryScreen(Screen[None]):
             self._answer = error
         self._show()
 
+    def action_rules(self) -> None:
+        """All of the rules, or the nearest alone again."""
+        self._all_rules = not self._all_rules
+        self._show()
+
     def on_resize(self) -> None:
         self._show()
 
@@ -116,5 +150,5 @@ class StoryScreen(Screen[None]):
             error = text.clean(answer)
             found = [*_wrapped("", f"✗ {error}", "red", width), *_wrapped("", text.clean(answer.hint), "", width)]
         else:
-            found = why_lines(answer, width)
+            found = why_lines(answer, width, all_rules=self._all_rules)
         self.query_one(Lines).show(found)

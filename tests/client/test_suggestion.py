@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from covenq.cli.app import COMMANDS, build
-from covenq.cli.suggestion import ANYWHERE, LOCAL, options_given, suggested, with_suggestions
+from covenq.client.suggestion import ANYWHERE, LOCAL, options_given, suggested, with_suggestions
 from tests.support.daemon import Daemon
 
 PLACE = {"data": "/d d", "config": None, "url": None, "token_file": None}
