@@ -242,10 +242,10 @@ def test_attempts_that_failed_alike_are_told_once() -> None:
     )
     sentence = "The receiver at http://h answered 503"
     assert on(task("failed", attempts=1), attempt(category="http", detail=sentence)).text == (
-        "Failed: one attempt, which failed, since the receiver at http://h answered 503"
+        "Failed: one attempt: the receiver at http://h answered 503"
     )
     before = on(task("failed", category="policy", detail="the delivery's payload is no longer kept"))
-    assert before.text == "Failed: it failed, since the delivery's payload is no longer kept"
+    assert before.text == "Failed: the delivery's payload is no longer kept"
 
 
 def test_one_that_is_tried_again_says_when_and_after_what() -> None:

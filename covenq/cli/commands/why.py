@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""
 COLOURS = {
-    "ok": output.GREEN,
-    "active": output.BLUE,
+    "ok": output.state_colour("completed"),
+    "active": output.state_colour("running"),
     "idle": output.BOLD,
     "warning": output.YELLOW,
-    "error": f"{output.BOLD}{output.RED}",
+    "error": f"{output.BOLD}{output.state_colour('failed')}",
 }
 """Of a verdict, by its level."""
 

@@ -29,14 +29,14 @@ QUOTED_MAX = 3
 PHASES_MAX = 8
 """Phases of an attempt that are told, the first and the last of them."""
 NEAREST_MAX = 3
-"""Rules that don't match and are told all the same: those of which the fewest terms don't hold."""
+"""Rules that don't match and are told all the same: of those of which the fewest terms don't hold."""
 ENDED = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled", "superseded": "was superseded"}
 
 
-def lines(story: Story, *, all_rules: bool = False) -> Iterator[tuple[str, str]]:
+def lines(story: Story, *, all_rules: bool = False, more: str = "--rules") -> Iterator[tuple[str, str]]:
     """(heading or "", words) for each line of a story but its verdict, which the printer must clean of control characters.
 
-    `all_rules`: of the rules not the nearest alone.
+    `all_rules`: of the rules not the nearest alone; `more` is how they are had.
     """
     yield f"delivery {story.id}", ""
     yield "what it is", _subject(story.delivery)
@@ -46,7 +46,7 @@ def lines(story: Story, *, all_rules: bool = False) -> Iterator[tuple[str, str]]
     for task in story.tasks:
         yield from _output_lines(task)
     yield from _event_lines(story)
-    yield from _rule_lines(story.rules, all_rules)
+    yield from _rule_lines(story.rules, all_rules, more)
     if story.next:
         yield "what next", ""
         for step in story.next:
@@ -145,7 +145,7 @@ def not_held_words(one: NotHeldDelivery, now: float) -> tuple[str, str]:
     return f"{listed}unrecoverable{why}", BY_HAND
 
 
-def _rule_lines(rules: StoryRules, whole: bool) -> Iterator[tuple[str, str]]:
+def _rule_lines(rules: StoryRules, whole: bool, more: str) -> Iterator[tuple[str, str]]:
     heading = {
         True: "today's rules, the ones it was decided by",
         False: "today's rules, which are NOT the ones it was decided by",
@@ -160,19 +160,16 @@ def _rule_lines(rules: StoryRules, whole: bool) -> Iterator[tuple[str, str]]:
     left = len(rules.routes) - len(told)
     if left:
         words = "1 other doesn't match" if left == 1 else f"{left} others don't match"
-        yield "", f"{words}; {ALL_RULES}"
-
-
-ALL_RULES = "all of them: --rules"
-"""How the rest of the rules is had."""
+        yield "", f"{words}; all of them: {more}"
 
 
 def nearest(routes: Sequence[Verdict]) -> list[Verdict]:
-    """The rules that match or can't be told, and of the others the NEAREST_MAX of which the fewest terms don't hold; in order."""
-    missed = [
-        (sum(term.holds is False for term in one.terms), at) for at, one in enumerate(routes) if one.matches is False
-    ]
-    kept = {at for _, at in sorted(missed)[:NEAREST_MAX]}
+    """In order: the rules that match or can't be told, and NEAREST_MAX of those others of which the fewest terms don't hold."""
+    missed = {
+        at: sum(term.holds is False for term in one.terms) for at, one in enumerate(routes) if one.matches is False
+    }
+    fewest = min(missed.values(), default=0)
+    kept = [at for at, number in missed.items() if number == fewest][:NEAREST_MAX]
     return [one for at, one in enumerate(routes) if one.matches is not False or at in kept]
 
 

@@ -220,13 +220,13 @@ Found = tuple[str, str, Level]
 def _failed(task: Task, facts: DeliveryFacts) -> Found:
     attempts = [one for one in facts.attempts.get(task.id, ()) if one.outcome == State.FAILED]
     if not attempts:
-        return "Failed", f": it {_did(task)}", "error"
-    did = [_did(one) for one in attempts]
-    number = max(task.attempts, len(did))
+        return "Failed", f": {_did(task, 'it', '')}", "error"
+    number = max(task.attempts, len(attempts))
     if number == 1:
-        return "Failed", f": one attempt, which {did[-1]}", "error"
-    same = len(set(did)) == 1
-    return "Failed", f": {_number(number)} attempts, {'each' if same else 'the last of which'} {did[-1]}", "error"
+        return "Failed", f": {_did(attempts[-1], 'one attempt, which', 'one attempt:')}", "error"
+    alike = len({_did(one, "", "") for one in attempts}) == 1
+    each = _did(attempts[-1], *(("each", "each:") if alike else ("the last of which", "the last:")))
+    return "Failed", f": {_number(number)} attempts, {each}", "error"
 
 
 def _queued(task: Task, facts: DeliveryFacts) -> Found:
@@ -236,7 +236,8 @@ def _queued(task: Task, facts: DeliveryFacts) -> Found:
     attempts = facts.attempts.get(task.id, ())
     if waits.word == "retry" and attempts and task.not_before:
         last = attempts[-1]
-        return "Queued", f" again until {when(task.not_before)}: attempt {last.attempt} {_did(last)}", "active"
+        did = _did(last, f"attempt {last.attempt}", f"attempt {last.attempt} failed:")
+        return "Queued", f" again until {when(task.not_before)}: {did}", "active"
     return "Queued", f": {waits.why.rstrip('.')}", WAITS.get(waits.word, "active")
 
 
@@ -287,13 +288,15 @@ def _note(facts: DeliveryFacts, task: Task, kind: Kind) -> Record | None:
     return next((one for one in reversed(facts.notes) if one.kind == kind and one.subject.endswith(task.id)), None)
 
 
-def _did(one: Attempt | Task) -> str:
-    """What an attempt, or a task, did that failed, after "it" or "which"."""
+def _did(one: Attempt | Task, before: str, before_sentence: str) -> str:
+    """What an attempt, or a task, did that failed: `before` and a verb or, where its detail is about another, that sentence."""
     detail = (one.detail or "").strip().rstrip(".")[:SENTENCE_MAX]
-    if detail.startswith("it "):
-        return detail.removeprefix("it ")
-    if detail:
-        return f"failed, since {_lowered(detail)}"
+    if detail and not detail.startswith("it "):
+        return f"{before_sentence} {_lowered(detail)}".strip()
+    return f"{before} {detail.removeprefix('it ') or _did_by_category(one)}"
+
+
+def _did_by_category(one: Attempt | Task) -> str:
     if isinstance(one, Attempt):
         if one.category == Category.EXIT and one.exit_code is not None:
             return f"exited with {one.exit_code}"
@@ -302,7 +305,7 @@ def _did(one: Attempt | Task) -> str:
         if one.category == Category.HTTP and one.http_status is not None:
             return f"was answered {one.http_status}"
     known = next((words for category, words in CATEGORIES.items() if category == one.category), None)
-    return known or (f"failed, {one.category}" if one.category else "failed, and nobody said why")
+    return known or (f"failed ({one.category})" if one.category else "failed, and nobody said why")
 
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")

@@ -54,7 +54,7 @@ def why_lines(answer: Why, width: int, *, all_rules: bool = False) -> list[Line]
         if number:
             found.append([("", "")])
         found += _verdict_lines(one.verdict, width)
-        found += _lines_of(story_text.lines(one, all_rules=all_rules), width)
+        found += _lines_of(story_text.lines(one, all_rules=all_rules, more="r"), width)
     found += _lines_of(story_text.refused_lines(answer.refused), width)
     return found or [[("nothing is known of it here", "dim")]]
 
