@@ -43,6 +43,7 @@ def route(name: str, *, more: str = "") -> str:
 
 RETRIED = 'retry = { max = 2, backoff = "1s", cap = "1s", on = ["exit"] }'
 SEVERAL = "[worker]\nconcurrency = 1\n" + route("build", more=RETRIED) + route("lint")
+OTHERS = "".join(route(f"other-{number}").replace("event:issues", "event:push") for number in range(5))
 NEVER_BEGINS = '[[route]]\nname = "gone"\nmatch = "event:issues"\nrun = ["/no/such/program"]\n'
 
 OLDER, NEWER = "left_square_bracket", "right_square_bracket"
@@ -115,6 +116,8 @@ async def test_from_one_output_to_each_other_of_the_delivery(daemon: Daemon) -> 
     app = dashboard(daemon.data)
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
         await open_row(pilot, "2", "number:44", lambda app: True)
+        quoted = [line.split() for line in document(app).split("\n") if line.strip().startswith("stderr")]
+        assert sorted(quoted) == [["stderr", "build", "3"], ["stderr", "lint", "1"]], "of each task what it wrote last"
         await pilot.press("l")
         await until(pilot, shows(app, "build 3"), "the newest of all")
         assert "route build" in static_text(app, "#detail-title"), "and whose it is"
@@ -194,6 +197,27 @@ async def test_a_story_is_wrapped_where_the_screen_ends(daemon: Daemon) -> None:
         narrow = len(lines)
         await pilot.resize_terminal(160, 50)
         await until(pilot, lambda: len(document(app).split("\n")) < narrow, "with room, fewer lines")
+
+
+async def test_a_story_begins_with_its_verdict_and_tells_all_rules_if_asked(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(SEVERAL + OTHERS)
+    daemon.post("issues", issue(44))
+    daemon.wait_all_done()
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: row_count(app) == 1, "listed")
+        await pilot.press("w")
+        await until(pilot, lambda: on(app, StoryScreen)() and "what next" in document(app), "the story")
+        verdict, command, *rest = document(app).split("\n")
+        assert verdict == "Failed in route build: three attempts, each exited with 3; lint failed"
+        assert command.startswith("· covenq requeue t")
+        assert "2 others don't match; all of them: r" in "\n".join(rest)
+        await pilot.press("r")
+        await until(pilot, lambda: "others don't match" not in document(app) and "other-4" in document(app), "all")
+        await pilot.press("r")
+        await until(
+            pilot, lambda: "others don't match" in document(app) and "other-4" not in document(app), "the nearest"
+        )
 
 
 def test_an_output_of_which_the_last_is_shown_begins_with_a_whole_character() -> None:

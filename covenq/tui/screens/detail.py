@@ -18,6 +18,8 @@ from textual.widgets import Static
 
 from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
+from covenq.operate.inspect.last_output import last_output
+from covenq.operate.inspect.story_text import QUOTED_MAX
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.rows import Subject
@@ -27,6 +29,7 @@ from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
 
 if TYPE_CHECKING:
+    from covenq.model.answers import LastOutput
     from covenq.model.rows import Attempt, Delivery, OneDelivery, Task
 
 PRETTY_PRINT_MAX = 2 * 1024 * 1024
@@ -54,12 +57,16 @@ class DeliveryDetail:
 
     delivery: OneDelivery
     tasks: list[tuple[Task, list[Attempt]]] = field(default_factory=list)
+    outputs: dict[str, LastOutput | None] = field(default_factory=dict)
+    """By task id, what the newest attempt that ended wrote last, unless it completed."""
 
 
 def read_detail(source: Source, id: str) -> DeliveryDetail:
-    """The delivery with its tasks and their attempts. Blocks."""
+    """The delivery with its tasks and their attempts, and what failed in its own words. Blocks."""
     delivery = source.delivery(id)
-    return DeliveryDetail(delivery, [(source.task(task), source.attempts(task)) for task in delivery.tasks])
+    tasks = [(source.task(task), source.attempts(task)) for task in delivery.tasks]
+    quoted = [] if delivery.redacted else tasks
+    return DeliveryDetail(delivery, tasks, {task.id: last_output(its, source.log) for task, its in quoted})
 
 
 def _heading(words: str) -> list[Line]:
@@ -86,8 +93,8 @@ def summary_lines(delivery: Delivery, now: float) -> list[Line]:
     return lines
 
 
-def attempt_lines(one: Attempt, now: float, *, marked: bool) -> list[Line]:
-    """One attempt: outcome, duration, category, and its phases with the time from the start to each."""
+def attempt_lines(one: Attempt, now: float, *, marked: bool, output: LastOutput | None = None) -> list[Line]:
+    """One attempt: outcome, duration, category, its phases with the time from the start to each, and what it wrote last."""
     outcome = one.outcome or "running"
     first = f"  {MARK if marked else ' '} attempt {one.attempt}  {text.state(outcome)}"
     took = text.span(one.started_at, one.ended_at, now)
@@ -106,7 +113,16 @@ def attempt_lines(one: Attempt, now: float, *, marked: bool) -> list[Line]:
         lines.append([("      phases ", "dim"), ("  ".join(phases), "")])
     if one.result:
         lines.append([("      result ", "dim"), (text.clean(one.result), "")])
+    if output is not None and output.attempt == one.attempt:
+        lines += quoted_lines(output)
     return lines
+
+
+def quoted_lines(output: LastOutput) -> list[Line]:
+    """The last lines of an output, the first behind its name."""
+    name = f"      {output.stream:<6} "
+    quoted = [text.clean(line) for line in output.lines[-QUOTED_MAX:]]
+    return [[(" " * len(name) if at else name, "dim"), (line, "")] for at, line in enumerate(quoted)]
 
 
 def task_lines(detail: DeliveryDetail, subject: Subject, now: float) -> list[Line]:
@@ -127,7 +143,8 @@ def task_lines(detail: DeliveryDetail, subject: Subject, now: float) -> list[Lin
         state = (f"{MARK if here and subject.attempt is None else ' '} {text.state(word)}", text.STYLES.get(word, ""))
         lines.append([state, (f"  {text.clean(task.id)}  ", "bold"), ("  ".join(about), "")])
         for one in attempts:
-            lines += attempt_lines(one, now, marked=here and one.attempt == subject.attempt)
+            marked = here and one.attempt == subject.attempt
+            lines += attempt_lines(one, now, marked=marked, output=detail.outputs.get(task.id))
     return lines
 
 
