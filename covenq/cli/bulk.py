@@ -1,14 +1,16 @@
 """Bulk actions: which items are meant, the plan, the confirmation, the batches, and the report.
 
-A single id is acted on at once. Several, or a filter, are planned first: the count is shown, confirmation is asked for, and
-exactly what was planned is then done, in batches, so that an interruption leaves whole batches and a second run does the rest.
+A single id is acted on at once. Several, or a filter, are planned first: the plan is shown (`covenq.operate.act.plan_text`), to
+decide whether to go on, confirmation is asked for, and exactly what was planned is then done, in batches, so that an interruption
+leaves whole batches and a second run does the rest.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -25,15 +27,6 @@ if TYPE_CHECKING:
     from covenq.operate.answers import PlanAnswer, Skipped
     from covenq.operate.operations import Operation, S
 
-BATCH = 500
-"""Ids per request: some hundred kilobytes at most, and one step of the progress bar."""
-
-PLAN_MAX = 20_000
-"""Ids per dry run: even with the longest ids the request stays below the API's limit for a body."""
-
-SHOWN_MAX = 20
-"""Reasons listed in words; --json has all of them."""
-
 LINE_MAX = 1024
 """Bytes of a line on stdin; an id has at most 129."""
 
@@ -46,6 +39,8 @@ class Wording:
     past: str
     one: str
     many: str
+    queues: bool = False
+    """Whether what is done leaves tasks that wait to be started."""
 
 
 def operator_name() -> str:
@@ -112,10 +107,12 @@ def run_bulk(
     ids = whole_ids(source, ids, tasks=verb.many == "tasks")
     if len(ids) == 1:
         found = source.act(operation, replace(wanted, ids=ids))
+        not_done = reasons_of(found.skipped)
     else:
-        found = _plan_and_apply(source, operation, wanted, verb, ids, terms, yes)
+        chosen_ones = replace(wanted, ids=ids) if ids else replace(wanted, filter=terms)
+        found, not_done = _plan_and_apply(source, operation, chosen_ones, verb, yes, keep_skipped=json or bool(ids))
     with output.report_of_act(not wanted.dry_run):
-        report(found, verb, wanted.dry_run, json)
+        report(found, not_done, verb, wanted.dry_run, json, live=source.live)
     done = set(found.eligible) if wanted.dry_run else {item.id for item in found.done}
     meant = [*found.eligible, *(item.id for item in found.skipped if ids)]
     if any(id not in done for id in meant):
@@ -123,40 +120,34 @@ def run_bulk(
 
 
 def _plan_and_apply(
-    source: Source,
-    operation: Operation[S, PlanAnswer],
-    wanted: S,
-    verb: Wording,
-    ids: list[str],
-    terms: list[str],
-    yes: bool,
-) -> PlanAnswer:
-    from msgspec.structs import replace
+    source: Source, operation: Operation[S, PlanAnswer], wanted: S, verb: Wording, yes: bool, *, keep_skipped: bool
+) -> tuple[PlanAnswer, Counter[str]]:
+    """What was planned and done, and how many were not, by reason."""
+    from covenq.client.plans import BATCH, Planned, parts_done, parts_of_plan
 
-    from covenq.operate.answers import PlanAnswer
-
-    found = PlanAnswer([], [], [])
-    plan = replace(wanted, dry_run=True)
-    for start in range(0, max(len(ids), 1), PLAN_MAX):
-        part = replace(plan, ids=ids[start : start + PLAN_MAX]) if ids else replace(plan, filter=terms)
-        answer = source.act(operation, part)
-        found.eligible += answer.eligible
-        found.skipped += answer.skipped
+    planned = Planned(by_filter=wanted.filter is not None, keep_skipped=keep_skipped)
+    with bar(f"{verb.many} looked at") as update:
+        for part in parts_of_plan(source, operation, wanted):
+            planned.add(part)
+            if update is not None:
+                update(planned.looked_at, 0)
+    found = planned.whole()
+    not_done = planned.skipped_whole()
     if wanted.dry_run or not found.eligible:
-        return found
+        return found, not_done
     if not yes:
-        confirm(verb, len(found.eligible), found.skipped)
-    planned = set(found.eligible)
+        say_plan(found, verb, live=source.live)
+        confirm(verb, len(found.eligible))
+    among = set(found.eligible)
     # What the plan says of those that are done in part, the operation's own answer says again.
-    found.skipped = [item for item in found.skipped if item.id not in planned]
+    found.skipped = [item for item in found.skipped if item.id not in among]
     total = len(found.eligible)
     with bar(verb.past) as update:
         try:
-            for start in range(0, total, BATCH):
-                answer = source.act(operation, replace(wanted, ids=found.eligible[start : start + BATCH]))
+            for answer, reached in parts_done(source, operation, wanted, found.eligible):
                 found.skipped += answer.skipped
+                not_done += reasons_of(answer.skipped)
                 found.done += answer.done
-                reached = min(start + BATCH, total)
                 if update is not None:
                     update(reached, total)
                 elif total > BATCH:
@@ -166,14 +157,28 @@ def _plan_and_apply(
             say(f"Interrupted: {finished} of {total:,} {verb.past}, and perhaps up to {BATCH:,} more.")
             say("hint: Run it again for the rest; what is done is skipped.")
             raise
-    return found
+    return found, not_done
 
 
-def confirm(verb: Wording, eligible: int, skipped: Sequence[Skipped]) -> None:
-    """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
-    counted = output.count(eligible, verb.one, verb.many)
-    say_skipped(skipped)
-    ask(f"{verb.name} {counted}", hint="Add --yes to do it, or --dry-run to see it.")
+def say_plan(found: PlanAnswer, verb: Wording, *, live: bool, listed: bool = False) -> None:
+    """The plan, in words, on stderr. `live`: a daemon is running; `listed`: the ids are on stdout."""
+    from covenq.operate.act.plan_text import plan_lines
+
+    if found.summary is None:  # an older daemon's
+        say_skipped(reasons_of(found.skipped))
+        return
+    waits = [] if live or not verb.queues else ["no daemon is running"]
+    ids = [] if listed else found.eligible
+    for words in plan_lines(found.summary, (verb.one, verb.many), time.time(), clean, ids, waits=waits):
+        say(words)
+
+
+def confirm(verb: Wording, eligible: int) -> None:
+    """Ask about so many. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
+    ask(
+        f"{verb.name} {output.count(eligible, verb.one, verb.many)}",
+        hint="Add --yes to do it, or --dry-run to see it.",
+    )
 
 
 def ask(what: str, *, hint: str) -> None:
@@ -186,13 +191,9 @@ def ask(what: str, *, hint: str) -> None:
         raise typer.Exit(1)
 
 
-def say_skipped(skipped: Sequence[Skipped]) -> None:
-    """How many were skipped, by reason."""
-    for reason, number in Counter(item.reason for item in skipped).most_common(SHOWN_MAX):
-        say(f"skipped {number:,}: {clean(reason)}")
-
-
-def report(found: PlanAnswer, verb: Wording, dry_run: bool, json: bool) -> None:
+def report(
+    found: PlanAnswer, not_done: Mapping[str, int], verb: Wording, dry_run: bool, json: bool, *, live: bool = True
+) -> None:
     """Print the ids, with the tasks they got, on stdout; and what happened, in words, on stderr."""
     if json:
         output.emit_json(found)
@@ -203,8 +204,28 @@ def report(found: PlanAnswer, verb: Wording, dry_run: bool, json: bool) -> None:
         for item in found.done:
             tasks = [task for task in item.tasks if task != item.id]
             output.line(" ".join(clean(word) for word in (item.id, *tasks)))
-    say_skipped(found.skipped)
+    if dry_run:
+        say_plan(found, verb, live=live, listed=True)
+    else:
+        say_skipped(not_done)
     say_count(len(found.eligible if dry_run else found.done), verb, dry_run)
+
+
+def reasons_of(skipped: Iterable[Skipped]) -> Counter[str]:
+    """How many are skipped for each reason, in general terms."""
+    from covenq.operate.act.plan_summary import general
+
+    return Counter(general(one.reason) for one in skipped)
+
+
+def say_skipped(reasons: Mapping[str, int]) -> None:
+    """How many were skipped, by reason."""
+    from covenq.operate.act.plan_text import skipped_lines
+    from covenq.operate.answers import SkippedGroup
+
+    largest = sorted(reasons.items(), key=lambda one: -one[1])
+    for words in skipped_lines([SkippedGroup(reason, number) for reason, number in largest], clean):
+        say(words)
 
 
 def say_count(number: int, verb: Wording, dry_run: bool) -> None:

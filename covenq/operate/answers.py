@@ -27,12 +27,63 @@ class Done(Struct, frozen=True):
     seq: int
 
 
+class PlannedGroup(Struct, frozen=True):
+    """What a plan would be done to, of one route (or, where it isn't about routes, repository) and one reason.
+
+    `state` and `reason` are what they are in now. None in all of them: what is in no other group, for those are bounded.
+    """
+
+    route: str | None
+    repo: str | None
+    state: str | None
+    reason: str | None
+    count: Count
+    oldest: Time | None
+    """When the oldest of them came."""
+
+
+class SkippedGroup(Struct, frozen=True):
+    """How many are not done for the same reason; without what differs from one to the next, such as a record's number."""
+
+    reason: str
+    count: Count
+
+
+class WouldWait(Struct, frozen=True):
+    """How many of the tasks would wait for the same: a word, a sentence, and the command that helps, if one does."""
+
+    cause: str
+    why: str
+    count: Count
+    command: str | None
+
+
+class PlanSummary(Struct, frozen=True, kw_only=True):
+    """What a plan comes to, in numbers: it can be judged however many it is about. Made by `covenq.operate.act.plan_summary`."""
+
+    eligible: Count
+    tasks: Count
+    """How many tasks would be made, moved or, where content is erased, cancelled."""
+    oldest: Time | None
+    groups: list[PlannedGroup]
+    """The largest first."""
+    skipped: list[SkippedGroup]
+    excluded: list[SkippedGroup]
+    """Parts that are left out of what is eligible."""
+    waits: list[WouldWait]
+    """What is known to keep tasks from starting at once."""
+
+
 class PlanAnswer(Struct):
     """A plan, and what was done of it: nothing yet in the answer to a dry run. An id that is both is done in part."""
 
     eligible: list[str]
     skipped: list[Skipped]
     done: list[Done]
+    summary: PlanSummary | None = None
+    """Of a dry run. An older daemon doesn't say."""
+    next: str | None = None
+    """Of a dry run with a `limit`: the cursor for `after`; None when there is no more."""
 
 
 class HeldBack(Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
+from covenq.errors import UsageError
 from covenq.operate.imported import ImportedDelivery, parse_item
 from covenq.operate.wished import WishedDelivery, parse_wished
 
@@ -30,6 +31,10 @@ FilterWords = Annotated[
         extra={"noun": "a text"},
     ),
 ]
+Limit = Annotated[
+    int, Meta(ge=0, le=(1 << 31) - 1, description="Of a dry run by a filter: how many to look at, about. 0 is all.")
+]
+After = Annotated[str | None, Meta(description="Of such: `next` of the answer before.")]
 Items = Annotated[list[ImportedDelivery], Meta(extra={"noun": "a list of deliveries", "parse": parse_item})]
 Wished = Annotated[list[WishedDelivery], Meta(extra={"noun": "a list of deliveries", "parse": parse_wished})]
 Installation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -45,16 +50,25 @@ class Parameters(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_u
 class Selection(Parameters, kw_only=True, frozen=True):
     """What is done to many: to those with these `ids`, or to all that match the `filter`, one of the two.
 
-    Ids of deliveries are GUID or hook/GUID. The filter "" is everything. `dry_run` plans and does nothing.
+    Ids of deliveries are GUID or hook/GUID. The filter "" is everything. `dry_run` plans and does nothing; so that a plan is
+    bounded however many match, it may be made of the newest `limit` or so (whole pages of them), and then of those `after`.
     """
 
     ids: Ids = []
     filter: FilterWords = None
     reason: Reason = None
     dry_run: bool = False
+    limit: Limit = 0
+    after: After = None
 
     def parsed_filter(self) -> Filter | None:
-        """Raises FilterError."""
+        """The filter, parsed. Raises FilterError, and UsageError where a plan in parts is asked for and can't be made."""
+        if self.limit < 0:
+            raise UsageError(f"a limit of {self.limit}", hint="0 is all.")
+        if (self.limit or self.after is not None) and not (self.dry_run and self.filter is not None):
+            raise UsageError(
+                "only the plan for a filter is made in parts", hint="`limit` and `after` go with a filter and dry_run."
+            )
         from covenq.filter.grammar import parse  # a command whose daemon parses it needs no grammar
 
         return None if self.filter is None else parse(self.filter)

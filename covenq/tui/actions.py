@@ -6,19 +6,22 @@ What is done is in the table `covenq.operate.operations`, and done through the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from covenq.client.interface import Source
+from covenq.client.plans import A, Planned, parts_done, parts_of_plan
 from covenq.errors import NotDurable, UsageError
 from covenq.model.rows import Delivery, Task
 from covenq.operate import operations
-from covenq.operate.answers import Paused, PlanAnswer
+from covenq.operate.act import plan_text
+from covenq.operate.answers import Paused, PlanAnswer, PlanSummary
 from covenq.operate.operations import Operation, S
 from covenq.operate.operator import operator_name
 from covenq.operate.parameters import Pause, Redact, Replay, Reroute, Selection
+from covenq.tui import text
 from covenq.tui.rows import Row, subject_of
 
 if TYPE_CHECKING:
@@ -60,7 +63,6 @@ class Target:
 class How:
     """How an action is applied. `reason` is recorded with it, if there is one."""
 
-    dry_run: bool = False
     force: bool = False
     reason: str | None = None
 
@@ -70,18 +72,25 @@ class How:
         return forced if self.reason is None else [*forced, "--reason", self.reason]
 
 
+Progress = Callable[[int], None]
+"""Called with how many have been looked at, or done, so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action on one target. `apply` blocks, and returns eligible, skipped and done.
+    """One action on one target. `plan` and `apply` block; `apply` does exactly what the plan has, in parts.
 
-    `command` gives the words of the equivalent command; `warning` is shown with the plan.
+    `lines` puts the plan in words, as the command does, with so many groups at most, `warning` is said after it, and `command`
+    gives the words of the equivalent command.
     """
 
     verb: str
     noun: Noun
     target: Target
-    apply: Callable[[How], PlanAnswer]
+    plan: Callable[[How, Progress], PlanAnswer]
+    apply: Callable[[How, PlanAnswer, Progress], PlanAnswer]
     command: Callable[[How], list[str]]
+    lines: Callable[[PlanAnswer, PlanSummary, float, int], list[str]]
     forceable: bool = False
     warning: str = ""
 
@@ -93,48 +102,81 @@ WritableSource = Callable[[], Source]
 def replay(writable: WritableSource, target: Target) -> Action:
     """New tasks by today's routes."""
 
-    def apply(how: How) -> PlanAnswer:
-        wanted = _selection(Replay, target, how)
-        return writable().act(operations.REPLAY, structs.replace(wanted, force=how.force))
+    def wanted(how: How) -> Replay:
+        return structs.replace(_selection(Replay, target, how), force=how.force)
 
-    def command(how: How) -> list[str]:
-        return ["covenq", "replay", *target.command_words(), *how.command_words()]
-
-    return Action("Replay", DELIVERIES, target, apply, command, forceable=True)
+    return replace(_action("Replay", DELIVERIES, operations.REPLAY, wanted, writable, target), forceable=True)
 
 
 def reroute(writable: WritableSource, target: Target) -> Action:
     """First tasks for deliveries that have none."""
-
-    def apply(how: How) -> PlanAnswer:
-        return writable().act(operations.REROUTE, _selection(Reroute, target, how))
-
-    def command(how: How) -> list[str]:
-        return ["covenq", "reroute", *target.command_words(), *how.command_words()]
-
-    return Action("Reroute", DELIVERIES, target, apply, command)
+    return _action(
+        "Reroute", DELIVERIES, operations.REROUTE, lambda how: _selection(Reroute, target, how), writable, target
+    )
 
 
 def requeue(writable: WritableSource, target: Target) -> Action:
     """The same tasks again, under the policy they were made with."""
-    return _action("Requeue", TASKS, operations.REQUEUE, writable, target)
+    return _action(
+        "Requeue", TASKS, operations.REQUEUE, lambda how: _selection(Selection, target, how), writable, target
+    )
 
 
 def cancel(writable: WritableSource, target: Target) -> Action:
     """End what waits or runs."""
-    return _action("Cancel tasks", TASKS, operations.CANCEL, writable, target)
+    return _action(
+        "Cancel tasks", TASKS, operations.CANCEL, lambda how: _selection(Selection, target, how), writable, target
+    )
+
+
+def redact(writable: WritableSource, target: Target) -> Action:
+    """Erase content, forever."""
+
+    def wanted(how: How) -> Redact:
+        if target.filter is not None:
+            raise UsageError(
+                "what matches a filter can't be erased from here", hint="Mark the deliveries with Space, and press x."
+            )
+        return _selection(Redact, target, how)
+
+    def lines(plan: PlanAnswer, summary: PlanSummary, now: float, groups: int) -> list[str]:
+        return plan_text.redaction_lines(summary, now, text.clean, plan.eligible, groups)
+
+    made = _action("Redact", DELIVERIES, operations.REDACT, wanted, writable, target)
+    return replace(made, lines=lines, warning=plan_text.FOR_EVER)
 
 
 def _action(
-    verb: str, noun: Noun, operation: Operation[Selection, PlanAnswer], writable: WritableSource, target: Target
+    verb: str,
+    noun: Noun,
+    operation: Operation[S, A],
+    wanted: Callable[[How], S],
+    writable: WritableSource,
+    target: Target,
 ) -> Action:
-    def apply(how: How) -> PlanAnswer:
-        return writable().act(operation, _selection(Selection, target, how))
+    def plan(how: How, progress: Progress) -> PlanAnswer:
+        planned = Planned(by_filter=target.filter is not None, keep_skipped=False)
+        for part in parts_of_plan(writable(), operation, wanted(how)):
+            planned.add(part)
+            progress(planned.looked_at)
+        return planned.whole()
+
+    def apply(how: How, plan: PlanAnswer, progress: Progress) -> PlanAnswer:
+        found = PlanAnswer([], [], [])
+        for part, reached in parts_done(writable(), operation, wanted(how), plan.eligible):
+            found.eligible += part.eligible
+            found.skipped += part.skipped
+            found.done += part.done
+            progress(reached)
+        return found
 
     def command(how: How) -> list[str]:
         return ["covenq", operation.name, *target.command_words(), *how.command_words()]
 
-    return Action(verb, noun, target, apply, command)
+    def lines(plan: PlanAnswer, summary: PlanSummary, now: float, groups: int) -> list[str]:
+        return plan_text.plan_lines(summary, noun, now, text.clean, plan.eligible, groups)
+
+    return Action(verb, noun, target, plan, apply, command, lines)
 
 
 def operator() -> str:
@@ -143,24 +185,7 @@ def operator() -> str:
 
 
 def _selection(kind: type[S], target: Target, how: How) -> S:
-    return kind(ids=list(target.ids), filter=target.filter, dry_run=how.dry_run, reason=how.reason, by=operator())
-
-
-def redact(writable: WritableSource, target: Target) -> Action:
-    """Erase content, forever."""
-
-    def apply(how: How) -> PlanAnswer:
-        if target.filter is not None:
-            raise UsageError(
-                "what matches a filter can't be erased from here", hint="Mark the deliveries with Space, and press x."
-            )
-        return writable().act(operations.REDACT, _selection(Redact, target, how))
-
-    def command(how: How) -> list[str]:
-        return ["covenq", "redact", *target.command_words(), *how.command_words()]
-
-    warning = "Payload, titles and names are erased from every file, and nothing brings them back."
-    return Action("Redact", DELIVERIES, target, apply, command, warning=warning)
+    return kind(ids=list(target.ids), filter=target.filter, reason=how.reason, by=operator())
 
 
 # ---- pauses

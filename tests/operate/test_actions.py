@@ -143,7 +143,8 @@ def test_a_dry_run_writes_nothing(desk: Desk) -> None:
     id = desk.deliver("g1")
     desk.end(first("g1"), Kind.FAILED)
     head = desk.journal.head().seq
-    assert desk.replay(ids=[id], dry_run=True) == {"eligible": [id], "skipped": [], "done": []}
+    plan = desk.replay(ids=[id], dry_run=True)
+    assert (plan["eligible"], plan["skipped"], plan["done"]) == ([id], [], [])
     assert desk.requeue(ids=[first("g1")], dry_run=True)["eligible"] == [first("g1")]
     assert not [record for record in desk.journal.read(head) if record.kind != "journal.synced"]
 
@@ -162,7 +163,8 @@ def test_of_what_failed_in_part_only_what_failed_is_replayed(desk: Desk) -> None
     desk.end(first("g1"), Kind.FAILED)
     desk.end(first("g1", route="look"), Kind.COMPLETED)
     spared = [{"id": id, "reason": "its route look has completed; --force replays that too"}]
-    assert desk.replay(ids=[id], dry_run=True) == {"eligible": [id], "skipped": spared, "done": []}
+    plan = desk.replay(ids=[id], dry_run=True)
+    assert (plan["eligible"], plan["skipped"], plan["done"]) == ([id], spared, [])
     assert desk.replay(filter="", dry_run=True)["skipped"] == spared
     answer = desk.replay(ids=[id])
     assert (answer["done"][0]["tasks"], answer["skipped"]) == ([first("g1", 1)], spared)
@@ -190,7 +192,8 @@ def test_what_failed_and_nobody_wants_today_makes_no_task_of_what_completed(desk
     desk.end(first("g1", route="look"), Kind.COMPLETED)
     desk.config = config(LOOK)
     reason = "what wants it today has completed (look); --force replays it all the same"
-    assert desk.replay(ids=[id]) == {"eligible": [], "skipped": [{"id": id, "reason": reason}], "done": []}
+    answer = desk.replay(ids=[id])
+    assert (answer["eligible"], answer["skipped"], answer["done"]) == ([], [{"id": id, "reason": reason}], [])
     assert desk.replay(ids=[id], force=True)["done"][0]["tasks"] == [first("g1", 1, "look")]
 
 

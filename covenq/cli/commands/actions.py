@@ -23,10 +23,10 @@ from covenq.cli.options import (
     complete_route,
 )
 
-REPLAY = Wording("replay", "replayed", "delivery", "deliveries")
-REROUTE = Wording("reroute", "rerouted", "delivery", "deliveries")
+REPLAY = Wording("replay", "replayed", "delivery", "deliveries", queues=True)
+REROUTE = Wording("reroute", "rerouted", "delivery", "deliveries", queues=True)
 IGNORE = Wording("ignore", "ignored", "delivery", "deliveries")
-REQUEUE = Wording("requeue", "requeued", "task", "tasks")
+REQUEUE = Wording("requeue", "requeued", "task", "tasks", queues=True)
 CANCEL = Wording("cancel", "cancelled", "task", "tasks")
 
 

@@ -15,7 +15,7 @@ import typer
 
 from covenq import __version__, given_file
 from covenq.cli import output
-from covenq.cli.bulk import Wording, confirm, operator_name, report
+from covenq.cli.bulk import Wording, confirm, operator_name, reasons_of, report
 from covenq.cli.context import locate_in_use, source
 from covenq.cli.options import (
     ConfigOption,
@@ -252,7 +252,7 @@ def import_(
     found = Imported([], [], [])
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
-            confirm(IMPORT, counted, [])
+            confirm(IMPORT, counted)
         with _opened(file) as opened, bar(IMPORT.past) as update, _told_of_interruption(found, counted):
             done, eligible = 0, set[str]()
             for batch in _batches(read(opened, name), found.skipped):
@@ -275,7 +275,7 @@ def import_(
                 if update is not None:
                     update(done, counted or 0)
     with output.report_of_act(not dry_run):
-        report(found, IMPORT, dry_run, json)
+        report(found, reasons_of(found.skipped), IMPORT, dry_run, json)
     _say_signatures(found)
     known = [one for one in found.skipped if one.reason == ALREADY_HERE]
     if found.skipped and not found.eligible and len(known) == len(found.skipped):

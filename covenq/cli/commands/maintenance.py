@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +14,11 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.bulk import (
-    PLAN_MAX,
     Wording,
     confirm,
     ids_or_filter,
     operator_name,
+    reasons_of,
     say_count,
     say_skipped,
 )
@@ -40,7 +42,8 @@ from covenq.model import parse_repo
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
-    from covenq.operate.answers import Compaction, Mentions, Redaction, Skipped
+    from covenq.client.plans import Planned
+    from covenq.operate.answers import Compaction, Mentions, Redaction
     from covenq.operate.operations import A
     from covenq.operate.parameters import Redact
 
@@ -141,6 +144,7 @@ def redact(
     _require_one(words, repo, repo_id, installation)
     ids, terms = ids_or_filter(words, "deliveries") if words else ([], [])
     which = Redact(
+        ids=ids,
         filter=terms or None,
         repo=repo,
         repo_id=repo_id,
@@ -150,9 +154,9 @@ def redact(
         by=operator_name(),
     )
     with source(data, config) as opened:
-        done = _redact(opened, which, ids, yes=yes)
+        done, not_done = _redact(opened, which, yes=yes, keep_skipped=json or bool(ids))
     with output.report_of_act(not dry_run):
-        _report(done, dry_run=dry_run, json=json)
+        _report(done, not_done, dry_run=dry_run, json=json)
     if done.left:
         _say_not_removed(done.left)
         raise typer.Exit(1)
@@ -183,31 +187,34 @@ def _require_one(words: Sequence[str] | None, repo: str | None, repo_id: int | N
         parse_repo(repo)
 
 
-def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Redaction:
-    """Erase one id at once; plan several ids, or what `which` names, first.
+def _redact(opened: Source, which: Redact, *, yes: bool, keep_skipped: bool) -> tuple[Redaction, Counter[str]]:
+    """Erase one id at once; plan several ids, or what `which` names, first. → what was done, and how many were not, by reason.
 
     Of a filter exactly what was planned is erased, and nothing that arrived since.
     """
     from msgspec.structs import replace
 
+    from covenq.client.plans import Planned
     from covenq.operate import operations
 
-    asked = _batches(which, ids, PLAN_MAX) if ids else [which]
-    skipped: list[Skipped] = []
-    elsewhere: Mentions | None = None
-    if which.dry_run or len(ids) != 1:
-        plan = _merged([opened.act(operations.REDACT, replace(part, dry_run=True)) for part in asked])
-        named = (
-            which.repo is not None or which.repo_id is not None
-        )  # pauses and scopes may hold its name, without deliveries
+    asked = [which]
+    plan: Redaction | None = None
+    not_done: Counter[str] = Counter()
+    if which.dry_run or len(which.ids) != 1:
+        planned = Planned(by_filter=which.filter is not None, keep_skipped=keep_skipped)
+        plan = _planned(opened, which, planned)
+        not_done = planned.skipped_whole()
+        # Pauses and scopes may hold the name of a repository without deliveries.
+        named = which.repo is not None or which.repo_id is not None
         if which.dry_run or not (plan.eligible or named):
-            return plan
-        _say_repositories(plan)
-        elsewhere = plan.elsewhere
+            return plan, not_done
         if not yes:
-            confirm(REDACT, len(plan.eligible), plan.skipped)
-        if ids or which.filter is not None:
-            asked, skipped = _batches(replace(which, filter=None), plan.eligible, ERASE_BATCH), plan.skipped
+            _say_plan(plan)
+            confirm(REDACT, len(plan.eligible))
+        elif plan.repositories:
+            _say_repositories(plan)
+        if which.ids or which.filter is not None:
+            asked = _batches(replace(which, filter=None), plan.eligible, ERASE_BATCH)
     answers = []
     try:
         for part in asked:
@@ -218,9 +225,30 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
         say("hint: Run it again for the rest; what was recorded as erased is finished in any case.")
         raise
     done = _merged(answers)
-    done.skipped = [*skipped, *done.skipped]
-    done.elsewhere = elsewhere
-    return done
+    if plan is None or not (which.ids or which.filter is not None):  # it planned anew
+        not_done = reasons_of(done.skipped)
+    else:
+        not_done += reasons_of(done.skipped)
+        done.skipped = [*plan.skipped, *done.skipped]
+    if plan is not None:
+        done.summary, done.elsewhere = plan.summary, plan.elsewhere
+    return done, not_done
+
+
+def _planned(opened: Source, which: Redact, planned: Planned) -> Redaction:
+    """The plan, from all its parts."""
+    from covenq.client.plans import parts_of_plan
+    from covenq.operate import operations
+
+    whole: Redaction | None = None
+    for part in parts_of_plan(opened, operations.REDACT, which):
+        planned.add(part)
+        part.eligible, part.skipped = [], []
+        whole = part if whole is None else _merged([whole, part])
+    assert whole is not None, "a plan has one part at least"
+    ids = planned.whole()
+    whole.eligible, whole.skipped, whole.summary, whole.next = ids.eligible, ids.skipped, ids.summary, None
+    return whole
 
 
 def _batches(which: Redact, ids: list[str], size: int) -> list[Redact]:
@@ -251,7 +279,7 @@ def _merged(answers: Sequence[Redaction]) -> Redaction:
     return whole
 
 
-def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
+def _report(done: Redaction, not_done: Mapping[str, int], *, dry_run: bool, json: bool) -> None:
     if json:
         output.emit_json(done)
     elif dry_run:
@@ -261,8 +289,9 @@ def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
         for item in done.done:
             output.line(clean(item.id))
     if dry_run:
-        _say_repositories(done)
-    say_skipped(done.skipped)
+        _say_plan(done)
+    else:
+        say_skipped(not_done)
     say_count(len(done.eligible if dry_run else done.done), REDACT, dry_run)
     if done.elsewhere is not None and done.elsewhere.deliveries:
         _say_mentions(done.elsewhere)
@@ -275,6 +304,18 @@ def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
             say(f"  {clean(path)}")
     if done.done:
         say("Backups that were made by other means than `covenq backup` are not known here.")
+
+
+def _say_plan(plan: Redaction) -> None:
+    """Which repository is meant, what of it, what goes for ever, and what stays."""
+    from covenq.operate.act.plan_text import FOR_EVER, redaction_lines
+
+    _say_repositories(plan)
+    if plan.summary is None:  # an older daemon's
+        say_skipped(reasons_of(plan.skipped))
+        return
+    for words in [*redaction_lines(plan.summary, time.time(), clean), FOR_EVER]:
+        say(words)
 
 
 def _say_repositories(plan: Redaction) -> None:

@@ -145,7 +145,7 @@ def reconcile(
             _require_open_intake(opened)
             if len(missing) > 1 and not yes:
                 say_held_back(held_back)
-                confirm(FETCH, len(missing), [])
+                confirm(FETCH, len(missing))
             missing = _brought(redelivering, compared, missing)
             first, others = in_fetch_order(missing, span.is_first)
             recorder = _recorder(opened, where.config.hooks, hold_if_old=not span.asked)

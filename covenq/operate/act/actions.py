@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
 from msgspec.structs import asdict
 
 from covenq.config.executor import checked_address
+from covenq.config.limits import tenant_of
 from covenq.config.load import Config
 from covenq.config.route import Route, parse_route
 from covenq.config.toml_table import Table
@@ -21,12 +24,14 @@ from covenq.model import REQUEUEABLE, DeliveryId, Kind, State, parse_id, task_id
 from covenq.model.rows import Delivery, Page, Task
 from covenq.operate.act.late import find_late
 from covenq.operate.act.plan import PAGE, ById, Item, Paged, Plan, clean_text, payloads, plan
+from covenq.operate.act.plan_summary import Part, WaitReasons
 from covenq.operate.answers import Skipped
 from covenq.operate.parameters import Replay, Reroute, Selection
 from covenq.routing.decide import PING, Decision, route
 from covenq.routing.held import DISMISSED
 from covenq.routing.late import born_superseded
 from covenq.state import query
+from covenq.state.rows import as_text
 from journal.interface import Journal
 from journal.records import Entry
 
@@ -68,7 +73,7 @@ def plan_replay(
     def item(row: Delivery) -> Item | Skipped:
         return _replay_item(conn, row, config, payload_of, only=route, force=force, note=_note(wanted))
 
-    return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
+    return plan(wanted, filter, *_deliveries(conn, payload_of), item, _waits(conn, config))
 
 
 def plan_reroute(
@@ -98,7 +103,7 @@ def plan_reroute(
         found = _reroute_item(row, config, payload_of, note=_note(wanted))
         return _late(row, found, conn) if isinstance(found, Item) else found
 
-    return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
+    return plan(wanted, filter, *_deliveries(conn, payload_of), item, _waits(conn, config))
 
 
 def plan_requeue(
@@ -119,7 +124,7 @@ def plan_requeue(
             return Skipped(row.id, gone)
         return _requeue_item(row, note=_note(wanted))
 
-    return plan(wanted.ids, filter, *_tasks(conn, payloads(journal)), item)
+    return plan(wanted, filter, *_tasks(conn, payloads(journal)), item, _waits(conn, config))
 
 
 def plan_cancel(
@@ -140,12 +145,18 @@ def plan_cancel(
         if row.state not in _WAITING:
             return Skipped(id, f"it is {row.state} already")
         entry = Entry(task_subject(id), Kind.CANCELLED, _note(wanted), expect=row.last_seq)
-        return Item(id, (entry,), (id,), ignored_kinds=_NOT_FINAL)
+        part = Part(row.route, row.state, None, row.created_at)
+        return Item(id, (entry,), (id,), ignored_kinds=_NOT_FINAL, parts=(part,))
 
-    return plan(wanted.ids, filter, *_tasks(conn, payloads(journal)), item)
+    return plan(wanted, filter, *_tasks(conn, payloads(journal)), item)
 
 
 # ---- planning
+
+
+def _waits(conn: sqlite3.Connection, config: Config) -> WaitReasons:
+    return WaitReasons(conn, time.time(), config.caps)
+
 
 _Note = dict[str, str | None]
 """Who, and why, as a record has it."""
@@ -233,7 +244,8 @@ def _replay_item(
     # derived from it, are new.
     replayed = Entry(delivery.subject, Kind.REPLAYED, data, expect=row.last_seq)
     why = tuple(f"its route {name} has completed; --force replays that too" for name in excluded)
-    return Item(id, (replayed, *made), tasks, ignored_kinds=_INFORMATIONAL, excluded=why)
+    parts = _parts(row, made)
+    return Item(id, (replayed, *made), tasks, ignored_kinds=_INFORMATIONAL, excluded=why, parts=parts)
 
 
 def _reroute_item(row: Delivery, config: Config, payload_of: query.PayloadOf, *, note: _Note) -> Item | Skipped:
@@ -252,7 +264,29 @@ def _reroute_item(row: Delivery, config: Config, payload_of: query.PayloadOf, *,
     if decision.state is not State.QUEUED and row.state == State.IGNORED:
         return Skipped(id, f"no route wants it today ({decision.reason})")
     rerouted = _rerouted(row, {"tasks": list(decision.tasks), **note})
-    return Item(id, (rerouted, *decision.entries), decision.tasks, ignored_kinds=_INFORMATIONAL)
+    made = decision.entries if decision.state is State.QUEUED else ()
+    parts = _parts(row, made)
+    return Item(id, (rerouted, *decision.entries), decision.tasks, ignored_kinds=_INFORMATIONAL, parts=parts)
+
+
+def _parts(row: Delivery, made: Sequence[Entry]) -> tuple[Part, ...]:
+    """What a summary counts: the tasks that are made of a delivery, or, without any, itself."""
+    if not made:
+        return (Part(None, row.state, row.reason, row.received_at, row.repo, tasks=0),)
+    tenant = tenant_of(row.installation, row.hook)
+    return tuple(
+        Part(
+            as_text(one.data.get("route")),
+            row.state,
+            row.reason,
+            row.received_at,
+            row.repo,
+            row.repo_id,
+            tenant,
+            pull=one.data.get("kind") == "pull",
+        )
+        for one in made
+    )
 
 
 def _rerouted(row: Delivery, data: dict[str, object]) -> Entry:
@@ -269,7 +303,7 @@ def _dismiss_item(row: Delivery, *, note: _Note) -> Item | Skipped:
     detail = "An operator dismissed it: what it asks for was done, or isn't wanted."
     ignored = Entry(delivery.subject, Kind.IGNORED, {"reason": DISMISSED, "detail": detail})
     rerouted = _rerouted(row, {"tasks": [], "dismissed": True, **note})
-    return Item(str(delivery), (rerouted, ignored), (), ignored_kinds=_INFORMATIONAL)
+    return Item(str(delivery), (rerouted, ignored), (), ignored_kinds=_INFORMATIONAL, parts=_parts(row, ()))
 
 
 _SENT_AT = "SELECT sent_at FROM webhook_deliveries WHERE seq = ?"
@@ -301,7 +335,11 @@ def _requeue_item(row: Task, *, note: _Note) -> Item | Skipped:
         hint = "; `covenq replay` makes a new task" if row.state == State.COMPLETED else ""
         return Skipped(id, f"it is {row.state}{hint}")
     entry = Entry(task_subject(id), Kind.REQUEUED, note, expect=row.last_seq)
-    return Item(id, (entry,), (id,))
+    tenant = tenant_of(row.installation, row.hook)
+    part = Part(
+        row.route, row.state, row.reason, row.created_at, row.repo, row.repo_id, tenant, pull=row.kind == "pull"
+    )
+    return Item(id, (entry,), (id,), parts=(part,))
 
 
 def _forwarding(to: str) -> Route:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from covenq.errors import NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model.rows import Page
-from covenq.operate.answers import Done, PlanAnswer, Skipped
+from covenq.operate.act.plan_summary import Part, Tally, WaitReasons
+from covenq.operate.answers import Done, PlanAnswer, PlanSummary, Skipped
+from covenq.operate.parameters import Selection
 from covenq.state import query
 from covenq.text import one_line
 from journal.append import append_known
@@ -40,7 +42,7 @@ class Item:
     """One thing to do: `entries` go in together or not at all, and concern `tasks`.
 
     `ignored_kinds` are kinds of records that may have been appended to the first entry's subject meanwhile without being a
-    conflict. `excluded` are reasons why parts of it are left out.
+    conflict. `excluded` are reasons why parts of it are left out, and `parts` what a summary counts of it.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Item:
     tasks: tuple[str, ...]
     ignored_kinds: Collection[str] = ()
     excluded: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 R = TypeVar("R")
@@ -62,38 +65,53 @@ class Plan:
     """What would be done, oldest first, and what would not; `excluded` are the parts left out of what would.
 
     `make` builds an item's entries when its turn comes, from the rows as they are then: a plan over a million items
-    holds only their ids.
+    holds only their ids. `next` is the cursor of the part that follows, where it was made in parts.
     """
 
     eligible: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     make: Callable[[str], Item | Skipped]
     excluded: tuple[Skipped, ...] = ()
+    summary: PlanSummary | None = None
+    next: str | None = None
 
     def answer(self) -> PlanAnswer:
         """A dry run's answer: nothing is done. An id that is both eligible and skipped is done in part."""
-        return PlanAnswer(list(self.eligible), [*self.skipped, *self.excluded], [])
+        return PlanAnswer(list(self.eligible), [*self.skipped, *self.excluded], [], self.summary, self.next)
 
 
 def plan(
-    ids: Sequence[str],
+    wanted: Selection,
     filter: Filter | None,
     by_id: ById[R],
     page: Paged[R],
     item: Callable[[R], Item | Skipped],
+    waits: WaitReasons | None = None,
 ) -> Plan:
-    """Plan `item` of each row that the ids or the filter select, one of the two. Raises UsageError, and what `by_id` raises."""
-    if bool(ids) == (filter is not None):
+    """Plan `item` of each row that the ids or the filter of `wanted` select, one of the two. `filter` is that one, parsed.
+
+    `waits` tells what would wait. Raises UsageError, and what `by_id` raises.
+    """
+    if bool(wanted.ids) == (filter is not None):
         raise UsageError("say which: ids, or a filter", hint="An empty filter is everything.")
-    rows = (by_id(id) for id in ids) if filter is None else matching(filter, page)
-    eligible: dict[str, tuple[str, ...]] = {}  # in order, and each once even if its id was given twice
+    found = (
+        Matching(filter, page, wanted.limit, wanted.after)
+        if filter is not None
+        else (by_id(id) for id in dict.fromkeys(wanted.ids))
+    )
+    eligible: dict[str, tuple[str, ...]] = {}  # in order, and each once even if it was named in two ways
     skipped: dict[str, str] = {}
-    for row in rows:
+    tally = Tally(waits)
+    for row in found:
         one = item(row)
+        if one.id in eligible or one.id in skipped:
+            continue
         if isinstance(one, Item):
             eligible[one.id] = one.excluded
+            tally.add(one.parts, one.excluded)
         else:
             skipped[one.id] = one.reason
+            tally.skip(one.reason)
     # Filters list the newest first; tasks are made in the order in which their deliveries arrived.
     order = list(eligible) if filter is None else list(reversed(eligible))
     return Plan(
@@ -101,18 +119,32 @@ def plan(
         tuple(Skipped(id, reason) for id, reason in skipped.items()),
         lambda id: item(by_id(id)),
         tuple(Skipped(id, reason) for id in order for reason in eligible[id]),
+        tally.summary(),
+        found.next if isinstance(found, Matching) else None,
     )
 
 
-def matching(filter: Filter, page: Paged[R]) -> Iterator[R]:
-    """The rows that match, newest first, with one page of them in memory at a time."""
-    after: str | None = None
-    while True:
-        found = page(filter, after)
-        yield from found.items
-        after = found.next
-        if after is None:
-            return
+class Matching(Generic[R]):
+    """The rows that match, newest first, with one page of them in memory at a time: once, all or about `limit` of them.
+
+    `next` is the cursor of what is left after the last that was given; None where it was the last.
+    """
+
+    def __init__(self, filter: Filter, page: Paged[R], limit: int = 0, after: str | None = None) -> None:
+        self._filter = filter
+        self._page = page
+        self._limit = limit
+        self.next = after
+
+    def __iter__(self) -> Iterator[R]:
+        given = 0
+        while True:
+            found = self._page(self._filter, self.next)
+            yield from found.items
+            self.next = found.next
+            given += len(found.items)
+            if self.next is None or (self._limit and given >= self._limit):
+                return
 
 
 def apply(plan: Plan, journal: Journal) -> PlanAnswer:
@@ -121,7 +153,7 @@ def apply(plan: Plan, journal: Journal) -> PlanAnswer:
     Everything in `done` is durable. When the disk fills up in the middle, the rest is in `skipped`, so a second call
     does just that. Raises as `skip_rest`.
     """
-    answer = replace(plan, excluded=()).answer()  # other parts may be excluded by now
+    answer = replace(plan, excluded=(), summary=None).answer()  # other parts may be excluded by now
     done, skipped = answer.done, answer.skipped
     for start in range(0, len(plan.eligible), BATCH):
         made = [plan.make(id) for id in plan.eligible[start : start + BATCH]]

@@ -12,12 +12,14 @@ import json
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from covenq.errors import AmbiguousRepository, ErasurePending, NotFound, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, IgnoredReason, Kind, State, parse_repo, task_subject
 from covenq.model.rows import Delivery, Repository, Task
-from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads, skip_rest
+from covenq.operate.act.plan import CHANGED, PAGE, Item, Matching, Plan, clean_text, payloads, skip_rest
+from covenq.operate.act.plan_summary import Part, Tally
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.operate.parameters import Redact
 from covenq.state import query, repositories
@@ -69,25 +71,33 @@ def plan_redact(
 
     eligible: dict[str, None] = {}
     skipped: list[Skipped] = []
+    rows: Matching[Delivery] | None = None
     if ids:
         found: Iterator[str] = (str(_id(query.delivery_to_act_on(conn, id))) for id in ids)
     elif filter is not None:
         payload_of = payloads(journal)
-        rows = matching(
-            filter, lambda wanted, after: query.deliveries(conn, wanted, PAGE, after, payload_of=payload_of)
+        rows = Matching(
+            filter,
+            lambda wanted, after: query.deliveries(conn, wanted, PAGE, after, payload_of=payload_of),
+            wanted.limit,
+            wanted.after,
         )
         found = reversed([str(_id(row)) for row in rows])
     elif of_repository:
         found = (id for one in meant(conn, wanted) for id in _of_repository(conn, one))
     else:
         found = _all_of(conn, "installation = ?", installation)
+    tally = Tally()
     for id in dict.fromkeys(found):
         one = make(id)
         if isinstance(one, Skipped):
             skipped.append(one)
+            tally.skip(one.reason)
         else:
             eligible[id] = None
-    return Plan(tuple(eligible), tuple(skipped), make)
+            tally.add(one.parts)
+    next = None if rows is None else rows.next
+    return Plan(tuple(eligible), tuple(skipped), make, summary=tally.summary(), next=next)
 
 
 def meant(conn: sqlite3.Connection, wanted: Redact) -> list[Repository]:
@@ -186,7 +196,7 @@ def apply(
     `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
     log. Raises as `skip_rest`, and ErasurePending if it was recorded and the log could not be rewritten.
     """
-    answer = plan.answer()
+    answer = replace(plan, summary=None).answer()
     done, skipped = answer.done, answer.skipped
     rewritten = Rewritten()
     for start in range(0, len(plan.eligible), AT_ONCE):
@@ -262,7 +272,8 @@ def _item(conn: sqlite3.Connection, row: Delivery, *, reason: str | None, by: st
         Entry(task_subject(task.id), Kind.CANCELLED, {"by": by, "reason": "redacted"}, expect=task.last_seq)
         for task in waiting
     ]
-    return Item(str(delivery), tuple(made), tuple(task.id for task in tasks))
+    part = Part(None, row.state, row.reason, row.received_at, row.repo, by_repo=True, tasks=len(waiting))
+    return Item(str(delivery), tuple(made), tuple(task.id for task in tasks), parts=(part,))
 
 
 def _all_of(conn: sqlite3.Connection, where: str, value: object) -> Iterator[str]:

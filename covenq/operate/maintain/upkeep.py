@@ -120,6 +120,8 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
         answer.eligible,
         answer.skipped,
         answer.done,
+        answer.summary,
+        answer.next,
         segments=len(rewritten.parts),
         freed=rewritten.freed,
         attempts=gone.attempts,

@@ -1,15 +1,19 @@
-"""The confirmation dialog of an action: its plan first, then its result."""
+"""The confirmation dialog of an action: its plan first, then the question, then its result.
+
+It serves one decision: whether this is done. The plan's lines are the command's (`covenq.operate.act.plan_text`).
+"""
 
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
@@ -24,6 +28,13 @@ from covenq.tui.screens.screen_stack import is_on_stack
 
 LISTED_MAX = 6
 """Ids, and reasons to skip, that are listed; further ids are counted."""
+OTHER_ROWS = 10
+WARNING_ROWS = 2
+"""Of a dialog, beside the plan: border, title, force, question, reason, buttons; and the warning, where there is one."""
+GROUPS_MIN = 4
+"""Groups of a plan that are shown in little room; twice as many rows are left for what is skipped and would wait."""
+SHOWN_S = 0.3
+"""Between two looks at how far it is."""
 
 
 def _counted(count: int, noun: Noun) -> str:
@@ -36,22 +47,6 @@ def _skipped(skipped: Sequence[Skipped], done: Sequence[str], noun: Noun) -> str
     partly = {one.id for one in skipped if one.id in among}
     whole = sum(one.id not in among for one in skipped)
     return _counted(whole, noun) + (f", and parts of {text.number(len(partly))}" if partly else "")
-
-
-def plan_lines(plan: PlanAnswer, noun: Noun) -> list[str]:
-    """A plan in words: how many are eligible, and each reason to skip with how many it excludes."""
-    eligible, skipped = plan.eligible, plan.skipped
-    lines = [f"eligible  {_counted(len(eligible), noun)}"]
-    lines += [f"  {text.clean(one)}" for one in eligible[:LISTED_MAX]]
-    if len(eligible) > LISTED_MAX:
-        lines.append(f"  … and {text.number(len(eligible) - LISTED_MAX)} more")
-    lines.append(f"skipped   {_skipped(skipped, eligible, noun)}")
-    reasons: dict[str, list[str]] = {}
-    for one in skipped:
-        reasons.setdefault(one.reason, []).append(one.id)
-    for reason, ids in list(reasons.items())[:LISTED_MAX]:
-        lines.append(f"  {text.clean(reason)}: " + (text.clean(ids[0]) if len(ids) == 1 else text.number(len(ids))))
-    return lines
 
 
 def done_lines(result: PlanAnswer, noun: Noun, words: Sequence[str]) -> list[str]:
@@ -90,15 +85,21 @@ class Confirm(ModalScreen[bool]):
         self._force = False
         self._applying = False
         self._done = False
+        self._planned: PlanAnswer | None = None
+        self._working = ""
+        """What is going on, in words; empty while nothing is."""
+        self._reached = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(
                 Content(f"{self._action.verb} {text.clean(self._action.target.description)}"), id="dialog-title"
             )
-            yield Static(Content("asking what would be done…"), id="dialog-body")
+            with VerticalScroll(id="dialog-plan"):
+                yield Static(Content("asking what would be done…"), id="dialog-body")
             yield Static(Content(self._action.warning), id="warning")
             yield Static(id="force")
+            yield Static(id="question")
             yield ReasonInput()
             with Horizontal(id="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
@@ -106,7 +107,16 @@ class Confirm(ModalScreen[bool]):
 
     def on_mount(self) -> None:
         self.query_one("#cancel", Button).focus()
+        self.set_interval(SHOWN_S, self._show_progress)
         self._plan()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Keep the question and the buttons in view, however long the plan is."""
+        self.query_one("#dialog-plan").styles.max_height = self._room()
+
+    def _room(self) -> int:
+        """Rows that the plan may take."""
+        return max(3, self.size.height - OTHER_ROWS - (WARNING_ROWS if self._action.warning else 0))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self._action.forceable and not (self._applying or self._done) if action == "force" else True
@@ -123,13 +133,39 @@ class Confirm(ModalScreen[bool]):
         self.query_one("#warning").display = bool(self._action.warning)
         mark.update(Content(f"[{'x' if force else ' '}] f  force: also what has completed"))
         go.disabled = True
+        self._ask("")
+        self._working = "asking what would be done…"
         try:
-            plan = await self._thread.call(lambda: self._action.apply(How(dry_run=True, force=force)))
+            plan = await self._thread.call(lambda: self._action.plan(How(force=force), self._reach))
         except Failure as error:
             self._show_body([f"refused: {text.clean(error)}", text.clean(error.hint)])
             return
-        self._show_body(plan_lines(plan, self._action.noun))
+        finally:
+            self._working = ""
+        self._planned = plan
+        if plan.summary is not None:
+            self._show_body(
+                self._action.lines(plan, plan.summary, time.time(), max(GROUPS_MIN, self._room() - GROUPS_MIN * 2))
+            )
+        else:  # an older daemon's
+            self._show_body([f"eligible  {_counted(len(plan.eligible), self._action.noun)}"])
+        if plan.eligible:
+            self._ask(f"{self._action.verb} {_counted(len(plan.eligible), self._action.noun)}?")
         go.disabled = not plan.eligible
+
+    def _reach(self, count: int) -> None:
+        """Called where the work is done."""
+        self._reached = count
+
+    def _show_progress(self) -> None:
+        if self._working and self._reached:
+            self._show_body([f"{self._working} {text.number(self._reached)} so far"])
+
+    def _ask(self, question: str) -> None:
+        if is_on_stack(self):
+            found = self.query_one("#question", Static)
+            found.update(Content(question))
+            found.display = bool(question)
 
     def _show_body(self, lines: list[str]) -> None:
         if not is_on_stack(self):
@@ -152,19 +188,22 @@ class Confirm(ModalScreen[bool]):
         self._applying = True
         self.query_one("#go", Button).disabled = True
         self.query_one("#force").display = False
+        self._ask("")
         self.query_one("#warning").display = False
         self.query_one(ReasonInput).display = False
         cancel = self.query_one("#cancel", Button)
         cancel.label = "Close"
         cancel.focus()
         self._show_body(["working…"])
+        plan, self._reached, self._working = self._planned, 0, "working…"
+        assert plan is not None, "the button is enabled by a plan"
         try:
-            result = await self._thread.call(lambda: self._action.apply(how))
+            result = await self._thread.call(lambda: self._action.apply(how, plan, self._reach))
         except Failure as error:
             self._show_body([f"failed: {text.clean(error)}", text.clean(error.hint)])
             return
         finally:
-            self._applying = False
+            self._applying, self._working = False, ""
         self._done = True
         self._show_body(done_lines(result, self._action.noun, self._action.command(how)))
 

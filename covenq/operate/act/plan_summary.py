@@ -1,0 +1,201 @@
+"""A plan's summary: how many of which route and for which reason, how old, what is skipped, and what would wait and for what.
+
+It serves one decision: whether to go on. So it is made of numbers, not rows, and is as large for a million items as for a
+thousand: each list has a bound, beyond which the rest is counted together.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+from covenq.config.limits import Caps
+from covenq.operate.answers import PlannedGroup, PlanSummary, SkippedGroup, WouldWait
+from covenq.state.fold_pauses import PauseTarget
+from covenq.tasks.scheduling.limiter import BlockReason, Limiter
+
+GROUPS_MAX = 200
+REASONS_MAX = 200
+"""Groups, and reasons, that are told apart, the first to be met; the rest are one."""
+OTHER_REASONS = "other reasons"
+REASON_MAX = 120
+"""Characters kept of the reason that a group has: an operator's own words may be among them."""
+
+_NUMBER = re.compile(r",? by record \d+")
+"""What makes otherwise equal reasons differ."""
+_PASSING = ("_concurrency",)
+"""What keeps tasks from starting only until another ends: every plan of many tasks would say so."""
+
+
+class Part(NamedTuple):
+    """A task that a plan would make or move or, where it has none, its delivery; and what decides whether the task may start.
+
+    `tenant` is None where none would be queued. `id` and `key` are for the limits, which need no task of its own here.
+    """
+
+    route: str | None
+    state: str
+    reason: str | None
+    at: str
+    repo: str | None = None
+    repo_id: int | None = None
+    tenant: str | None = None
+    pull: bool = False
+    by_repo: bool = False
+    """Whether the plan is about repositories, not routes."""
+    tasks: int = 1
+    """How many tasks it stands for."""
+    id: str = ""
+    key: str | None = None
+
+
+class WaitReasons:
+    """Why tasks that are queued now would not start at once, by what the scheduler itself asks."""
+
+    def __init__(self, conn: sqlite3.Connection, now: float, caps: Caps) -> None:
+        self._limiter = Limiter(conn, now, caps)
+
+    def of(self, part: Part) -> tuple[BlockReason, str | None] | None:
+        """The reason, and the command that ends it where one does; None if nothing is known to keep it from starting."""
+        if part.tenant is None:
+            return None
+        limiter = self._limiter
+        block = (
+            limiter.check_paused()
+            or limiter.check_tenant(part.tenant)
+            or limiter.check_route(part.route)
+            or limiter.check_repo(part.repo_id, part.repo)
+        )
+        if block is not None and not block.word.endswith(_PASSING):
+            return block, _command(block.word, part)
+        if part.pull:
+            route = part.route or ""
+            why = f"route {route} is worked on elsewhere: until a worker claims them"
+            return BlockReason("pull", why), shlex.join(["covenq", "worker", "--route", route, "--", "CMD"])
+        return None
+
+
+def _command(word: str, part: Part) -> str | None:
+    names: dict[str, str | None] = {
+        f"paused_{PauseTarget.ROUTE}": part.route,
+        f"paused_{PauseTarget.REPO}": part.repo,
+        f"paused_{PauseTarget.INSTALLATION}": part.tenant,
+    }
+    if word == f"paused_{PauseTarget.WORKER}":
+        return "covenq resume worker"
+    name = names.get(word)
+    return None if name is None else shlex.join(["covenq", "resume", word.removeprefix("paused_"), name])
+
+
+class Tally:
+    """Counts what a plan is made of, item by item."""
+
+    def __init__(self, waits: WaitReasons | None = None) -> None:
+        self._waits = waits
+        self._eligible = 0
+        self._tasks = 0
+        self._groups: dict[_GroupKey, tuple[int, str | None]] = {}
+        self._skipped: dict[str, int] = {}
+        self._excluded: dict[str, int] = {}
+        self._would_wait: dict[_WaitKey, int] = {}
+
+    def add(self, parts: Iterable[Part], excluded: Iterable[str] = ()) -> None:
+        """Count an item that is eligible."""
+        self._eligible += 1
+        for part in parts:
+            self._tasks += part.tasks
+            name = (None, part.repo) if part.by_repo else (part.route, None)
+            reason = None if part.reason is None else part.reason[:REASON_MAX]
+            _group(self._groups, (*name, part.state, reason), 1, part.at)
+            found = None if self._waits is None else self._waits.of(part)
+            if found is not None:
+                block, command = found
+                _count(self._would_wait, (block.word, block.why, command), 1, _OTHER_WAITS)
+        for one in excluded:
+            _count(self._excluded, general(one), 1, OTHER_REASONS)
+
+    def skip(self, reason: str) -> None:
+        """Count an item that is left out."""
+        _count(self._skipped, general(reason), 1, OTHER_REASONS)
+
+    def summary(self) -> PlanSummary:
+        return _summary(self._eligible, self._tasks, self._groups, self._skipped, self._excluded, self._would_wait)
+
+
+_GroupKey = tuple[str | None, str | None, str | None, str | None]
+_WaitKey = tuple[str, str, str | None]
+_OTHERS: _GroupKey = (None, None, None, None)
+_OTHER_WAITS: _WaitKey = ("other", OTHER_REASONS, None)
+
+
+def general(reason: str) -> str:
+    """A reason without what differs from one item to the next."""
+    return _NUMBER.sub("", reason)
+
+
+def merged(first: PlanSummary | None, second: PlanSummary | None) -> PlanSummary | None:
+    """The summary of a plan that was made in two parts; None where a part has none, as an older daemon's."""
+    if first is None or second is None:
+        return None
+    groups: dict[_GroupKey, tuple[int, str | None]] = {}
+    skipped: dict[str, int] = {}
+    excluded: dict[str, int] = {}
+    waits: dict[_WaitKey, int] = {}
+    for one in (first, second):
+        for group in one.groups:
+            _group(groups, (group.route, group.repo, group.state, group.reason), group.count, group.oldest)
+        for left in one.skipped:
+            _count(skipped, left.reason, left.count, OTHER_REASONS)
+        for left in one.excluded:
+            _count(excluded, left.reason, left.count, OTHER_REASONS)
+        for wait in one.waits:
+            _count(waits, (wait.cause, wait.why, wait.command), wait.count, _OTHER_WAITS)
+    return _summary(first.eligible + second.eligible, first.tasks + second.tasks, groups, skipped, excluded, waits)
+
+
+def _group(groups: dict[_GroupKey, tuple[int, str | None]], key: _GroupKey, count: int, at: str | None) -> None:
+    if key not in groups and len(groups) >= GROUPS_MAX:
+        key = _OTHERS
+    number, oldest = groups.get(key, (0, None))
+    groups[key] = (number + count, min(filter(None, (oldest, at)), default=None))
+
+
+_Key = TypeVar("_Key")
+
+
+def _count(counts: dict[_Key, int], key: _Key, count: int, other: _Key) -> None:
+    if key not in counts and len(counts) >= REASONS_MAX:
+        key = other
+    counts[key] = counts.get(key, 0) + count
+
+
+def _summary(
+    eligible: int,
+    tasks: int,
+    groups: dict[_GroupKey, tuple[int, str | None]],
+    skipped: dict[str, int],
+    excluded: dict[str, int],
+    waits: dict[_WaitKey, int],
+) -> PlanSummary:
+    oldest = min((at for _, at in groups.values() if at is not None), default=None)
+    largest = sorted(groups.items(), key=lambda one: (-one[1][0], str(one[0])))
+    return PlanSummary(
+        eligible=eligible,
+        tasks=tasks,
+        oldest=oldest,
+        groups=[PlannedGroup(*key, count, at) for key, (count, at) in largest],
+        skipped=_reasons(skipped),
+        excluded=_reasons(excluded),
+        waits=[WouldWait(cause, why, count, command) for (cause, why, command), count in _largest(waits)],
+    )
+
+
+def _reasons(counts: dict[str, int]) -> list[SkippedGroup]:
+    return [SkippedGroup(reason, count) for reason, count in _largest(counts)]
+
+
+def _largest(counts: dict[_Key, int]) -> list[tuple[_Key, int]]:
+    return sorted(counts.items(), key=lambda one: (-one[1], str(one[0])))

@@ -1,0 +1,135 @@
+"""A plan in words, the same for the command line and the dashboard: what would be done, to which, what not, what would wait.
+
+It serves one decision, whether to go on; the question comes after these lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+from covenq.operate.answers import PlannedGroup, PlanSummary, SkippedGroup
+from covenq.text import counted, duration, instant
+
+IDS_SHOWN = 3
+GROUPS_SHOWN = 10
+REASONS_SHOWN = 20
+NAME_MAX = 22
+CAUSE_MAX = 30
+"""Columns of a route's or repository's name, and of a state with its reason: with all else a line has 74 columns at most."""
+
+Noun = tuple[str, str]
+"""Singular and plural."""
+Clean = Callable[[str], str]
+"""Makes text from outside safe to show, in one line."""
+
+TASKS: Noun = ("task", "tasks")
+DELIVERIES: Noun = ("delivery", "deliveries")
+_FRACTION = re.compile(r"\.\d{6}Z")
+"""Of the second in a time: nobody decides by that."""
+FOR_EVER = (
+    "For ever: payloads, repositories, senders, titles, labels, and all files of the tasks' attempts are erased; nothing brings"
+    " them back."
+)
+STAYS = (
+    "What stays: ids, events, actions, sizes, hashes, states, times, and a reason that is given; so a redelivery is still a"
+    " duplicate. Backups and other copies are yours to see to."
+)
+
+
+def redaction_lines(
+    summary: PlanSummary, now: float, clean: Clean, ids: Sequence[str] = (), shown: int = GROUPS_SHOWN
+) -> list[str]:
+    """The plan of an erasure, as `plan_lines`, and what stays. FOR_EVER comes after it: it is the warning."""
+    lines = plan_lines(summary, DELIVERIES, now, clean, ids, shown)
+    if summary.tasks:
+        what = "task that waits is" if summary.tasks == 1 else "tasks that wait are"
+        lines.append(f"{summary.tasks:,} {what} cancelled")
+    return [*lines, STAYS]
+
+
+def plan_lines(
+    summary: PlanSummary,
+    noun: Noun,
+    now: float,
+    clean: Clean,
+    ids: Sequence[str] = (),
+    shown: int = GROUPS_SHOWN,
+    waits: Sequence[str] = (),
+) -> list[str]:
+    """The plan. `now` is in seconds since 1970; `ids` are listed if they are few, and so many groups are shown.
+
+    All would wait for the reasons in `waits`, too.
+    """
+    age = _age(summary.oldest, now)
+    made = sum(one.count for one in summary.groups if one.route is not None)
+    tasks = "" if noun == TASKS or not made else f", {counted(summary.tasks, *TASKS)}"
+    oldest = "" if age is None else f"; {'the oldest' if summary.eligible > 1 else 'it'} came {age} ago"
+    lines = [f"eligible  {counted(summary.eligible, *noun)}{tasks}{oldest}"]
+    lines += [f"  {clean(id)}" for id in ids if len(ids) <= IDS_SHOWN]
+    lines += _group_lines(summary.groups, shown, now, clean)
+    lines += skipped_lines([*summary.skipped, *summary.excluded], clean)
+    if summary.eligible:
+        lines += [f"would wait: {why}" for why in waits]
+    for one in summary.waits[:REASONS_SHOWN]:
+        help = "" if one.command is None else f": `{clean(one.command)}`"
+        lines.append(f"would wait {one.count:,}: {_FRACTION.sub('Z', clean(one.why))}{help}")
+    return [*lines, *_more(len(summary.waits) - REASONS_SHOWN, "reason to wait", "reasons to wait")]
+
+
+def skipped_lines(skipped: Sequence[SkippedGroup], clean: Clean) -> list[str]:
+    """How many are not done, by reason."""
+    lines = [f"skipped {one.count:,}: {clean(one.reason)}" for one in skipped[:REASONS_SHOWN]]
+    return [*lines, *_more(len(skipped) - REASONS_SHOWN, "reason to skip", "reasons to skip")]
+
+
+def _group_lines(groups: Sequence[PlannedGroup], shown: int, now: float, clean: Clean) -> Iterator[str]:
+    rows = [
+        (
+            f"{one.count:,}",
+            _cut(clean(_name(one)), NAME_MAX),
+            _cut(clean(_cause(one)), CAUSE_MAX),
+            _age(one.oldest, now),
+        )
+        for one in groups[:shown]
+    ]
+    widths = [max((cell_len(row[n] or "") for row in rows), default=0) for n in range(3)]
+    for count, name, cause, age in rows:
+        told = "" if age is None else f"oldest {age}"
+        name, cause = set_cell_size(name, widths[1]), set_cell_size(cause, widths[2])
+        yield f"  {count:>{widths[0]}}  {name}  {cause}  {told}".rstrip()
+    rest = groups[shown:]
+    if rest:
+        number = sum(one.count for one in rest)
+        yield f"  {number:,} in {counted(len(rest), 'further group')}"
+
+
+def _name(group: PlannedGroup) -> str:
+    return group.route or group.repo or ("–" if group.state else "others")
+
+
+def _cause(group: PlannedGroup) -> str:
+    return ": ".join(filter(None, (group.state, group.reason)))
+
+
+def _age(at: str | None, now: float) -> str | None:
+    then = instant(at)
+    return None if then is None else duration(max(0.0, now - then))
+
+
+def _cut(text: str, room: int) -> str:
+    """The text in so many columns at most, without its middle where it has more: names are told apart by their ends."""
+    if cell_len(text) <= room:
+        return text
+    left, right = set_cell_size(text, (room - 1) // 2), ""
+    for character in reversed(text):
+        if cell_len(right) + cell_len(character) > room // 2:
+            break
+        right = character + right
+    return f"{left}…{right}"
+
+
+def _more(number: int, one: str, many: str) -> list[str]:
+    return [f"  and {counted(number, f'more {one}', f'more {many}')}"] if number > 0 else []
