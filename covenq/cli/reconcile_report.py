@@ -63,6 +63,31 @@ def say_held_back(held_back: ExpectedHolds) -> None:
         say(f"{held_back.perhaps:,} of those may be held back: they are too old for some route that may want them.")
 
 
+def say_plan(rows: Sequence[Row], now: float, *, skipped: bool) -> None:
+    """What would be fetched, by event and by what covenq answered when GitHub sent it, and, if `skipped`, what not, by reason.
+
+    It serves the decision whether to fetch, and route, all of it. `now` is in seconds since 1970.
+    """
+    from covenq.operate.act.plan_text import GROUPS_SHOWN, group_lines
+
+    missing = [row for row in rows if row.state == "missing"]
+    groups: dict[tuple[str, str], tuple[int, str]] = {}
+    for row in missing:
+        key = (_event(row), f"answered {row.status_code}" if row.status_code else "no answer")
+        number, first_at = groups.get(key, (0, row.first_at))
+        groups[key] = (number + 1, min(first_at, row.first_at))
+    if missing:
+        oldest = output.elapsed(min(row.first_at for row in missing), now)
+        say(f"eligible  {output.count(len(missing), 'delivery', 'deliveries')}; the oldest was first sent {oldest} ago")
+    largest = sorted(groups.items(), key=lambda one: (-one[1][0], one[0]))
+    lines = [(number, event, answer, first_at) for (event, answer), (number, first_at) in largest]
+    for words in group_lines(lines, GROUPS_SHOWN, now, clean):
+        say(words)
+    others = Counter(row.state for row in rows if skipped and row.state != "missing")
+    for state, number in others.most_common():
+        say(f"skipped {number:,}: {WORDS[state]}")
+
+
 def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool, again: str, held_back: ExpectedHolds) -> None:
     """The rows on stdout, and how many stand how on stderr.
 
@@ -89,9 +114,13 @@ def report(rows: Sequence[Row], logs: Sequence[LogSummary], json: bool, again: s
         say("Nothing is missing.")
 
 
+def _event(row: Row) -> str:
+    return f"{row.event}.{row.action}" if row.action else row.event
+
+
 COLUMNS: list[Column[Row]] = [
     Column("FIRST SENT", lambda row: f"{row.first_at[:19]}Z"),
-    Column("EVENT", lambda row: f"{row.event}.{row.action}" if row.action else row.event, shrink=12, rank=1),
+    Column("EVENT", _event, shrink=12, rank=1),
     Column("REPO ID", lambda row: row.repo_id, right=True, rank=3),
     Column("ATTEMPTS", lambda row: row.attempts, right=True, rank=5),
     Column("ANSWER", lambda row: row.status_code or "none", right=True, rank=4),

@@ -195,7 +195,7 @@ class Unbound(Struct, frozen=True):
 class Paused(Struct, frozen=True, kw_only=True):
     """A pause that began, or that ended (then `paused` is False); `changed` is False where it was so already.
 
-    `seq` and `since` are None if nothing was paused, and so nothing ended.
+    `seq` and `since` are None if nothing was paused, and so nothing ended. With `dry_run` it is what would be.
     """
 
     seq: int | None = None
@@ -207,3 +207,6 @@ class Paused(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     paused: bool
     changed: bool
+    dry_run: bool = False
+    summary: PlanSummary | None = None
+    """The tasks that it holds, or lets go on; those that run are left alone. None of the intake, and of an older daemon."""

@@ -182,17 +182,21 @@ def _compact(context: Context, parameters: Compact) -> Compaction:
 
 
 def _pause(context: Context, parameters: Pause) -> Paused:
+    from covenq.operate.act.pause_summary import with_summary
     from covenq.operate.act.pauses import pause
 
     with context.pausing() as (journal, rows):
-        return pause(journal, rows, parameters, routes=[route.name for route in context.config.routes])
+        done = pause(journal, rows, parameters, routes=[route.name for route in context.config.routes])
+        return with_summary(done, rows, context.config.caps, context.clock())
 
 
 def _resume(context: Context, parameters: Pause) -> Paused:
+    from covenq.operate.act.pause_summary import with_summary
     from covenq.operate.act.pauses import resume
 
     with context.pausing() as (journal, rows):
-        return resume(journal, rows, parameters)
+        done = resume(journal, rows, parameters)
+        return with_summary(done, rows, context.config.caps, context.clock())
 
 
 def _unbind(context: Context, parameters: Unbind) -> Unbound:

@@ -136,3 +136,4 @@ class Pause(Parameters, kw_only=True, frozen=True):
     what: Annotated[str, Meta(extra_json_schema={"enum": ["intake", "worker", "route", "repo", "installation"]})]
     name: Annotated[str | None, Meta(description="The route, OWNER/NAME, or the installation's number.")] = None
     reason: Reason = None
+    dry_run: bool = False

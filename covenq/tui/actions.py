@@ -246,6 +246,13 @@ def pause_choices(row: Row | None, routes: Iterable[str], pauses: Iterable[Activ
     return found + [PauseChoice(what, name, False) for what, name in candidates if (what, name) not in paused]
 
 
+def pause_plan(source: Source, choice: PauseChoice, now: float) -> list[str]:
+    """What it comes to, in the command's words. Blocks. Raises Failure."""
+    operation = operations.RESUME if choice.paused else operations.PAUSE
+    wanted = Pause(what=choice.what, name=choice.name, by=operator(), dry_run=True)
+    return plan_text.pause_lines(source.act(operation, wanted), now, text.clean)
+
+
 def pause_or_resume(source: Source, choice: PauseChoice, reason: str | None) -> Paused:
     """Pause or resume. Blocks. Raises Failure."""
     operation = operations.RESUME if choice.paused else operations.PAUSE

@@ -6,6 +6,7 @@ The target is the open delivery, else the marked rows, else everything that matc
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -157,7 +158,11 @@ class RowActions:
                 lambda: actions.pause_choices(row, actions.routes_of(source, row), source.pauses())
             )
             lines = [one.description + (f"  (since {text.clean(one.since)})" if one.since else "") for one in found]
-            chosen = await self._app.push_screen_wait(PauseMenu(lines))
+
+            async def plan(index: int) -> list[str]:
+                return await self._thread.call(lambda: actions.pause_plan(source, found[index], time.time()))
+
+            chosen = await self._app.push_screen_wait(PauseMenu(lines, plan))
             if chosen is None:
                 return
             choice, reason = found[chosen[0]], chosen[1]

@@ -18,6 +18,7 @@ from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
 from tests.support.records import POLICY, moved, note, of, queued, received
+from tests.support.terminal import InTerminal
 from tests.support.waiting import eventually
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
@@ -61,6 +62,70 @@ def test_ids_come_from_stdin_and_several_need_a_yes(stopped: Daemon) -> None:
     assert {one["data"]["reason"] for one in kinds(stopped, "task.requeued")} == {"the disk was full"}
     again = stopped.cli("requeue", "-", "--yes", input=lines, exit_code=4)
     assert b"skipped 3: it is queued" in again.stderr
+
+
+def test_the_plan_is_shown_before_the_question_and_by_a_dry_run(stopped: Daemon) -> None:
+    seen = InTerminal(stopped, "requeue", "state:failed,queued", typed=b"n\n", COLUMNS="80").said
+    plan, _, _ = seen.partition("Requeue 3 tasks? [y/N]")
+    dry = stopped.cli("requeue", "state:failed,queued", "--dry-run")
+    said = dry.stderr.decode().splitlines()
+    assert said[0].startswith("eligible  3 tasks; the oldest came ")
+    assert said[1].startswith("  3  fix  failed: exit  oldest ")
+    assert said[2:] == ["skipped 1: it is queued", "would wait: no daemon is running", "3 tasks would be requeued."]
+    for line in said[2:4]:
+        assert line in plan, "the question's plan says the same"
+    assert "eligible  3 tasks" in plan and "failed: exit" in plan
+    assert sorted(dry.stdout.decode().split()) == sorted(failed())
+    for option in ("--json", "--jsonl"):
+        answer = json.loads(stopped.cli("requeue", "state:failed,queued", "--dry-run", option).stdout)
+        assert sorted(answer["eligible"]) == sorted(failed()) and [one["id"] for one in answer["skipped"]] == [of("g3")]
+        assert (answer["summary"]["eligible"], answer["summary"]["groups"][0]["count"]) == (3, 3)
+    done = stopped.cli_json("requeue", "state:failed,queued", "--yes")
+    assert [one["id"] for one in done["done"]] == done["eligible"] and done["summary"]["eligible"] == 3
+
+
+def test_an_erasure_says_what_goes_for_ever_and_what_stays_before_it_asks(stopped: Daemon) -> None:
+    seen = InTerminal(stopped, "redact", "event:issues", typed=b"n\n", COLUMNS="80")
+    plan, question, _ = seen.said.partition("Redact 6 deliveries? [y/N]")
+    assert question and seen.code == 1 and not kinds(stopped, "delivery.redacted")
+    for words in (
+        "eligible  6 deliveries",
+        "octo/hello",
+        "What stays: ",
+        "For ever: ",
+        "1 task that waits is cancelled",
+    ):
+        assert words in plan
+    dry = stopped.cli("redact", "event:issues", "--dry-run").stderr
+    assert b"What stays: " in dry and b"For ever: " in dry
+
+
+def test_a_pause_says_what_it_holds_and_its_end_what_goes_on(stopped: Daemon) -> None:
+    dry = stopped.cli("pause", "route", "fix", "--dry-run").stderr.decode()
+    assert dry.startswith("The route fix would be paused.\n1 task would wait; it came ")
+    assert not kinds(stopped, "ops.paused")
+    assert "\n1 task waits; it came " in stopped.cli("pause", "route", "fix").stderr.decode()
+    stopped.cli("pause", "worker")
+    dry = stopped.cli("resume", "route", "fix", "--dry-run").stderr.decode()
+    assert "\n1 task would go on; it came " in dry and "would still wait 1: worker is paused since " in dry
+    planned = stopped.cli_json("resume", "worker", "--dry-run")
+    assert (planned["changed"], planned["dry_run"], planned["summary"]["groups"][0]["count"]) == (True, True, 1)
+    assert [one["cause"] for one in planned["summary"]["waits"]] == ["paused_route"]
+    assert not kinds(stopped, "ops.resumed")
+    assert "still waiting 1: worker is paused" in stopped.cli("resume", "route", "fix").stderr.decode()
+    assert b"would be paused" in stopped.cli("pause", "intake", "--dry-run").stderr
+
+
+def test_a_compaction_at_a_terminal_shows_what_goes_and_asks(stopped: Daemon) -> None:
+    assert stopped.config is not None
+    stopped.config.write_text(CONFIG + '[retention]\npayloads = "0s"\n')
+    no = InTerminal(stopped, "compact", typed=b"n\n")
+    plan, question, _ = no.said.partition("Compact the journal? [y/N]")
+    assert question and no.code == 1 and not kinds(stopped, "journal.dropped")
+    for words in ("4 payloads of ", "would be dropped", "[retention] keeps payloads for 0s", "gone for ever"):
+        assert words in plan
+    assert InTerminal(stopped, "compact", typed=b"y\n").code == 0
+    assert kinds(stopped, "journal.dropped")
 
 
 def test_one_id_on_stdin_acts_at_once_and_none_is_a_mistake(stopped: Daemon) -> None:

@@ -217,6 +217,13 @@ def test_several_are_asked_about_and_one_is_not(made: Daemon, plain: GithubLog) 
     plain.add(at=at)
     said = made.cli("reconcile", "--since", "1d", exit_code=2)
     assert b"fetch 2 deliveries" in said.stderr and b"--dry-run" in said.stderr
+    plan = said.stderr.decode()
+    assert "eligible  2 deliveries; the oldest was first sent 1h ago\n  2  " in plan, (
+        "by event and answer, before the question"
+    )
+    assert plan.index("eligible") < plan.index("fetch 2 deliveries")
+    eligible = plan[plan.index("eligible") :].splitlines()[:2]
+    assert "\n".join(eligible) in made.cli("reconcile", "--since", "1d", "--dry-run").stderr.decode()
     assert len(made.records("delivery.received")) == 2
 
 

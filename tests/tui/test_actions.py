@@ -116,6 +116,10 @@ async def test_all_that_match_are_requeued(daemon: Daemon, size: tuple[int, int]
         await until(pilot, lambda: "ALL MARKED" in drawn(app), "it says so")
         await pilot.press("u")
         await planned(pilot, "eligible  3 tasks")
+        assert re.search(r"^  3  \S+ +failed: exit +oldest ", static_text(app, "#dialog-body"), re.M), (
+            "by route and reason"
+        )
+        assert static_text(app, "#question") == "Requeue 3 tasks?", "the question comes last"
         await go(pilot, "done      3 tasks")
         assert "covenq requeue state:failed --yes" in static_text(app, "#dialog-body")
         await pilot.press("escape", "escape")
@@ -141,6 +145,10 @@ async def test_a_waiting_task_is_cancelled_and_its_route_paused(daemon: Daemon) 
         cancelled = [one["data"] for one in daemon.records("task.cancelled")]
         assert [(one["by"], one["reason"]) for one in cancelled] == [(BY, None)]
         await pilot.press("p")
+        await until(pilot, on(app, PauseMenu), "the menu")
+        await pilot.press("down")
+        told = "0 tasks would go on\nWhat runs already is left alone."
+        await until(pilot, lambda: static_text(app, "#dialog-body") == told, "what it comes to")
         await choose(pilot, "resume route fine")
         await until(pilot, lambda: daemon.records("ops.resumed"), "recorded")
 

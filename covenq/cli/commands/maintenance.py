@@ -15,6 +15,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.bulk import (
     Wording,
+    ask,
     confirm,
     ids_or_filter,
     operator_name,
@@ -59,6 +60,7 @@ POLL_S = 0.3
 
 def compact(
     dry_run: DryRun = False,
+    yes: Yes = False,
     json: Json = False,
     jsonl: Jsonl = False,
     data: DataOption = None,
@@ -70,13 +72,15 @@ def compact(
 
     Payloads of finished deliveries, and files of attempts, that are older than the configuration's [retention] says.
     The daemon does it by itself once a day, where it is worth it; this does all of it, now. Deliveries, their hashes,
-    states and history stay.
+    states and history stay. At a terminal it shows first what would be dropped, and asks.
     """
     from covenq.operate import operations
     from covenq.operate.parameters import Compact
 
     wanted = Compact(dry_run=dry_run, by=operator_name())
     with source(data, config) as opened:
+        if not (dry_run or yes) and output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr):
+            _ask_to_compact(opened.act(operations.COMPACT, Compact(dry_run=True, by=wanted.by)))
         done = _with_progress(opened, "compact", lambda: opened.act(operations.COMPACT, wanted))
     with output.report_of_act(not dry_run):
         if json:
@@ -88,16 +92,29 @@ def compact(
         raise typer.Exit(1)
 
 
+def _ask_to_compact(plan: Compaction) -> None:
+    """Show the plan, and ask; nothing where nothing would go. Raises typer.Exit on a no.
+
+    Without a terminal it isn't asked: the configuration has decided it, and the daemon does the same every day.
+    """
+    from covenq.operate.act.plan_text import compaction_lines
+
+    if plan.deliveries or plan.attempts:
+        for words in compaction_lines(plan):
+            say(words)
+        ask("compact the journal", hint="Add --yes to do it, or --dry-run to see it.")
+
+
 def _say_compacted(done: Compaction) -> None:
+    from covenq.operate.act.plan_text import compaction_lines
+
+    lines = compaction_lines(done)
     if done.policy.payloads_s is None and done.policy.attempts_s is None:
-        say("The configuration has no [retention]: everything is kept.")
+        say(*lines)
         return
-    would = "would be " if done.dry_run else ""
-    payloads = output.count(done.deliveries, "payload")
-    segments = output.count(done.segments, "segment")
-    output.line(f"{payloads} of {output.size(done.payload_bytes)} {would}dropped, in {segments}")
-    output.line(f"the files of {output.count(done.attempts, 'task')} {would}removed")
-    if not would:
+    for words in lines:
+        output.line(words)
+    if not done.dry_run:
         say(f"The journal is {output.size(max(done.freed, 0))} shorter.")
 
 

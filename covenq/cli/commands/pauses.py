@@ -13,6 +13,7 @@ from covenq.cli.context import source
 from covenq.cli.options import (
     ConfigOption,
     DataOption,
+    DryRun,
     Json,
     Jsonl,
     Reason,
@@ -53,6 +54,7 @@ def pause(
     what: What = None,
     name: Name = None,
     reason: Reason = None,
+    dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
     jsonl: Jsonl = False,
@@ -66,7 +68,7 @@ def pause(
     It lasts until `covenq resume`, restarts included. While the intake is paused deliveries are answered 503, and GitHub
     does not send them again by itself, so that is asked about first, or needs --yes: pause the worker, or a part of it,
     wherever that will do. Deliveries are then accepted, and their tasks wait; what runs already runs on. `covenq status`
-    shows what is paused.
+    shows what is paused, and --dry-run how many tasks it would hold.
 
     \b
       covenq pause worker --reason "deploying"
@@ -80,15 +82,20 @@ def pause(
     wanted = _required_subject("pause", what)
     with source(data, config) as opened:
         if wanted == "intake":
-            _ask_about_intake(yes, opened.status().reconcile)
-        done = opened.act(operations.PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
+            _ask_about_intake(yes or dry_run, opened.status().reconcile)
+        pause = Pause(what=wanted, name=name, reason=reason, by=operator_name(), dry_run=dry_run)
+        done = opened.act(operations.PAUSE, pause)
     if json:
-        with output.report_of_act():
+        with output.report_of_act(not dry_run):
             output.emit_json(done)
         return
-    if done.changed:
+    if done.changed and dry_run:
+        say(f"{_sentence_subject(done)} would be paused.")
+        _say_tasks(done)
+    elif done.changed:
         command = command_text("covenq", "resume", done.what, *_names(done, name))
         say(f"{_sentence_subject(done)} is paused; `{command}` ends it.")
+        _say_tasks(done)
         if done.what == "repo" and done.name is None:
             say("No delivery of that repository has come yet: check the spelling.")
     else:
@@ -101,6 +108,7 @@ def resume(
     what: What = None,
     name: Name = None,
     reason: Reason = None,
+    dry_run: DryRun = False,
     json: Json = False,
     jsonl: Jsonl = False,
     data: DataOption = None,
@@ -120,15 +128,18 @@ def resume(
 
     wanted = _required_subject("resume", what)
     with source(data, config) as opened:
-        done = opened.act(operations.RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
+        pause = Pause(what=wanted, name=name, reason=reason, by=operator_name(), dry_run=dry_run)
+        done = opened.act(operations.RESUME, pause)
         passes = opened.status().reconcile if done.changed and wanted == "intake" and not json else None
     if json:
-        with output.report_of_act():
+        with output.report_of_act(not dry_run):
             output.emit_json(done)
     elif done.changed:
+        goes, was = ("would go", "it is") if dry_run else ("goes", "it was")
         say(
-            f"{_sentence_subject(done)} goes on; it was paused {pause_details(done.since, done.by, done.reason, time.time())}."
+            f"{_sentence_subject(done)} {goes} on; {was} paused {pause_details(done.since, done.by, done.reason, time.time())}."
         )
+        _say_tasks(done)
         if passes is not None:
             say(intake_pause.fetched_later(passes))
     else:
@@ -155,6 +166,14 @@ def _ask_about_intake(yes: bool, passes: ReconcileStatus | None) -> None:
         say(words)
     if not yes:
         ask("pause the intake", hint="Add --yes to do it, or pause the worker: `covenq pause worker`.")
+
+
+def _say_tasks(done: Paused) -> None:
+    """The tasks that it holds, or that go on."""
+    from covenq.operate.act.plan_text import pause_lines
+
+    for words in pause_lines(done, time.time(), clean):
+        say(words)
 
 
 def _names(pause: Paused, name: str | None) -> list[str]:

@@ -102,7 +102,7 @@ def reconcile(
       covenq reconcile --dry-run
       covenq reconcile --since 6h event:push,pull_request
     """
-    from covenq.cli.reconcile_report import report, say_held_back
+    from covenq.cli.reconcile_report import report, say_held_back, say_plan
     from covenq.cli.redelivering import Redelivering
     from covenq.config.github_api import KEPT_S, require_logs
     from covenq.filter.grammar import parse
@@ -138,12 +138,14 @@ def reconcile(
         held_back = _expected_holds(missing, hold, where.config, span)
         redelivering = Redelivering(opened, where.config, known, hold) if span.redelivers and missing else None
         if dry_run:
+            say_plan(rows, span.now, skipped=False)  # which the report says
             _explain(missing, known)
             if redelivering is not None:
                 redelivering.plan(compared)
         elif missing:
             _require_open_intake(opened)
             if len(missing) > 1 and not yes:
+                say_plan(rows, span.now, skipped=True)
                 say_held_back(held_back)
                 confirm(FETCH, len(missing))
             missing = _brought(redelivering, compared, missing)

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable, Collection
 from typing import Any
 
+from msgspec import structs
+
 from covenq.errors import NotDurable, NotFound, UsageError
 from covenq.intake.admission import Reason
 from covenq.model import INTAKE_PAUSED, JsonObject, parse_repo
@@ -38,7 +40,7 @@ FoldedRows = Callable[[], sqlite3.Connection]
 
 
 def pause(journal: Journal, rows: FoldedRows, wanted: Pause, *, routes: Collection[str] = ()) -> Paused:
-    """Record a pause, durably. → the pause, whether it is new or was there already.
+    """Record a pause, durably, unless it is a dry run. → the pause, whether it is new or was there already.
 
     `name` is a route's (one of `routes`, or one that has tasks waiting), OWNER/NAME, or an installation's number. Raises
     UsageError, NotFound for an unknown route, NotDurable, and what an append raises.
@@ -50,7 +52,7 @@ def pause(journal: Journal, rows: FoldedRows, wanted: Pause, *, routes: Collecti
         conn = rows()
         found = _find(conn, what, name)
         if found:
-            return Paused(**found[0], paused=True, changed=False)
+            return Paused(**found[0], paused=True, changed=False, dry_run=wanted.dry_run)
         if what == PauseTarget.ROUTE and name not in routes and not _waiting(conn, name):
             known = f"There are {', '.join(sorted(routes))}." if routes else "The configuration has no routes."
             raise NotFound(f"no route is named {name!r}", hint=known)
@@ -59,6 +61,10 @@ def pause(journal: Journal, rows: FoldedRows, wanted: Pause, *, routes: Collecti
         if what == PauseTarget.REPO and name is not None:
             data["name"], known_as = _repo(conn, name)
             about = {"repo": known_as}
+        if wanted.dry_run:
+            repo = None if about is None else about["repo"]
+            told = Paused(what=what, name=data["name"], repo=repo, by=by, reason=reason, paused=True, changed=True)
+            return structs.replace(told, dry_run=True)
         # The seq of this record isn't known yet: true means "this record".
         data["intake"] = True if what == PauseTarget.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq
@@ -69,7 +75,7 @@ def pause(journal: Journal, rows: FoldedRows, wanted: Pause, *, routes: Collecti
 
 
 def resume(journal: Journal, rows: FoldedRows, wanted: Pause) -> Paused:
-    """Record the end of a pause, durably. → the pause that was ended, if there was one.
+    """Record the end of a pause, durably, unless it is a dry run. → the pause that was ended, if there was one.
 
     Raises as `pause` does, except that it accepts unknown routes.
     """
@@ -79,7 +85,9 @@ def resume(journal: Journal, rows: FoldedRows, wanted: Pause) -> Paused:
         newest = journal.last(PAUSES)
         found = _find(rows(), what, name)
         if not found:
-            return Paused(what=what, name=name, paused=False, changed=False)
+            return Paused(what=what, name=name, paused=False, changed=False, dry_run=wanted.dry_run)
+        if wanted.dry_run:
+            return Paused(**found[0], paused=False, changed=True, dry_run=True)
         data: JsonObject = {"what": what, "name": found[0]["name"], "by": by, "reason": reason}
         data["of"] = [one["seq"] for one in found]
         data["intake"] = None if what == PauseTarget.INTAKE else intake_seq(newest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, TypeVar
 
 from covenq.config.limits import Caps
@@ -55,8 +55,9 @@ class Part(NamedTuple):
 class WaitReasons:
     """Why tasks that are queued now would not start at once, by what the scheduler itself asks."""
 
-    def __init__(self, conn: sqlite3.Connection, now: float, caps: Caps) -> None:
-        self._limiter = Limiter(conn, now, caps)
+    def __init__(self, conn: sqlite3.Connection, now: float, caps: Caps, ended: Collection[int] = ()) -> None:
+        """`ended` are the seqs of pauses that are taken for ended."""
+        self._limiter = Limiter(conn, now, caps, ended=ended)
 
     def of(self, part: Part) -> tuple[BlockReason, str | None] | None:
         """The reason, and the command that ends it where one does; None if nothing is known to keep it from starting."""
@@ -107,15 +108,24 @@ class Tally:
         self._eligible += 1
         for part in parts:
             self._tasks += part.tasks
-            name = (None, part.repo) if part.by_repo else (part.route, None)
-            reason = None if part.reason is None else part.reason[:REASON_MAX]
-            _group(self._groups, (*name, part.state, reason), 1, part.at)
-            found = None if self._waits is None else self._waits.of(part)
-            if found is not None:
-                block, command = found
-                _count(self._would_wait, (block.word, block.why, command), 1, _OTHER_WAITS)
+            self._add(part, 1)
         for one in excluded:
             _count(self._excluded, general(one), 1, OTHER_REASONS)
+
+    def add_tasks(self, part: Part, count: int) -> None:
+        """Count so many tasks that are all as `part`, whose oldest came when it says."""
+        self._eligible += count
+        self._tasks += count
+        self._add(part, count)
+
+    def _add(self, part: Part, count: int) -> None:
+        name = (None, part.repo) if part.by_repo else (part.route, None)
+        reason = None if part.reason is None else part.reason[:REASON_MAX]
+        _group(self._groups, (*name, part.state, reason), count, part.at)
+        found = None if self._waits is None else self._waits.of(part)
+        if found is not None:
+            block, command = found
+            _count(self._would_wait, (block.word, block.why, command), count, _OTHER_WAITS)
 
     def skip(self, reason: str) -> None:
         """Count an item that is left out."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from covenq.operate.answers import PlannedGroup, PlanSummary, SkippedGroup
-from covenq.text import counted, duration, instant
+from covenq.operate.answers import Compaction, Paused, PlannedGroup, PlanSummary, SkippedGroup
+from covenq.text import byte_size, counted, duration, instant
 
 IDS_SHOWN = 3
 GROUPS_SHOWN = 10
@@ -22,6 +22,8 @@ CAUSE_MAX = 30
 
 Noun = tuple[str, str]
 """Singular and plural."""
+Group = tuple[int, str, str, str | None]
+"""How many, of what, for which reason, and since when."""
 Clean = Callable[[str], str]
 """Makes text from outside safe to show, in one line."""
 
@@ -73,10 +75,53 @@ def plan_lines(
     lines += skipped_lines([*summary.skipped, *summary.excluded], clean)
     if summary.eligible:
         lines += [f"would wait: {why}" for why in waits]
+    return [*lines, *_wait_lines(summary, "would wait", clean)]
+
+
+def compaction_lines(plan: Compaction) -> list[str]:
+    """What retention drops, or would drop, by which policy, and what stays."""
+    kept = [("payloads", plan.policy.payloads_s), ("files of attempts", plan.policy.attempts_s)]
+    policy = [f"{what} for {duration(seconds)}" for what, seconds in kept if seconds is not None]
+    if not policy:
+        return ["The configuration has no [retention]: everything is kept."]
+    would = "would be " if plan.dry_run else ""
+    lines = [
+        f"{counted(plan.deliveries, 'payload')} of {byte_size(plan.payload_bytes, 'GiB')} {would}dropped,"
+        f" in {counted(plan.segments, 'segment')}",
+        f"the files of {counted(plan.attempts, 'task')} {would}removed",
+    ]
+    if plan.dry_run:
+        lines.append(
+            f"[retention] keeps {' and '.join(policy)}. What is dropped is gone for ever; hashes, states and history stay."
+        )
+    return lines
+
+
+def pause_lines(done: Paused, now: float, clean: Clean) -> list[str]:
+    """What a pause holds, or its end lets go on; nothing where it isn't known, as of the intake."""
+    if done.summary is None or not done.changed:
+        return []
+    waiting = [one for one in done.summary.groups if one.state == "queued"]
+    number = sum(one.count for one in waiting)
+    age = _age(min((one.oldest for one in waiting if one.oldest), default=None), now)
+    oldest = "" if age is None else f"; {'the oldest' if number > 1 else 'it'} came {age} ago"
+    would = "would " if done.dry_run else ""
+    wait, go = (("waits", "goes") if number == 1 else ("wait", "go")) if not would else ("wait", "go")
+    verb = f"{would}{wait}" if done.paused else f"{would}{go} on"
+    lines = [f"{counted(number, *TASKS)} {verb}{oldest}"]
+    if len(waiting) > 1:
+        lines += _group_lines(waiting, GROUPS_SHOWN, now, clean)
+    running = sum(one.count for one in done.summary.groups if one.state == "running")
+    if running and done.paused:
+        lines.append(f"{counted(running, *TASKS)} that run{'s' if running == 1 else ''} already: left alone")
+    return [*lines, *_wait_lines(done.summary, "would still wait" if done.dry_run else "still waiting", clean)]
+
+
+def _wait_lines(summary: PlanSummary, verb: str, clean: Clean) -> Iterator[str]:
     for one in summary.waits[:REASONS_SHOWN]:
         help = "" if one.command is None else f": `{clean(one.command)}`"
-        lines.append(f"would wait {one.count:,}: {_FRACTION.sub('Z', clean(one.why))}{help}")
-    return [*lines, *_more(len(summary.waits) - REASONS_SHOWN, "reason to wait", "reasons to wait")]
+        yield f"{verb} {one.count:,}: {_FRACTION.sub('Z', clean(one.why))}{help}"
+    yield from _more(len(summary.waits) - REASONS_SHOWN, "reason to wait", "reasons to wait")
 
 
 def skipped_lines(skipped: Sequence[SkippedGroup], clean: Clean) -> list[str]:
@@ -86,24 +131,23 @@ def skipped_lines(skipped: Sequence[SkippedGroup], clean: Clean) -> list[str]:
 
 
 def _group_lines(groups: Sequence[PlannedGroup], shown: int, now: float, clean: Clean) -> Iterator[str]:
+    return group_lines([(one.count, _name(one), _cause(one), one.oldest) for one in groups], shown, now, clean)
+
+
+def group_lines(groups: Sequence[Group], shown: int, now: float, clean: Clean) -> Iterator[str]:
+    """The first of the groups in columns, and how many are in the others."""
     rows = [
-        (
-            f"{one.count:,}",
-            _cut(clean(_name(one)), NAME_MAX),
-            _cut(clean(_cause(one)), CAUSE_MAX),
-            _age(one.oldest, now),
-        )
-        for one in groups[:shown]
+        (f"{count:,}", _cut(clean(name), NAME_MAX), _cut(clean(cause), CAUSE_MAX), _age(at, now))
+        for count, name, cause, at in groups[:shown]
     ]
     widths = [max((cell_len(row[n] or "") for row in rows), default=0) for n in range(3)]
-    for count, name, cause, age in rows:
+    for number, name, cause, age in rows:
         told = "" if age is None else f"oldest {age}"
         name, cause = set_cell_size(name, widths[1]), set_cell_size(cause, widths[2])
-        yield f"  {count:>{widths[0]}}  {name}  {cause}  {told}".rstrip()
+        yield f"  {number:>{widths[0]}}  {name}  {cause}  {told}".rstrip()
     rest = groups[shown:]
     if rest:
-        number = sum(one.count for one in rest)
-        yield f"  {number:,} in {counted(len(rest), 'further group')}"
+        yield f"  {sum(one[0] for one in rest):,} in {counted(len(rest), 'further group')}"
 
 
 def _name(group: PlannedGroup) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,8 +76,9 @@ class Limiter:
         now: float,
         caps: Caps,
         in_flight: Iterable[LimitedTask] = (),
+        ended: Collection[int] = (),
     ) -> None:
-        """`in_flight` are tasks that were picked and may not be running yet by `conn`."""
+        """`in_flight` are tasks that were picked and may not be running yet by `conn`; pauses with a seq in `ended` are over."""
         self._conn = conn
         self._caps = caps
         self._hours = (at_text(now - DAY_S - 3600.0)[:13], at_text(now + DAY_S)[:13])
@@ -90,7 +91,7 @@ class Limiter:
         self._key_holder: dict[str, str] = {}
         self._key_limit: dict[str, int] = {}
         """Key → the lowest key concurrency among the routes of the tasks that run with it."""
-        self._pauses = _pauses(conn)
+        self._pauses = _pauses(conn, ended)
         self._uncounted: list[LimitedTask] = list(in_flight)
         """Tasks that `conn` does not show as running yet, and that are not counted for any limit yet."""
         self._counted: set[str] | None = None
@@ -216,13 +217,15 @@ class Limiter:
         return self._daily[scope] + self._unfolded[scope]
 
 
-def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], BlockReason]:
+def _pauses(conn: sqlite3.Connection, ended: Collection[int]) -> dict[tuple[str, str], BlockReason]:
     """(what, name) → reason. A repository is there by its number, and by its name in lower case for tasks without a number.
 
     One whose number isn't known is there as _REPO_BY_NAME, for all tasks of that name.
     """
     found: dict[tuple[str, str], BlockReason] = {}
     for row in conn.execute(_PAUSES):
+        if row["seq"] in ended:
+            continue
         what = str(row["what"])
         name = row["name"] or ""
         said = f": {row['reason']}" if row["reason"] else ""

@@ -18,6 +18,7 @@ from textual.widgets import Button, Input, Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure
+from covenq.operate.act.plan_text import compaction_lines
 from covenq.operate.answers import Compaction
 from covenq.operate.maintain import backup
 from covenq.operate.maintain.backup_list import BackupEntry
@@ -45,14 +46,9 @@ POLL_S = 0.3
 
 def compact_lines(done: Compaction) -> list[Line]:
     """A compaction's result, or its plan, in words."""
+    lines: list[Line] = [[(words, "")] for words in compaction_lines(done)]
     if done.policy.payloads_s is None and done.policy.attempts_s is None:
-        return [[("The configuration has no [retention]: everything is kept.", "")]]
-    would = "would be " if done.dry_run else ""
-    lines: list[Line] = [
-        [(f"{text.number(done.deliveries)} payloads of {text.size(done.payload_bytes)} {would}dropped, ", "")],
-        [(f"in {counted(done.segments, 'segment')}", "")],
-        [(f"the files of {counted(done.attempts, 'task')} {would}removed", "")],
-    ]
+        return lines
     if not done.dry_run:
         lines += [[(f"the journal is {text.size(max(0, done.freed))} shorter", "")], []]
         lines += [[("the same from a shell:", "dim")], [("  covenq compact", "")]]
@@ -117,7 +113,7 @@ class CompactDialog(ModalScreen[bool]):
         with Vertical(id="dialog"):
             yield Static(Content("Compact the journal"), id="dialog-title")
             yield Static(Content("… planning"), id="dialog-body")
-            yield Static(Content("What is dropped is gone for ever; hashes, states and history stay."), id="warning")
+            yield Static(id="question")
             with Horizontal(id="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Compact", id="go", disabled=True)
@@ -138,7 +134,11 @@ class CompactDialog(ModalScreen[bool]):
             return
         if is_on_stack(self):
             self.query_one("#dialog-body", Static).update(Content(plain(compact_lines(plan))))
-            self.query_one("#go", Button).disabled = not (plan.deliveries or plan.attempts)
+            some = bool(plan.deliveries or plan.attempts)
+            self.query_one("#question", Static).update(
+                Content("Compact the journal?" if some else "There is nothing to drop.")
+            )
+            self.query_one("#go", Button).disabled = not some
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()

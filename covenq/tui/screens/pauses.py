@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -13,13 +14,16 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from covenq.errors import Failure
 from covenq.model.status import ReconcileStatus
 from covenq.operate.act import intake_pause
 from covenq.tui import text
 from covenq.tui.screens.reason import ReasonInput
+from covenq.tui.screens.screen_stack import is_on_stack
 
 NOTHING = "leave everything as it is"
 """The first line, which is highlighted when the menu opens."""
+LEFT_ALONE = "What runs already is left alone."
 
 
 class PauseList(OptionList):
@@ -35,7 +39,10 @@ class PauseList(OptionList):
 
 
 class PauseMenu(ModalScreen[tuple[int, str | None] | None]):
-    """Lines to choose from, after one that does nothing. Dismissed with the index of the line and the reason, or None."""
+    """Lines to choose from, after one that does nothing. Dismissed with the index of the line and the reason, or None.
+
+    It serves the decision what to hold, or to let go on: what that comes to is shown of the line that is highlighted.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close"),
@@ -44,21 +51,38 @@ class PauseMenu(ModalScreen[tuple[int, str | None] | None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], plan: Callable[[int], Awaitable[Sequence[str]]]) -> None:
+        """`plan` tells, in clean lines, what choosing the line with that index comes to. Raises Failure."""
         super().__init__()
         self._lines = [NOTHING, *lines]
+        self._plan = plan
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(Content("Pause or resume"), id="dialog-title")
             yield PauseList(*(Option(Content(text.clean(line))) for line in self._lines), id="menu")
             yield ReasonInput(key="Tab")
-            yield Static(Content("What runs already is left alone."), id="dialog-body")
+            yield Static(Content(LEFT_ALONE), id="dialog-body")
 
     def on_mount(self) -> None:
         found = self.query_one(PauseList)
         found.highlighted = 0
         found.focus()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        self._show_plan(event.option_index - 1)
+
+    @work(exclusive=True)
+    async def _show_plan(self, index: int) -> None:
+        lines: Sequence[str] = ()
+        if index >= 0:
+            try:
+                lines = await self._plan(index)
+            except Failure as error:
+                lines = [text.clean(error)]
+        if is_on_stack(self):
+            self.query_one("#dialog-body", Static).update(Content("\n".join([*lines, LEFT_ALONE])))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
