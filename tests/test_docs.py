@@ -154,6 +154,25 @@ def test_every_test_the_first_page_names_exists() -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_every_promise_has_tests_that_exist() -> None:
+    page = text("covenq-guarantees.7").replace("\n.SH ", "\n.SS .SH ")
+    promises = [part for part in page.split("\n.SS ")[1:] if not part.startswith(".SH ")]
+    assert len(promises) >= 15
+    for promise in promises:
+        title = promise.partition("\n")[0]
+        blocks = re.findall(r"^(tests/[\w/]+\.py)\n((?:  \w+\n)+)", promise, re.MULTILINE)
+        assert blocks, f"no test defends: {title}"
+        for file, names in blocks:
+            defined = set(re.findall(r"^(?:async )?def (test_\w+)\(", (ROOT / file).read_text(), re.MULTILINE))
+            assert set(names.split()) <= defined, f"{title}: {set(names.split()) - defined} of {file}"
+        named = set(re.findall(r"\btest_\w+(?!\w|\.py)", promise))
+        assert named == {name for _, names in blocks for name in names.split()}, (
+            f"{title}: not in a list under its file"
+        )
+    readme = set(re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "README.md").read_text()))
+    assert readme <= set(re.findall(r"^tests/\S+$", page, re.MULTILINE)), "what the first page promises is here too"
+
+
 def test_every_link_of_the_documents_leads_to_a_file() -> None:
     found = 0
     for path in ROOT.glob("*.md"):
