@@ -110,7 +110,7 @@ def _say_compacted(done: Compaction) -> None:
 
     lines = compaction_lines(done)
     if done.policy.payloads_s is None and done.policy.attempts_s is None:
-        say(*lines)
+        say(lines[0])
         return
     for words in lines:
         output.line(words)
