@@ -62,6 +62,22 @@ def test_each_next_step_of_why_is_a_command(here: Daemon, guid: str) -> None:
         Daemon(data=copy, config=here.config).cli(*shlex.split(step)[1:])
 
 
+@pytest.mark.parametrize("guid", ["failed-one", "ignored-one"])
+def test_what_why_says_to_type_finds_the_place_that_why_was_told(here: Daemon, guid: str) -> None:
+    nowhere = {"COVENQ_DATA": "", "COVENQ_CONFIG": ""}
+    place = ["--data", str(here.data), "--config", str(here.config)]
+    said = here.cli("why", guid, *place, env=nowhere).stdout.decode()
+    steps = re.findall(r"^  (covenq .*?)  ", said.partition("what next")[2], re.MULTILINE)
+    steps.append(said.partition("\n")[0].partition(" · ")[2])
+    assert len(steps) > 1, said
+    for number, step in enumerate(steps):
+        copy = here.data.with_name(f"copy-{number}")
+        shutil.copytree(here.data, copy)
+        words = shlex.split(step)[1:]
+        assert words[-4:] == place, step
+        here.cli(*(str(copy) if word == str(here.data) else word for word in words), env=nowhere)
+
+
 def test_a_task_whose_delivery_was_erased_lists_no_file(here: Daemon) -> None:
     task = of("completed-one")
     before = here.cli_json("show", task)["attempt_objects"][0]

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from covenq.cli.app import COMMANDS, build
+from covenq.cli.commands.ledger import _sums
+from covenq.cli.listening import Listening
+from covenq.cli.output import say
+from covenq.cli.reconcile_report import ExpectedHolds, report
 from covenq.client.suggestion import ANYWHERE, LOCAL, options_given, suggested, with_suggestions
+from covenq.config.load import load
+from covenq.model.status import Missing, ReconcileStatus
+from covenq.reconcile.result import Row
 from tests.support.daemon import Daemon
 
 PLACE = {"data": "/d d", "config": None, "url": None, "token_file": None}
@@ -68,6 +75,21 @@ def test_words_get_it_where_a_command_stands_in_them(words: str, expected: str) 
     with options_given({"data": "d"}):
         assert with_suggestions(words) == expected
     assert with_suggestions(words) == words
+
+
+def test_what_ledger_reconcile_and_listen_say_has_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    missing = Missing(2, "2026-11-30T02:00:00.000000Z", "2026-11-30T03:00:00.000000Z", "2026-12-03T02:00:00.000000Z")
+    passes = ReconcileStatus(None, [], missing=missing)
+    row = Row("app", None, "g", "push", None, None, None, missing.since, 1, "1", 502, "missing")
+    with options_given({**PLACE, "data": "d"}):
+        for words in _sums([], passes, 0.0):
+            say(words)
+        report([row], [], False, "covenq reconcile event:push", ExpectedHolds(0, 0))
+        Listening(tmp_path, load(None, {}), []).finish()
+    said = capsys.readouterr().err
+    assert ": covenq reconcile --data d\n" in said
+    assert "`covenq reconcile event:push --data d` fetches" in said
+    assert "`covenq listen --data d` goes on from here" in said
 
 
 def test_hints_and_findings_and_what_is_told_have_it(tmp_path: Path) -> None:

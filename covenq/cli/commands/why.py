@@ -19,11 +19,11 @@ from covenq.cli.output import clean, say
 from covenq.cli.prose import unbroken
 from covenq.client.suggestion import suggested, with_suggestions
 from covenq.errors import NotFound
-from covenq.operate.inspect.story_text import QUESTIONS, UNPROVEN, lines, not_held_words, refused_lines
+from covenq.operate.inspect.story_text import UNPROVEN, lines, not_held_words, refused_lines
 
 if TYPE_CHECKING:
     from covenq.model.rows import Repository
-    from covenq.operate.inspect.history import Story, StoryAnswer, StoryVerdict, Target, Why
+    from covenq.operate.inspect.history import StoryVerdict, Target, Why
 
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""
@@ -117,7 +117,7 @@ def _print_lines(told: Iterator[tuple[str, str]]) -> None:
 
 
 def _print_target(answer: Why) -> None:
-    """All of an issue's or pull request's deliveries, each with its state, and with answers that need attention."""
+    """All of an issue's or pull request's deliveries, each with its state and its verdict."""
     target = answer.target
     if target is None:
         return
@@ -131,8 +131,8 @@ def _print_target(answer: Why) -> None:
         event = f"{delivery.event}.{delivery.action}" if delivery.action else delivery.event
         state = output.paint(clean(delivery.state), output.state_colour(delivery.state), coloured)
         output.line(f"\n{clean(story.id)}  {clean(event)}  {output.timestamp(delivery.received_at)}  {state}")
-        for words in [story.verdict.text] if story.verdict is not None else _notable_answers(story):
-            output.prose(f"  {clean(words)}", 4)
+        told = story.answers.now.words if story.verdict is None else story.verdict.text  # an older daemon gives none
+        output.prose(f"  {clean(told)}", 4)
     say("`covenq why GUID` tells one of them whole.")
 
 
@@ -147,15 +147,6 @@ def _say_namesakes(target: Target, namesakes: Sequence[Repository]) -> None:
             f"Another repository ({one.repo_id}{now}) had that name too: "
             f"covenq deliveries repo_id:{one.repo_id} number:{target.number}"
         )
-
-
-def _notable_answers(story: Story) -> Iterator[str]:
-    answers = story.answers
-    for question in QUESTIONS:
-        answer: StoryAnswer = getattr(answers, question)
-        if question not in ("accepted", "now") and answer.yes:
-            yield answer.words.replace("Yes", question, 1)
-    yield answers.now.words
 
 
 def _raise_not_found(answer: Why, id: str, *, quiet: bool) -> None:
