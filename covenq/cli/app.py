@@ -10,6 +10,7 @@ import importlib
 import keyword
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -115,6 +116,13 @@ class LazyGroup(TyperGroup):
                 self.commands[name] = build(name)
         return self.commands.get(cmd_name)
 
+    def invoke(self, ctx: ClickContext) -> object:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _wrapped_message(error)
+            raise
+
     def format_commands(self, ctx: ClickContext, formatter: HelpFormatter) -> None:
         """The commands by their groups. Each one's first sentence is whole, and wraps: one that is cut says nothing."""
         longest = max(map(len, COMMANDS))
@@ -122,6 +130,16 @@ class LazyGroup(TyperGroup):
             found = ((name, self.get_command(ctx, name)) for name in names)
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:<{longest}}", one.get_short_help_str(1000)) for name, one in found if one])
+
+
+def _wrapped_message(error: typer.BadParameter) -> str:
+    """Typer's words about a wrong value, wrapped: it prints `Error: Invalid value for '--limit': ` before them."""
+    from covenq.cli.prose import wrap
+    from covenq.cli.text_width import columns
+
+    before, found, _ = f"Error: {error.format_message()}".partition(error.message)
+    text = "\n".join(wrap(before + error.message, columns(sys.stderr)))
+    return text[len(before) :] if found and text.startswith(before) else error.message
 
 
 def build(name: str) -> Command:

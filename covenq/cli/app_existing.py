@@ -71,8 +71,10 @@ def use_existing(target: Target, wanted: Wanted, env: Mapping[str, str]) -> None
         client.close()
     configuration.write(target, AppSettings(found.id, found.client_id, str(key_file), None, api, url, ingress))
     if nowhere is not None:
-        say(f"On the App's page, let its webhook be active and deliver to {nowhere}{target.loaded.webhook_path},")
-        say("where nobody can ever be: GitHub lists each attempt as failed, and the log is what is read.")
+        say(
+            f"On the App's page, let its webhook be active and deliver to {nowhere}{target.loaded.webhook_path}, where nobody "
+            "can ever be: GitHub lists each attempt as failed, and the log is what is read."
+        )
     elif all(one.name == FROM_ENVIRONMENT for one in target.loaded.secrets):
         file = default_file(target.data)
         here = (

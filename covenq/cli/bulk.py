@@ -20,6 +20,8 @@ from covenq.cli import output
 from covenq.cli.id_prefix import whole_ids
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
+from covenq.cli.prose import wrap
+from covenq.cli.text_width import columns
 from covenq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -185,7 +187,8 @@ def ask(what: str, *, hint: str) -> None:
     """Ask whether to do it. Raises typer.Exit on a no; UsageError, with the hint, without a terminal to ask at."""
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
         raise UsageError(f"this would {what}, and there is no terminal to ask at", hint=hint)
-    print(f"{what[:1].upper()}{what[1:]}? [y/N] ", end="", file=sys.stderr, flush=True)
+    question = "\n".join(wrap(f"{what[:1].upper()}{what[1:]}? [y/N]", columns(sys.stderr)))
+    print(question, end=" ", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         say("Nothing was done.")
         raise typer.Exit(1)

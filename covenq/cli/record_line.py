@@ -25,4 +25,4 @@ def print_record(item: TailItem, json: bool = False) -> None:
     _, _, word = item.kind.partition(".")
     kind = output.paint(f"{clean(item.kind):<20}", KIND_COLOURS.get(word, ""), coloured)
     rest = "  ".join(clean(part) for part in parts_of(item) if part)
-    output.line(f"{output.timestamp(item.at)}  {item.seq:>8}  {kind}  {rest}".rstrip())
+    output.prose(f"{output.timestamp(item.at)}  {item.seq:>8}  {kind}  {rest}".rstrip())

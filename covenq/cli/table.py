@@ -66,19 +66,17 @@ def _row_text(
     columns: Sequence[Column[Row]], found: Layout, cells: Sequence[str], room: int | None, coloured: bool
 ) -> str:
     """A row as it is drawn: a line; of one that ends with a sentence, perhaps more."""
-    shown = {i: cells[i][: found.prefix[i]] if i in found.prefix else cells[i] for i in found.widths}
-    parts, fits = [], True
+    parts = []
     for i, wide in found.widths.items():
-        column, text = columns[i], shown[i]
-        if room is not None and width(text) > wide:
-            fits = False
-            break
+        column, text = columns[i], cells[i]
+        if i in found.prefix:
+            text = text[: found.prefix[i]]
+        if room is not None and len(text) > wide // 2 and width(text) > wide:  # no character takes more than two
+            shown = {i: cells[i][: found.prefix.get(i)] for i in found.widths}
+            return _cut_text(columns, found, shown, room, coloured)
         padded = _padded(column, text, wide)
         parts.append(paint(padded, column.colour(cells[i]), coloured) if column.colour else padded)
-    if fits:
-        return GAP.join(parts).rstrip()
-    assert room is not None
-    return _cut_text(columns, found, shown, room, coloured)
+    return GAP.join(parts).rstrip()
 
 
 def _cut_text(columns: Sequence[Column[Row]], found: Layout, shown: dict[int, str], room: int, coloured: bool) -> str:

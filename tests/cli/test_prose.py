@@ -6,10 +6,12 @@ import io
 import re
 
 import pytest
+import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from covenq.cli import output
+from covenq.cli.app import app
 from covenq.cli.prose import unbroken, wrap
 from covenq.cli.text_width import columns, shorten, shorten_middle, width
 
@@ -96,3 +98,13 @@ def test_what_is_cut_fits_and_says_that_it_was_cut(text: str, room: int, keep: i
     end = text[len(text) - keep :] if keep else ""
     if width(end) < room:
         assert shorten_middle(text, room, keep).endswith(end)
+
+
+def test_what_typer_says_of_a_wrong_value_is_wrapped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with pytest.raises(typer.BadParameter) as caught:
+        app(["tasks", "--limit", "abc"], standalone_mode=False)
+    said = f"Error: {caught.value.format_message()}"
+    assert said.count("\n") == 1
+    assert all(width(line) <= 60 for line in said.splitlines())

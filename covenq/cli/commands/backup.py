@@ -56,13 +56,15 @@ def backup(
             output.emit_json(_answer(report, target, damage, verified=not no_verify))
         else:
             for one in damage:
-                output.line(clean(one))
+                output.prose(clean(one))
             output.line(head_text(report.head))
     if not json:
         copied = output.count(report.copied, "segment")
         say(f"{copied} copied ({output.size(report.bytes)}), {report.kept:,} unchanged, to {clean(target)}.")
-        say("Not in it: the secret, the configuration, the files of attempts. To restore, put it in place of a data")
-        say("directory's journal: the rest is made again from it.")
+        say(
+            "Not in it: the secret, the configuration, the files of attempts. To restore, put it in place of a data directory's "
+            "journal: the rest is made again from it."
+        )
     if damage:
         say("hint: the copy is damaged as the journal is: `covenq verify` says how, an older backup may be whole.")
         raise typer.Exit(DAMAGED)

@@ -57,7 +57,8 @@ def info(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, conf
     if json:
         output.emit_json(found)
         return
-    output.line(f"covenq {__version__}, Python {found['python']}, SQLite {found['sqlite']}, {clean(found['system'])}\n")
+    output.prose(f"covenq {__version__}, Python {found['python']}, SQLite {found['sqlite']}, {clean(found['system'])}")
+    output.line()
     print_table(PATHS, paths)
     output.line()
     print_table(COLUMNS, settings)

@@ -113,7 +113,7 @@ def _say_compacted(done: Compaction) -> None:
         say(lines[0])
         return
     for words in lines:
-        output.line(words)
+        output.prose(words)
     if not done.dry_run:
         say(f"The journal is {output.size(max(done.freed, 0))} shorter.")
 

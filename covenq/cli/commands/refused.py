@@ -51,8 +51,10 @@ def refused(
     elif not print_table(COLUMNS, found) and status is not None and status.refused_unkept:
         _say_unkept(status)
     elif not found:
-        say("Nothing was refused. If deliveries are missing they never reached covenq: look at GitHub's list of recent")
-        say("deliveries, in the settings of the webhook, for what it says about each.")
+        say(
+            "Nothing was refused. If deliveries are missing they never reached covenq: look at GitHub's list of recent "
+            "deliveries, in the settings of the webhook, for what it says about each."
+        )
     else:
         _say_hints(found)
         say(f"{UNPROVEN[0].upper()}{UNPROVEN[1:]}.")

@@ -104,7 +104,7 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
     where = "the defaults, since there is no configuration" if loaded.path is None else clean(loaded.path)
     for warning in warnings:
         say(f"warning: {clean(warning['words'])}")
-    output.line(f"{where}: {output.count(len(loaded.routes), 'route')}, sha256 {loaded.sha256[:16]}")
+    output.prose(f"{where}: {output.count(len(loaded.routes), 'route')}, sha256 {loaded.sha256[:16]}")
 
 
 def _warnings(config: Config) -> Iterator[dict[str, str | None]]:
@@ -245,7 +245,7 @@ def _print_test(found: _Tried) -> None:
         held = f" (key {its})" if verdict.matches and its else ""
         if verdict.matches and age is not None:
             held += f" (held back where it is fetched more than {duration(age)} after it was sent)"
-        output.line(f"{clean(verdict.route)}  {clean(verdict_words(verdict) + held)}")
+        output.prose(f"{clean(verdict.route)}  {clean(verdict_words(verdict) + held)}")
     count = len(_matching(found))
     say(f"It would make {output.count(count, 'task')}." if count else "It would be ignored.")
 
@@ -339,15 +339,15 @@ def _print_diff(report: DiffReport) -> None:
     ):
         for name, number in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
             noun = output.count(number, "delivery", "deliveries") if sign == "!" else output.count(number, "task")
-            output.line(f"{sign} {clean(name)}: {noun} {what}")
+            output.prose(f"{sign} {clean(name)}: {noun} {what}")
             for one in report.examples.get(f"{sign} {name}", ()):
                 event = f"{one.event}.{one.action}" if one.action else one.event
                 target = one.repo or ""
                 if one.number is not None:
                     target += f"#{one.number}"
-                output.line(f"    {clean(one.id)}  {clean(event)}  {clean(target)}".rstrip())
+                output.prose(f"    {clean(one.id)}  {clean(event)}  {clean(target)}".rstrip(), 8)
     for name in report.policies:
-        output.line(f"~ {clean(name)}: its tasks would be run otherwise")
+        output.prose(f"~ {clean(name)}: its tasks would be run otherwise")
     say(
         f"{output.count(report.deliveries, 'delivery', 'deliveries')}: {report.same:,} the same, "
         f"{report.changed:,} otherwise; {report.newly_taken:,} that were ignored would be taken, "

@@ -153,7 +153,7 @@ def _report(found: Plan, where: Location, target: Path | None, json: bool) -> No
         output.emit_json({**plan, "written": None if target is None else str(target), "next": following})
         return
     for one in found.damage[:SHOWN_MAX]:
-        output.line(clean(one))
+        output.prose(clean(one))
     if len(found.damage) > SHOWN_MAX:
         say(f"… and {len(found.damage) - SHOWN_MAX:,} more.")
     lost = sum(high - low + 1 for low, high in found.lost)

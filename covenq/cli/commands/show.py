@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from covenq.model.answers import DeliveryHistory, TaskHistory
     from covenq.model.rows import Attempt, OneDelivery, Task
 
+LABEL = 15
+"""Columns of a field's label."""
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
 ATTEMPT_COLUMNS: list[Column[Attempt]] = [
@@ -150,7 +152,7 @@ def _with_tasks(opened: Source, delivery: OneDelivery) -> DeliveryHistory:
 
 def _field(label: str, value: object) -> None:
     if value not in (None, "", []):
-        output.line(f"  {label:<13}{value}")
+        output.prose(f"  {label:<13}{value}", LABEL)
 
 
 def _print_delivery(d: DeliveryHistory, directory: Path | None) -> None:
@@ -180,7 +182,7 @@ def _print_delivery(d: DeliveryHistory, directory: Path | None) -> None:
     if d.headers:
         output.line("\nheaders")
         for name, value in d.headers:
-            output.line(f"  {clean(name)}: {clean(value)}")
+            output.prose(f"  {clean(name)}: {clean(value)}", 4)
     for task in d.task_objects:
         output.line()
         _print_task(task, directory)
@@ -248,10 +250,12 @@ def _print_task(t: TaskHistory, attempts: Path | None) -> None:
         print_table(ATTEMPT_COLUMNS, t.attempt_objects)
         directory = None if attempts is None else attempts / t.id / str(t.attempt_objects[-1].attempt)
         if directory is not None and is_directory(directory):
-            output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
+            output.line()
+            output.prose(f"its stdout, stderr and result are in {clean(directory)}")
     if t.last_output is not None:
         last = t.last_output
         whole = f"covenq logs {clean(t.id)} {last.attempt}"
-        output.line(f"\nthe last of what attempt {last.attempt} wrote to {clean(last.stream)}; all of it: {whole}")
+        output.line()
+        output.prose(f"the last of what attempt {last.attempt} wrote to {clean(last.stream)}; all of it: {whole}")
         for text in last.lines:
-            output.line(f"  {clean(text.expandtabs())}")
+            output.prose(f"  {clean(text.expandtabs())}", 4)

@@ -54,7 +54,7 @@ def stats(
         say("Nothing that matches came in that time.")
         return
     states = ", ".join(f"{state} {number:,}" for state, number in found.states.items())
-    output.line(f"{output.count(found.deliveries, 'delivery', 'deliveries')}, {output.size(found.bytes)}: {states}")
+    output.prose(f"{output.count(found.deliveries, 'delivery', 'deliveries')}, {output.size(found.bytes)}: {states}")
     if found.duplicates:
         output.line(f"{output.count(found.duplicates, 'duplicate')} beside them")
     _table(

@@ -185,10 +185,10 @@ def _report(report: VerifyReport, signed: SignatureCounts | None, *, head: bool,
 
 def _print_report(report: VerifyReport) -> None:
     for one in report.damage:
-        output.line(clean(one))
+        output.prose(clean(one))
     records = output.count(report.records, "record")
     if report.ok:
-        output.line(f"ok, {records}, head {head_text(report.head)}")
+        output.prose(f"ok, {records}, head {head_text(report.head)}")
     else:
         say(
             f"{output.count(len(report.damage), 'finding')}; {records} verify, the newest linked one is seq {report.head.seq}."
