@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from covenq.cli import output
+from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.id_prefix import whole_ids
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
@@ -111,6 +112,7 @@ def run_bulk(
         found = source.act(operation, replace(wanted, ids=ids))
         not_done = reasons_of(found.skipped)
     else:
+        say_unknown_values(source, terms, "tasks" if verb.many == "tasks" else "deliveries")
         chosen_ones = replace(wanted, ids=ids) if ids else replace(wanted, filter=terms)
         found, not_done = _plan_and_apply(source, operation, chosen_ones, verb, yes, keep_skipped=json or bool(ids))
     with output.report_of_act(not wanted.dry_run):

@@ -71,17 +71,15 @@ def _in_a_list(field: str, prefix: str, config: str | None, data: str | None) ->
 
 
 def _values(field: str, prefix: str, config: str | None, data: str | None) -> list[str]:
-    from covenq.filter.grammar import WORDS
+    from covenq.filter.grammar import FIXED, WORDS
 
     known: Iterator[str] | Sequence[str] = ()
     if field in WORDS:
         known = sorted(WORDS[field])
     elif field == "event":
         known = EVENTS
-    elif field == "source":
-        known = ("http", "import", "send")
-    elif field == "kind":
-        known = ("forward", "pull", "run")
+    elif field in FIXED:
+        known = FIXED[field]
     elif field == "route":
         known = routes("", config, data)
     elif field in ("guid", "id"):

@@ -103,7 +103,8 @@ def node_text(node: Node) -> str:
             return _word(pattern)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A value as it can be typed."""
     if text and not _SPECIAL & set(text) and not any(c.isspace() for c in text) and not text.startswith(("-", "=")):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -111,13 +112,13 @@ def _quoted(text: str) -> str:
 
 def _pattern(pattern: Pattern) -> str:
     if pattern.literal is not None:
-        return _quoted(pattern.literal)
-    return "*".join(_quoted(chunk) if chunk else "" for chunk in pattern.chunks)
+        return quoted(pattern.literal)
+    return "*".join(quoted(chunk) if chunk else "" for chunk in pattern.chunks)
 
 
 def _word(pattern: Pattern) -> str:
     inner = pattern.chunks[1:-1]
-    return "*".join(_quoted(chunk) for chunk in inner) if inner else '""'
+    return "*".join(quoted(chunk) for chunk in inner) if inner else '""'
 
 
 def _range(low: int | None, high: int | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from textual.suggester import Suggester
 
-from covenq.filter.grammar import FIELDS
+from covenq.filter.grammar import FIELDS, FIXED
 from covenq.model import Category, State
 
 Values = Mapping[str, Sequence[str]]
@@ -15,8 +15,7 @@ Values = Mapping[str, Sequence[str]]
 VALUES: dict[str, Sequence[str]] = {
     "state": [str(state) for state in State],
     "category": [str(category) for category in Category],
-    "kind": ["run", "forward", "pull"],
-    "source": ["http", "import", "send"],
+    **FIXED,
     "since": ["15m", "1h", "1d", "7d"],
     "before": ["1h", "1d", "7d"],
 }

@@ -17,6 +17,7 @@ from covenq import __version__, given_file
 from covenq.cli import output
 from covenq.cli.bulk import Wording, confirm, operator_name, reasons_of, report
 from covenq.cli.context import locate_in_use, source
+from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.options import (
     ConfigOption,
     DataOption,
@@ -90,6 +91,7 @@ def export(
             if update is not None:
                 update(written, total)
         _write_line(file, _json(end(written)))
+        say_unknown_values(opened, filter, "deliveries")
     counted = output.count(written, "delivery", "deliveries")
     if json:
         with output.report_of_act():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli.context import locate
+from covenq.cli.filter_hints import say_unknown_to_routes
 from covenq.cli.filter_words import filter_argument
 from covenq.cli.options import ConfigOption, DataOption
 from covenq.errors import ConfigError, Refused
@@ -53,6 +54,7 @@ def listen(
     _require_listenable(locate(data, config).config)
     os.environ[INGRESS_VARIABLE] = LOG  # each reading of the configuration is to have it, this one and every later one
     where = locate(data, config)
+    say_unknown_to_routes(filter, [route.name for route in where.config.routes])
 
     def adjust(read: Config) -> Config:
         read = replace(read, log_level=log_level or ("warning" if read.log_level == "info" else read.log_level))

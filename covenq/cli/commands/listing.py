@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from covenq.cli import output
 from covenq.cli.context import local_data_dir, source
+from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.id_prefix import GUID_SHORT, TASK_SHORT
 from covenq.cli.options import After, ConfigOption, DataOption, Json, Jsonl, Limit, TokenFileOption, UrlOption, Words
 from covenq.cli.output import clean, say
@@ -73,6 +74,7 @@ def deliveries(
     with source(data, config) as opened:
         pages = Pages(opened.deliveries, words or [], limit, after)
         _print("deliveries", "delivery", DELIVERY_COLUMNS, pages, bool(words), json, local_data_dir(data, config))
+        say_unknown_values(opened, words, "deliveries")
 
 
 def tasks(
@@ -97,6 +99,7 @@ def tasks(
     with source(data, config) as opened:
         pages = Pages(opened.tasks, words or [], limit, after)
         _print("tasks", "task", TASK_COLUMNS, pages, bool(words), json, local_data_dir(data, config))
+        say_unknown_values(opened, words, "tasks")
 
 
 def _print(

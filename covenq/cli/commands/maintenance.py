@@ -24,6 +24,7 @@ from covenq.cli.bulk import (
     say_skipped,
 )
 from covenq.cli.context import source
+from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.options import (
     ConfigOption,
     DataOption,
@@ -171,6 +172,7 @@ def redact(
         by=operator_name(),
     )
     with source(data, config) as opened:
+        say_unknown_values(opened, terms, "deliveries")
         done, not_done = _redact(opened, which, yes=yes, keep_skipped=json or bool(ids))
     with output.report_of_act(not dry_run):
         _report(done, not_done, dry_run=dry_run, json=json)

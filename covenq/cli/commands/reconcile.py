@@ -15,6 +15,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.bulk import Wording, confirm, operator_name
 from covenq.cli.context import locate, locate_in_use, source
+from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.options import (
     ConfigOption,
     DataOption,
@@ -121,6 +122,7 @@ def reconcile(
     with source(data, config) as opened, ExitStack() as closing:
         for log in logs:
             closing.callback(log.close)
+        say_unknown_values(opened, words, "deliveries")
         status = opened.status()
         span = _span(opened, where.config, filter, since_s, since is not None, status)
         known = {} if status.reconcile is None else {one.log: one for one in status.reconcile.logs}

@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from covenq.cli import output
 from covenq.cli.context import source
+from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, Words
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
@@ -47,6 +48,7 @@ def stats(
     """
     with source(data, config) as opened:
         found = opened.stats(words or [], since_s=parse_duration(since))
+        say_unknown_values(opened, words, "deliveries")
     if json:
         output.emit_json(found)
         return

@@ -11,6 +11,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import ask_again, source
+from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.filter_words import filter_argument
 from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import say
@@ -65,6 +66,7 @@ def tail(
         raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
     if follow and json and not output.is_json_lines():
         raise UsageError("--json is one document, and what is followed has no end", hint="Use --jsonl.")
+    _say_mistyped(filter, data, config)
     stream = RecordStream(filter, follow, None if since is None else parse_duration(since), after, data, config)
     if json and not output.is_json_lines():
         output.emit_items(chain.from_iterable(stream), lambda: stream.position)
@@ -77,6 +79,17 @@ def tail(
         output.flush()
     if not found and filter and since is None and after is None:
         _say_how_far(stream.position or 0)
+
+
+def _say_mistyped(filter: list[str], data: str | None, config: str | None) -> None:
+    """Before anything is waited for. Where it can't be known now, the stream says why, or waits for what is wrong to end."""
+    if not filter:
+        return
+    try:
+        with source(data, config) as opened:
+            say_unknown_values(opened, filter, "deliveries")
+    except (DaemonUnreachable, StateBehind, StateUnreadable):
+        return
 
 
 @dataclass(slots=True)
