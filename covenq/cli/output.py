@@ -23,28 +23,14 @@ from covenq.cli.text_width import columns
 from covenq.client.suggestion import with_suggestions
 from covenq.errors import CovenqError
 from covenq.json_text import json_text as any_depth
+from covenq.model.palette import STATE_TONES, escape_sequences
 from covenq.text import INVISIBLE, byte_size, counted, duration, escape, instant
 
-BOLD, DIM, RED, GREEN, YELLOW, BLUE, PLAIN = (
-    "\x1b[1m",
-    "\x1b[2m",
-    "\x1b[31m",
-    "\x1b[32m",
-    "\x1b[33m",
-    "\x1b[34m",
-    "\x1b[0m",
-)
+BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
-STATE_COLOURS = {
-    "received": YELLOW,
-    "queued": BLUE,
-    "running": BLUE,
-    "completed": GREEN,
-    "failed": RED,
-    "cancelled": YELLOW,
-    "superseded": DIM,
-    "ignored": DIM,
-}
+_TONES = escape_sequences(os.environ)
+BAD, WARNING, GOOD, ACTIVE, MUTED = (_TONES[one] for one in ("bad", "warning", "good", "active", "muted"))
+"""The colours, by what they mean: `covenq.model.palette` has them, for the dashboard too."""
 
 _UNSAFE_IN_JSON = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{INVISIBLE}]")
 """Characters that JSON allows in a string, and a terminal might obey or nobody sees: DEL, C1 controls, direction marks, tags; and
@@ -285,7 +271,8 @@ def emit_items(items: Iterable[object], following: Callable[[], str | int | None
 
 
 def state_colour(word: str) -> str:
-    return STATE_COLOURS.get(word, "")
+    tone = STATE_TONES.get(word)
+    return "" if tone is None else _TONES[tone]
 
 
 def age(at: str | None, now: float) -> str:

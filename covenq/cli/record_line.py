@@ -10,7 +10,7 @@ from covenq.cli.output import clean
 if TYPE_CHECKING:
     from covenq.model.answers import TailItem
 
-KIND_COLOURS = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
+KIND_COLOURS = {"received": output.WARNING, "completed": output.GOOD, "failed": output.BAD, "retry": output.BAD}
 
 
 def print_record(item: TailItem, json: bool = False) -> None:

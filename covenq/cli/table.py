@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, zip_longest
 
-from covenq.cli.output import BOLD, DIM, clean, has_colour, line, paint, stdout
+from covenq.cli.output import BOLD, MUTED, clean, has_colour, line, paint, stdout
 from covenq.cli.prose import wrap
 from covenq.cli.table_layout import GAP, LEAST, Column, Layout, Row, layout, shrink, total
 from covenq.cli.text_width import columns as columns_of
@@ -46,7 +46,7 @@ def print_table(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> int:
         count += 1
         varied.update(i for i, said in found.constant.items() if row[i] != said)
     for words in _left_out(columns, found, varied):
-        line(paint("\n".join(wrap(words, room)), DIM, coloured))
+        line(paint("\n".join(wrap(words, room)), MUTED, coloured))
     return count
 
 

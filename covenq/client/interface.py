@@ -27,7 +27,7 @@ Stream = Literal["stdout", "stderr"]
 LOG_BYTES = 256 * 1024
 """Bytes of an attempt's output, from its end, by default."""
 
-Counted = Literal["deliveries", "tasks"]
+Counted = Literal["deliveries", "tasks", "attempts"]
 """What can be counted by a filter."""
 
 Filter = str | Sequence[str]
@@ -85,7 +85,10 @@ class Source(Protocol):
         """
 
     def count(self, what: Counted, filter: Filter = "") -> int:
-        """How many deliveries or tasks match. Raises FilterError, and UsageError for a filter on the payload."""
+        """How many deliveries or tasks match, or how many attempts the tasks that match have had.
+
+        Raises FilterError, and UsageError for a filter on the payload.
+        """
 
     def task(self, id: str) -> Task:
         """One task by its id. Raises NotFound."""

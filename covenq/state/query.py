@@ -38,6 +38,7 @@ __all__ = [
     "attempts_of",
     "condition",
     "count",
+    "count_attempts",
     "counts",
     "decode",
     "deliveries",
@@ -213,6 +214,13 @@ def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
     for what, state, number in conn.execute("SELECT what, word, n FROM tallies WHERE what IN ('deliveries', 'tasks')"):
         found[what][str(state)] = int(number)
     return found
+
+
+def count_attempts(conn: sqlite3.Connection, filter: Filter, *, now: float | None = None) -> int:
+    """How many attempts `latest_attempts` lists in all. Raises UsageError for a filter on the payload."""
+    where, params = _task_condition(conn, filter, 0, now)
+    joined = "task_attempts" if where == "1" else "tasks t CROSS JOIN task_attempts a ON a.task = t.id"
+    return int(conn.execute(f"SELECT count(*) FROM {joined} WHERE {where}", params).fetchone()[0])  # noqa: S608 - to_sql's
 
 
 def attempts_ended(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:

@@ -14,19 +14,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.console import Console
+from textual import constants
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.widgets import ContentSwitcher, Static
 
 from covenq.client.interface import Source
+from covenq.model.palette import DARK, Palette, palette_of
 from covenq.tui import journal_actions, row_actions, saved, text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.commands import Commands
 from covenq.tui.connection import Connection, Opener
 from covenq.tui.filter_menu import FilterMenu
 from covenq.tui.journal_actions import JournalActions
-from covenq.tui.panes import empty, header, listings, overview, pages
+from covenq.tui.panes import alarms, empty, header, listings, overview, pages
+from covenq.tui.panes.alarms import Alarm
 from covenq.tui.panes.header import PAGES
 from covenq.tui.panes.pane import AnyPane, ListPane
 from covenq.tui.panes.table import RowTable
@@ -35,6 +39,7 @@ from covenq.tui.row_actions import RowActions
 from covenq.tui.screens import help
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.why import StoryScreen
+from covenq.tui.theme import theme_of
 from covenq.tui.unexpected import as_failure
 from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
@@ -47,6 +52,10 @@ TICK_S = 0.1
 """Seconds between checks whether something changed: new rows are drawn no more often than this."""
 FIRST_ROWS_S = 1.0
 """Seconds that the first status waits for the first rows."""
+
+
+WRITES = frozenset({"act", "pause", "compact", "backup"})
+"""Actions that --read-only leaves out: their keys do nothing, and are named nowhere."""
 
 
 class Dashboard(App[int]):
@@ -64,6 +73,7 @@ class Dashboard(App[int]):
         *row_actions.BINDINGS,
         *(Binding(key, f"page('{name}')", title, show=False) for key, name, title in PAGES),
         journal_actions.VERIFY,
+        Binding("a", "acknowledge", "Acknowledge", show=False, tooltip="hide the alarms until one of them changes"),
         Binding("F", "saved", "Filters", show=False, tooltip="saved filters: choose one, or save this one"),
         Binding("escape", "clear_one", "Back", show=False, tooltip="peel a layer: marks, then the filter"),
         Binding("question_mark", "help", "Help"),
@@ -71,15 +81,24 @@ class Dashboard(App[int]):
     ]
 
     def __init__(
-        self, opener: Opener, data: Path | None, *, read_only: bool = False, filters: Path | None = None
+        self,
+        opener: Opener,
+        data: Path | None,
+        *,
+        read_only: bool = False,
+        filters: Path | None = None,
+        palette: Palette = DARK,
     ) -> None:
-        super().__init__()
+        super().__init__(ansi_color=palette.native or None)
+        self.register_theme(theme_of(palette))
+        self.theme = palette.name
         self.connection = Connection(opener, data, read_only=read_only)
         self.refresher = Refresher(self.connection, self)
         thread = BackgroundThread("action")
         self._row_actions = RowActions(self, self.connection, thread, pane=lambda: self.pane, changed=self.mark_changed)
         self._journal_actions = JournalActions(self, self.connection, thread)
         self._filter_menu = FilterMenu(self, thread, filters or saved.path_of(os.environ))
+        self._acknowledged = alarms.Acknowledged()
         self.page = "deliveries"
         self._opened = False
         """Something has been shown: if the source is lost, that stays, with the reason above it."""
@@ -93,7 +112,7 @@ class Dashboard(App[int]):
         yield Static(id="tabs")
         yield Static(id="alarm")
         with ContentSwitcher(initial="opening"):
-            yield Lines([[("… opening", "dim")]], id="opening")
+            yield Lines([[("… opening", "muted")]], id="opening")
             yield Lines(id="overview")
             yield ListPane(listings.DELIVERIES, lambda: empty.no_deliveries(self.status), id="deliveries")
             yield ListPane(listings.TASKS, lambda: empty.no_tasks(self.status), id="tasks")
@@ -155,21 +174,24 @@ class Dashboard(App[int]):
         source = connection.source
         state = header.source_state(source, error, read_only=connection.read_only)
         screen.query_one("#tabs", Static).update(header.tabs(self.page, state), layout=False)
-        try:
-            alarms = header.alarms(
-                self.page,
-                source,
-                self.status,
-                error if self._opened else None,
-                time.time(),
-                age=self.refresher.status_age,
-                writable=connection.writable,
-            )
-        except Exception as fault:  # noqa: BLE001 - a status has the right types, and may be nonsense all the same
-            alarms = [text.clean(as_failure(fault))]
+        of_source, of_status = self._alarms()
+        self._acknowledged.keep([*of_source, *of_status])
+        in_bar = of_source if self.page == "overview" else alarms.in_bar(of_source, of_status, self.status)
         shown = screen.query_one("#alarm", Static)
-        shown.display = bool(alarms)
-        set_text(shown, header.alarm_lines(alarms))
+        words = alarms.bar([one for one in in_bar if one not in self._acknowledged], self.size.width)
+        shown.display = bool(words)
+        set_text(shown, words, layout=False)
+
+    def _alarms(self) -> tuple[list[Alarm], list[Alarm]]:
+        """Of reading, which every page tells, and of what was read, which the Overview lists itself."""
+        connection, read, status = self.connection, self.refresher, self.status
+        error = read.error if self._opened else None
+        try:
+            of_source = alarms.of_source(connection.source, status, error, age=read.status_age)
+            of_status = [] if status is None else alarms.of_status(status, time.time(), writable=connection.writable)
+        except Exception as fault:  # noqa: BLE001 - a status has the right types, and may be nonsense all the same
+            return [Alarm(text.clean(as_failure(fault)), "undrawn")], []
+        return of_source, of_status
 
     # Pages
 
@@ -229,20 +251,30 @@ class Dashboard(App[int]):
             self.size.width - 1,
             problem=read.throughput_error,
             writable=connection.writable,
+            seen=self._acknowledged,
         )
 
     def on_resize(self) -> None:
         self._draw_page()
+        self.show_header()
 
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in WRITES and self.connection.read_only:
+            return False
         return self._row_actions.available() if action in row_actions.NEED_ROWS else True
 
     def action_clear_one(self) -> None:
         pane = self.pane
         if pane is not None:
             pane.clear_one()
+
+    def action_acknowledge(self) -> None:
+        of_source, of_status = self._alarms()
+        self._acknowledged.add([*of_source, *of_status])
+        self.show_header()
+        self._draw_page()
 
     def action_help(self) -> None:
         if not isinstance(self.screen, help.Help):
@@ -292,6 +324,13 @@ class Dashboard(App[int]):
         self._journal_actions.back_up()
 
 
+def has_few_colours() -> bool:
+    """Whether the terminal shows 16 colours or less, as Textual finds by TERM and COLORTERM."""
+    system = constants.COLOR_SYSTEM
+    console = Console(color_system=system, force_terminal=True, legacy_windows=False)  # type: ignore[arg-type]  # Textual says str
+    return console.color_system not in ("256", "truecolor")
+
+
 def freeze_garbage() -> None:
     """Take every object that exists by now out of the garbage collector's generations (`gc.freeze`).
 
@@ -309,7 +348,8 @@ def run(opener: Opener, data: Path | None, *, read_only: bool = False) -> int:
     goes: what can't be opened is shown in the dashboard too. `data` is the data directory, whose journal `v` verifies,
     or None where it is on another machine. `read_only`: whatever would write is refused.
     """
-    app = Dashboard(opener, data, read_only=read_only)
+    palette = palette_of(os.environ, few_colours=has_few_colours())
+    app = Dashboard(opener, data, read_only=read_only, palette=palette)
     app.refresher.after_first_status = freeze_garbage
     app.run()
     return app.return_code or 0

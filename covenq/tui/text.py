@@ -25,17 +25,6 @@ GLYPHS = {
     "superseded": "»",
 }
 
-STYLES = {
-    "received": "magenta",
-    "ignored": "bright_black",
-    "queued": "cyan",
-    "running": "yellow",
-    "completed": "green",
-    "failed": "red",
-    "cancelled": "bright_black",
-    "superseded": "bright_black",
-}
-
 ABSENT = "–"
 
 

@@ -127,13 +127,13 @@ def test_a_table_on_a_terminal_fits_it_and_never_cuts_an_id(monkeypatch: pytest.
     assert print_table(COLUMNS, rows(3)) == 3
     text = out.text()
     plain = text
-    for code in (output.BOLD, output.RED, output.PLAIN):
+    for code in (output.BOLD, output.BAD, output.PLAIN):
         plain = plain.replace(code, "")
     assert "\x1b" not in plain, "no control but our own colours"
     lines = plain.splitlines()
     assert all(width(line) <= 40 for line in lines)
     assert [line.split()[0] for line in lines] == ["ID", "id-0", "id-1", "id-2"]
-    assert output.RED in text
+    assert output.BAD in text
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Button, OptionList
+from textual.widgets import Button, OptionList, Static
 
 from covenq.tui.app import Dashboard
 from covenq.tui.screens.detail import DetailScreen
@@ -237,19 +237,24 @@ async def test_redacting_says_that_nothing_brings_it_back(daemon: Daemon) -> Non
         assert len(daemon.records("delivery.redacted")) == 1
 
 
-async def test_read_only_refuses_to_act(daemon: Daemon) -> None:
+async def test_read_only_has_no_key_that_acts(daemon: Daemon) -> None:
     daemon.post("issues", issue(1))
     daemon.wait_all_done()
     app = dashboard(daemon.data, read_only=True)
     async with app.run_test(size=(120, 30), notifications=True) as pilot:
         await until(pilot, lambda: row_count(app) == 1, "listed")
         assert "read-only" in drawn(app)
-        await pilot.press("r")
-        await planned(pilot, "refused")
-        assert app.screen.query_one("#go", Button).disabled
-        await pilot.press("escape", "p")
-        await until(pilot, lambda: "--read-only" in drawn(app), "told, and nothing is asked")
-        assert not on(app, PauseMenu)()
+        await pilot.press("r", "u", "c", "R", "x", "p", "K", "B")
+        await pilot.pause()
+        assert len(app.screen_stack) == 1, "nothing is asked"
+        shown = drawn(app)
+        assert "Why" in shown
+        assert not re.search("Replay|Requeue|Cancel", shown), "the last line names no key that acts"
+        await pilot.press("question_mark")
+        await until(pilot, on(app, Help), "the keys")
+        words = str(app.screen.query_one("#help", Static).content)
+        assert "the story that covenq why tells" in words
+        assert not re.search("replay|requeue|cancel|redact|pause|compact", words)
         assert daemon.records("ops.paused") == []
 
 

@@ -35,7 +35,7 @@ from covenq.model.status import (
 )
 from covenq.operate.maintain import verify_note
 from covenq.tui import text
-from covenq.tui.panes import header, overview, pages
+from covenq.tui.panes import alarms, overview, pages
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
 from covenq.tui.screens.menus import Menu
@@ -72,7 +72,7 @@ def test_the_overview_tells_how_fast_what_waits_who_works_and_how_the_disk_does(
     accepted = next(line for line in lines if "accepted" in line)
     assert "█▄▁" in accepted
     assert accepted.split()[-3:] == ["4", "8", "13"], "the last full minute, the peak, and all"
-    assert re.search(r"○ queued +4  the oldest for 5m", page)
+    assert re.search(r"○ queued +4  █+ +oldest 5m", page)
     assert "p50 1.2 ms, p99 4.5 ms" in page
     assert "40.0 GiB free of 100.0 GiB" in page
     assert "fold lag    none" in page
@@ -82,11 +82,22 @@ def test_the_overview_tells_how_fast_what_waits_who_works_and_how_the_disk_does(
     assert len(lines) <= (26 if width == 160 else 50)
 
 
+def test_the_graphs_of_a_minute_share_one_scale_which_is_said() -> None:
+    page = told(STATUS, 160)
+    most = max(
+        max(series) for series in (THROUGHPUT.accepted, THROUGHPUT.refused, THROUGHPUT.completed, THROUGHPUT.failed)
+    )
+    assert f"one scale: █ is {most}" in page
+    for name in ("accepted", "refused", "completed", "failed"):
+        graph = next(line for line in page.splitlines() if line.startswith(f"  {name}"))
+        assert ("█" in graph) == (max(getattr(THROUGHPUT, name)) == most), graph
+
+
 def test_a_sparkline_has_a_cell_for_each_value() -> None:
-    assert overview.sparkline([]) == ""
-    assert overview.sparkline([0, 0]) == "··"
-    assert overview.sparkline([0, 1, 50, 100]) == "·▁▄█"
-    assert overview.sparkline([5], most=10) == "▄"
+    assert overview.sparkline([], 0) == ""
+    assert overview.sparkline([0, 0], 0) == "··"
+    assert overview.sparkline([0, 1, 50, 100], 100) == "·▁▄█"
+    assert overview.sparkline([5], 10) == "▄"
     assert "counting" in plain(overview.overview(STATUS, None, NOW, 80))
 
 
@@ -139,17 +150,18 @@ def test_a_sparkline_has_a_cell_for_each_value() -> None:
     ],
 )
 def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
-    assert overview.alarms(STATUS, NOW) == []
-    found = overview.alarms(replace(STATUS, **change), NOW)
+    assert alarms.of_status(STATUS, NOW) == []
+    found = alarms.of_status(replace(STATUS, **change), NOW)
     assert len(found) == 1
-    assert words in found[0]
-    assert found[0][:20] in told(replace(STATUS, **change)).splitlines()[0], "the page begins with it"
+    assert words in found[0].words
+    assert found[0].words[:20] in told(replace(STATUS, **change)).splitlines()[0], "the page begins with it"
 
 
 def test_of_much_that_drifted_some_is_told_whole() -> None:
     many = [DriftFinding("inactive", f"hook {n} is not active", "Tick Active.") for n in range(9)]
-    found = overview.alarms(replace(STATUS, reconcile=ReconcileStatus(300.0, [], drift=Drift(AGO, many))), NOW)
-    assert found[2:] == ["on GitHub: hook 2 is not active. Tick Active.", "on GitHub: 6 more: covenq doctor"]
+    found = alarms.of_status(replace(STATUS, reconcile=ReconcileStatus(300.0, [], drift=Drift(AGO, many))), NOW)
+    words = [one.words for one in found[2:]]
+    assert words == ["on GitHub: hook 2 is not active. Tick Active.", "on GitHub: 6 more: covenq doctor"]
 
 
 BY = f"tui:{getpass.getuser()}"
@@ -162,42 +174,44 @@ class Files:
     where = "/var/lib/covenq"
 
 
-def header_alarms(**change: Any) -> list[str]:
+def bar_alarms(**change: Any) -> list[str]:
     """Above a list, without a daemon."""
     status = replace(STATUS, pid=None, worker=None, **change)
-    return header.alarms("tasks", Files(), status, None, NOW, writable=False)  # type: ignore[arg-type]
+    of_source = alarms.of_source(Files(), status, None)  # type: ignore[arg-type]
+    found = alarms.in_bar(of_source, alarms.of_status(status, NOW, writable=False), status)
+    return [one.words for one in found]
 
 
 def test_without_a_daemon_only_damage_is_called_damage() -> None:
     pauses = [ActivePause("worker", None, repo=None, since=AGO, seq=1, by="cli:mona", reason=None)]
     pauses.append(ActivePause("intake", None, repo=None, since=AGO, seq=2, by=None, reason=None))
-    words = " / ".join(header_alarms(reasons=[NOT_RUNNING], pauses=pauses))
+    words = " / ".join(bar_alarms(reasons=[NOT_RUNNING], pauses=pauses))
     assert "damage" not in words
     assert words.count("no daemon is running") == 1
     assert "worker is paused for 5m by cli:mona (covenq resume worker ends it)" in words
     assert words.index("covenq resume intake") < words.index("covenq resume worker"), (
         "what refuses deliveries comes first"
     )
-    found = header_alarms(reasons=[NOT_RUNNING, "bad sum at byte 7", "bad sum at byte 9"], pauses=pauses)
-    assert found[1:3] == ["bad sum at byte 7", "covenq verify, or v here, lists all that is damaged: 2 so far"]
-    assert len(found) == 5
+    found = bar_alarms(reasons=[NOT_RUNNING, "bad sum at byte 7", "bad sum at byte 9"], pauses=pauses)
+    assert found[0] == "damaged (v lists 2 so far): bad sum at byte 7", "the worst first"
+    assert len(found) == 4
 
 
 def test_a_process_that_does_not_answer_is_named() -> None:
-    found = header_alarms(reasons=["in use by process 7, and no daemon answers"])
+    found = bar_alarms(reasons=["in use by process 7, and no daemon answers"])
     assert found == ["in use by process 7, and no daemon answers: this reads the files"]
 
 
 def test_the_pause_of_the_intake_is_told_once_with_what_ends_it() -> None:
     pause = ActivePause("intake", None, repo=None, since=AGO, seq=2, by="tui:mona", reason="moving")
     status = replace(STATUS, ready=False, reasons=[INTAKE_PAUSED], pauses=[pause])
-    assert overview.alarms(status, NOW) == ["intake is paused for 5m by tui:mona: moving (p resumes it)"]
+    found = alarms.of_status(status, NOW)
+    assert [one.words for one in found] == ["intake is paused for 5m by tui:mona: moving (p resumes it)"]
 
 
 def test_an_old_status_says_how_old_it_is() -> None:
-    found = header.alarms("tasks", None, STATUS, None, NOW, age=130.0)
-    assert found == ["what is shown of the status was read 2m ago"]
-    assert header.alarms("overview", None, STATUS, None, NOW, age=130.0) == found
+    found = alarms.of_source(None, STATUS, None, age=130.0)
+    assert [one.words for one in found] == ["what is shown of the status was read 2m ago"]
 
 
 def test_only_keys_that_do_something_are_named() -> None:
@@ -360,17 +374,16 @@ async def test_compacting_shows_its_plan_first(daemon: Daemon) -> None:
     assert [record["data"]["by"] for record in daemon.records() if record["kind"].endswith("dropped")] == [BY]
 
 
-async def test_what_writes_is_refused_with_read_only(daemon: Daemon) -> None:
+async def test_what_writes_has_no_key_with_read_only(daemon: Daemon) -> None:
     app = dashboard(daemon.data, read_only=True)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: row_count(app) == 0, "open")
-        await pilot.press("5", "B")
-        await until(pilot, lambda: "--read-only" in drawn(app), "it says why not")
-        await pilot.press("K")
-        await until(
-            pilot, lambda: on(app, CompactDialog)() and "refused" in static_text(app, "#dialog-body"), "refused"
-        )
-        await pilot.press("escape", "v")
+        await pilot.press("5", "B", "K")
+        await pilot.pause()
+        assert len(app.screen_stack) == 1
+        assert "Compact" not in drawn(app)
+        assert "Back up" not in drawn(app)
+        await pilot.press("v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "no damage" in document(app), "verifying only reads")
     assert verify_note.read(daemon.data) is None, "and leaves no note"
 

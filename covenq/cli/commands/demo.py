@@ -144,7 +144,7 @@ COLUMNS: list[Column[Check]] = [
     Column(
         "",
         lambda check: "ok" if check.ok else "FAILED",
-        colour=lambda cell: output.GREEN if cell == "ok" else output.RED,
+        colour=lambda cell: output.GOOD if cell == "ok" else output.BAD,
     ),
     Column("WHAT", lambda check: check.what, shrink=24, wraps=True),
     Column("PROMISED", lambda check: "" if check.promised is None else f"{check.promised:,}", right=True),

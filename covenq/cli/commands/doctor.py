@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from covenq.operate.maintain.github_look import GithubSeen
     from covenq.operate.maintain.renamed_routes import Renamed
 
-COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
+COLOURS = {"ok": output.GOOD, "warning": output.WARNING, "problem": output.BAD}
 
 
 def doctor(

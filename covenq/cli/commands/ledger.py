@@ -73,7 +73,7 @@ def columns(rows: Sequence[LedgerHour], now: float) -> list[Column[LedgerHour]]:
         Column("CAME", lambda row: row.held or "", right=True, rank=1),
         Column("RESENT", lambda row: row.redelivered or "", right=True, rank=3),
         Column("FETCHED", lambda row: row.fetched or "", right=True, rank=2),
-        Column("OPEN", lambda row: row.open or "", right=True, colour=lambda _: output.RED),
+        Column("OPEN", lambda row: row.open or "", right=True, colour=lambda _: output.BAD),
         Column("GONE IN", lambda row: output.left(row.forgotten_at, now), right=True),
         Column("LOST", lambda row: row.unrecoverable or "", right=True),
         Column(

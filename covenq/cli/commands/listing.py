@@ -153,7 +153,7 @@ DELIVERY_COLUMNS: list[Column[Delivery]] = [
     Column("SENDER", lambda d: d.sender, shrink=12, rank=7),
     Column("STATE", lambda d: d.state, colour=output.state_colour),
     Column("DUP", lambda d: d.duplicates or "", right=True, rank=6),
-    Column("NOTE", lambda d: notes_of(d), colour=lambda note: output.YELLOW, rank=4),
+    Column("NOTE", lambda d: notes_of(d), colour=lambda note: output.WARNING, rank=4),
     Column("HOOK", lambda d: d.hook, rank=8),
     Column("REASON", lambda d: d.reason, shrink=8, rank=5),
 ]

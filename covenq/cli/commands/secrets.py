@@ -12,7 +12,7 @@ from covenq.cli.bulk import ask, operator_name
 from covenq.cli.commands.secrets_rotate import rotate
 from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Jsonl, Reason, TokenFileOption, UrlOption, Yes
-from covenq.cli.output import GREEN, RED, YELLOW, clean, say
+from covenq.cli.output import BAD, GOOD, WARNING, clean, say
 from covenq.cli.table import Column, print_table
 from covenq.cli.text_width import shorten_middle
 from covenq.errors import UsageError
@@ -26,7 +26,7 @@ secrets = typer.Typer(
     name="secrets", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
 )
 
-_COLOURS = {"retire": GREEN, "unreadable": RED, "wait": YELLOW, "gone": YELLOW}
+_COLOURS = {"retire": GOOD, "unreadable": BAD, "wait": WARNING, "gone": WARNING}
 BINDINGS_SHOWN = 20
 """Bindings of a secret that are told in words; --json has all of them."""
 _SCOPES = {"hooks": "hook", "installations": "installation", "repositories": ""}

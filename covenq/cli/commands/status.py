@@ -82,10 +82,10 @@ def _print(found: Status, told: Readiness, now: float) -> None:
 def _colour(label: str) -> str:
     """Of what is wrong, by how bad it is, and of what is well; by weight too, for who sees no colours."""
     if label == READY:
-        return output.BOLD + output.GREEN
+        return output.BOLD + output.GOOD
     if label in MENDED_LATER:
-        return output.BOLD + output.YELLOW
-    return output.BOLD + output.RED if label.isupper() else ""
+        return output.BOLD + output.WARNING
+    return output.BOLD + output.BAD if label.isupper() else ""
 
 
 def _verdict_lines(found: Status, told: Readiness, now: float) -> Iterator[tuple[str, str]]:

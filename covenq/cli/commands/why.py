@@ -31,7 +31,7 @@ COLOURS = {
     "ok": output.state_colour("completed"),
     "active": output.state_colour("running"),
     "idle": output.BOLD,
-    "warning": output.YELLOW,
+    "warning": output.WARNING,
     "error": f"{output.BOLD}{output.state_colour('failed')}",
 }
 """Of a verdict, by its level."""
@@ -110,7 +110,7 @@ def _print_lines(told: Iterator[tuple[str, str]]) -> None:
         elif len(label) <= LABEL:
             words = with_suggestions(words) if label else words  # what has no label may be quoted
             output.prose(
-                f"  {output.paint(label, output.DIM, coloured)}{' ' * (LABEL + 1 - len(label))}{words}", LABEL + 3
+                f"  {output.paint(label, output.MUTED, coloured)}{' ' * (LABEL + 1 - len(label))}{words}", LABEL + 3
             )
         else:
             output.prose(f"  {label}  ({words})", 6)

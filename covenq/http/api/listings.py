@@ -84,7 +84,8 @@ class Count:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         filter = filter_of(req)
-        what: view.Counted = "tasks" if req.get_param("what") == "tasks" else "deliveries"
+        asked = req.get_param("what")
+        what: view.Counted = "tasks" if asked == "tasks" else "attempts" if asked == "attempts" else "deliveries"
         respond_ok(resp, {"count": view.count(self.state.reader(), what, filter)})
 
 

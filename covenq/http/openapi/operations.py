@@ -171,7 +171,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "How many match.",
         {200: schemas.answer({"count": schemas.COUNT})},
         (400,),
-        (Query("what", {"enum": ["deliveries", "tasks"]}, "Which; deliveries if it is left out."), _FILTER),
+        (Query("what", {"enum": ["deliveries", "tasks", "attempts"]}, "Which; deliveries if it is left out."), _FILTER),
     ),
     Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,)),
     Operation(

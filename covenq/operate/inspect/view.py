@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # lists, which are read most, need neither
     from covenq.model.answers import Event
     from covenq.model.status import ActivePause
 
-Counted = Literal["deliveries", "tasks"]
+Counted = Literal["deliveries", "tasks", "attempts"]
 
 
 class ReadableJournal(Protocol):
@@ -79,6 +79,8 @@ def _payload_of(records: ReadableJournal) -> query.PayloadOf:
 
 def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
     """How many match. Raises UsageError for a filter on the payload."""
+    if what == "attempts":
+        return query.count_attempts(conn, filter)
     return query.count(conn, "webhook_deliveries" if what == "deliveries" else "tasks", filter)
 
 

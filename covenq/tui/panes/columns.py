@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
+from covenq.model.palette import STATE_TONES
 from covenq.tui import text
 from covenq.tui.rows import R
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from covenq.model.rows import Delivery, LatestAttempt, Task
 
 Cell = tuple[str, str]
-"""Clean text and a Rich style; an empty style is the table's own."""
+"""Clean text, and a tone or a Rich style without colours; an empty one is the table's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +51,18 @@ def layout(columns: Sequence[Column[R]], width: int) -> list[tuple[Column[R], in
 def _plain(value_of: Callable[[R], str | int | None], style: str = "") -> Callable[[R, float], Cell]:
     def draw(row: R, now: float) -> Cell:
         value = value_of(row)
-        return (text.ABSENT, "dim") if value is None or value == "" else (text.clean(value), style)
+        return (text.ABSENT, "muted") if value is None or value == "" else (text.clean(value), style)
 
     return draw
 
 
 def _state(row: Delivery | Task, now: float) -> Cell:
-    return text.state(row.state), text.STYLES.get(row.state, "")
+    return text.state(row.state), STATE_TONES.get(row.state, "")
 
 
 def _outcome(row: LatestAttempt, now: float) -> Cell:
     word = row.outcome or "running"
-    return text.state(word), text.STYLES.get(word, "")
+    return text.state(word), STATE_TONES.get(word, "")
 
 
 def _took(row: LatestAttempt, now: float) -> Cell:
@@ -70,7 +71,7 @@ def _took(row: LatestAttempt, now: float) -> Cell:
 
 def _phase(row: LatestAttempt, now: float) -> Cell:
     """The newest phase: the one it is in, or ended in."""
-    return (text.clean(row.phases[-1][0]), "") if row.phases else (text.ABSENT, "dim")
+    return (text.clean(row.phases[-1][0]), "") if row.phases else (text.ABSENT, "muted")
 
 
 def _age(time_of: Callable[[R], str | None]) -> Callable[[R, float], Cell]:
@@ -91,7 +92,7 @@ def _target(row: Delivery, now: float) -> Cell:
         parts.append(text.clean(row.head_sha)[:7])
     if row.title:
         parts.append(text.clean(row.title))
-    return (" ".join(parts), "") if parts else (text.ABSENT, "dim")
+    return (" ".join(parts), "") if parts else (text.ABSENT, "muted")
 
 
 def _marks(row: Delivery, now: float) -> Cell:
@@ -103,7 +104,7 @@ def _marks(row: Delivery, now: float) -> Cell:
         marks.append("conflict")
     if row.twin:
         marks.append("twin")
-    return " ".join(marks), "yellow"
+    return " ".join(marks), "warning"
 
 
 DELIVERIES: Sequence[Column[Delivery]] = (
@@ -115,8 +116,8 @@ DELIVERIES: Sequence[Column[Delivery]] = (
     Column("Sender", 12, _plain(lambda row: row.sender), weight=2, rank=6),
     Column("Reason", 10, _plain(lambda row: row.reason), weight=1, rank=5),
     Column("Notice", 8, _marks, rank=7),
-    Column("Seq", 9, _plain(lambda row: row.seq, "dim"), rank=8, right=True),
-    Column("GUID", 36, _plain(lambda row: row.guid, "dim"), rank=9),
+    Column("Seq", 9, _plain(lambda row: row.seq, "muted"), rank=8, right=True),
+    Column("GUID", 36, _plain(lambda row: row.guid, "muted"), rank=9),
 )
 
 TASKS: Sequence[Column[Task]] = (
@@ -129,7 +130,7 @@ TASKS: Sequence[Column[Task]] = (
     Column("Reason", 11, _plain(lambda row: row.category or row.reason), weight=2, rank=4),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=8),
     Column("Changed", 7, _age(lambda row: row.updated_at), rank=7, right=True),
-    Column("Task", 25, _plain(lambda row: row.id, "dim"), rank=9),
+    Column("Task", 25, _plain(lambda row: row.id, "muted"), rank=9),
 )
 
 ATTEMPTS: Sequence[Column[LatestAttempt]] = (
@@ -144,5 +145,5 @@ ATTEMPTS: Sequence[Column[LatestAttempt]] = (
     Column("Phase", 12, _phase, weight=2, rank=8),
     Column("Exit", 4, _plain(lambda row: row.exit_code), rank=9, right=True),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=10),
-    Column("Task", 25, _plain(lambda row: row.task, "dim"), rank=11),
+    Column("Task", 25, _plain(lambda row: row.task, "muted"), rank=11),
 )

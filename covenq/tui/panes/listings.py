@@ -46,4 +46,5 @@ ATTEMPTS = Listing(
     columns.ATTEMPTS,
     lambda source, words, limit, after: source.latest_attempts(words, limit=limit, after=after),
     lambda row: row.claim_seq or 0,
+    "attempts",
 )

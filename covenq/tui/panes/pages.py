@@ -42,28 +42,28 @@ def journal(
     head = log.head
     lines: list[Line] = [[("Journal", "bold")]]
     if log.poisoned:
-        health, style = "✗ poisoned: a sync failed, nothing more is written until it is started again", "red"
+        health, style = "✗ poisoned: a sync failed, nothing more is written until it is started again", "bad"
     elif log.full:
-        health, style = "✗ full: intake is closed until there is space", "red"
+        health, style = "✗ full: intake is closed until there is space", "bad"
     else:
-        health, style = "✓ accepts writes" if status.ready else "– not open for writing here", "green"
+        health, style = "✓ accepts writes" if status.ready else "– not open for writing here", "good"
     lines.append(labelled("health", health, style))
     lines.append(labelled("head seq", f"{text.number(head.seq)}, synced: all up to it is on disk"))
     lines.append(labelled("head sum", head.sum))
     behind = f"{text.number(state.lag)} behind" if state.lag else "all of it"
     lines.append(labelled("folded to", f"{text.number(state.seq)}, {behind}"))
     if state.error:
-        lines.append(labelled("error", state.error, "red"))
+        lines.append(labelled("error", state.error, "bad"))
     lines.append(labelled("fsync", overview.fsync(log)))
     batches = log.recent_batches
     if batches:
         sizes = f"half have {text.number(batches.median)} or less, the largest {text.number(batches.largest)}"
-        lines.append(labelled("batches", f"of records to a sync {sizes}, of the last {text.number(batches.count)}"))
+        lines.append(labelled("batches", f"{sizes}, of the last {text.number(batches.count)} syncs"))
     lines.append(_verified(status.verified, now))
     lines.append(labelled("id", log.id))
     lines.append(labelled("epoch", log.epoch))
     lines += [[], *_segments(status.segments, log, head.seq)]
-    return [*lines, [], [(_keys(here, writable, read_only), "dim")]]
+    return [*lines, [], [(_keys(here, writable, read_only), "muted")]]
 
 
 def _keys(here: bool, writable: bool, read_only: bool) -> str:
@@ -85,8 +85,8 @@ def _verified(last: Verified | None, now: float) -> Line:
     took = text.duration(last.seconds)
     if last.ok:
         result = f"✓ {text.ago(last.at, now)}: {counted(last.records, 'record')}, to seq {text.number(last.seq)}"
-        return labelled("verified", f"{result}, in {took}", "green")
-    return labelled("verified", f"✗ {text.ago(last.at, now)}: {text.number(last.findings)} findings", "red")
+        return labelled("verified", f"{result}, in {took}", "good")
+    return labelled("verified", f"✗ {text.ago(last.at, now)}: {text.number(last.findings)} findings", "bad")
 
 
 def _segments(newest: Sequence[Segment], log: JournalStatus, head: int) -> list[Line]:
@@ -100,17 +100,17 @@ def _segments(newest: Sequence[Segment], log: JournalStatus, head: int) -> list[
         bar = "█" * max(1, size * _BAR // most) if size else ""
         span = f"seq {text.number(first)} – {text.number(upto)}"
         lines.append(
-            [(f"  {text.clean(one.name)}  ", ""), (f"{text.size(size):>10}  {bar:<{_BAR}}  ", ""), (span, "dim")]
+            [(f"  {text.clean(one.name)}  ", ""), (f"{text.size(size):>10}  {bar:<{_BAR}}  ", ""), (span, "muted")]
         )
         after = first
     if count > len(newest):
-        lines.append([(f"  and {text.number(count - len(newest))} older ones", "dim")])
+        lines.append([(f"  and {text.number(count - len(newest))} older ones", "muted")])
     return lines
 
 
 def undrawn(error: CovenqError) -> list[Line]:
     """A page that can't be drawn: why not, and that it is tried again."""
-    return [[(f"✗ {text.clean(error)}", "red")], [], [(text.clean(error.hint), "")]]
+    return [[(f"✗ {text.clean(error)}", "bad")], [], [(text.clean(error.hint), "")]]
 
 
 def broken(error: BaseException, *, here: bool = True) -> list[Line]:
@@ -118,13 +118,13 @@ def broken(error: BaseException, *, here: bool = True) -> list[Line]:
 
     `here`: the journal's files are on this machine.
     """
-    lines: list[Line] = [[(f"✗ {text.clean(error)}", "red")], [("", "")]]
+    lines: list[Line] = [[(f"✗ {text.clean(error)}", "bad")], [("", "")]]
     damage = getattr(error, "damage", ())
     for one in damage:
-        lines.append([(f"  ✗ {text.clean(one)}", "red")])
+        lines.append([(f"  ✗ {text.clean(one)}", "bad")])
     if damage:
         lines.append([("", "")])
     lines.append([(text.clean(getattr(error, "hint", "")), "")])
     verify = "v verifies the journal. " if here else ""
-    lines += [[("", "")], [(f"It is tried again every two seconds. {verify}q quits.", "dim")]]
+    lines += [[("", "")], [(f"It is tried again every two seconds. {verify}q quits.", "muted")]]
     return lines

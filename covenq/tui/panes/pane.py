@@ -191,7 +191,8 @@ class ListPane(Vertical, Generic[R]):
         """Count what matches, on a thread of its own, and at most a tenth of the time: it may take a while."""
         source, words, started = self._source, self.filter, time.monotonic()
         counted = self.listing.counted
-        if not (words and counted and source and self.display and self._count_stale and started >= self._next_count):
+        wanted = words or self.total is None  # how many there are in all, the status tells of most lists
+        if not (wanted and counted and source and self.display and self._count_stale and started >= self._next_count):
             return
         self._count_stale = False
         problem = None
@@ -308,7 +309,7 @@ class ListPane(Vertical, Generic[R]):
     # The status line
 
     def status_line(self) -> str:
-        """Following or paused, how many, the filter."""
+        """Following the newest or browsing, how many, the filter."""
         table, count = self.table, self.rows.count
         if self.problem is not None:
             return f"✗ {text.clean(self.problem)}"
@@ -319,15 +320,15 @@ class ListPane(Vertical, Generic[R]):
             mode += "  ● ALL MARKED"
         elif table.marks:
             mode += f"  ● {text.number(len(table.marks))} marked"
-        listed = text.number(count) + ("+" if self.rows.has_older else "")
+        matching = max(self._match_count or 0, count)
+        listed = text.number(matching) + ("+" if self.rows.has_older and self._match_count is None else "")
+        problem = f"  ✗ not counted: {text.clean(self._count_problem)}" if self._count_problem else ""
         if self.filter:
-            if self._match_count is not None:
-                listed = text.number(max(self._match_count, count))
-            of = f" of {text.number(self.total)}" if self.total is not None else ""
-            problem = f"  ✗ not counted: {text.clean(self._count_problem)}" if self._count_problem else ""
+            # What is listed may have come since the status was read.
+            of = f" of {text.number(max(self.total, matching))}" if self.total is not None else ""
             return f"{mode}  {listed}{of} match /{text.clean(self.filter)}  (Esc clears){problem}"
-        total = text.number(max(self.total or 0, count)) if self.total is not None else listed
-        return f"{mode}  {total} {self.listing.name}"
+        total = text.number(max(self.total, count)) if self.total is not None else listed
+        return f"{mode}  {total} {self.listing.name}{problem}"
 
     def _mode(self) -> str:
         if self._loader.going_to_oldest:
@@ -336,7 +337,7 @@ class ListPane(Vertical, Generic[R]):
             return "▼ FOLLOWING"
         unseen = self.table.unseen_count
         more = " or more" if self._loader.detached else ""
-        return "‖ PAUSED" + (f" (+{text.number(unseen)}{more} new, G)" if unseen or more else "")
+        return "▲ BROWSING" + (f" (+{text.number(unseen)}{more} new, G)" if unseen or more else "")
 
     def _show_state(self) -> None:
         if not self.is_mounted or not self.app.is_running:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import ClassVar, Generic
 
 from rich.segment import Segment
@@ -20,27 +19,14 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from covenq.model.palette import DARK
 from covenq.tui import text
 from covenq.tui.panes.columns import GAP, Column, layout
 from covenq.tui.panes.window import Rows
 from covenq.tui.rows import R, Row
+from covenq.tui.theme import palette_in_use, run_style, selected_style
 
-_CURSOR = Style(reverse=True)
 _HEADER = Style(bold=True, underline=True)
-_DIM = Style(dim=True)
-
-
-@lru_cache(maxsize=512)
-def _combined_style(style: str, base: Style) -> Style:
-    """`style` over the table's own style."""
-    return base + Style.parse(style) if style else base
-
-
-def _strip(runs: Sequence[tuple[str, str]], width: int, base: Style) -> Strip:
-    """Runs of (text, style) as one line of exactly `width` cells."""
-    return Strip([Segment(words, _combined_style(style, base)) for words, style in runs]).adjust_cell_length(
-        width, base
-    )
 
 
 class RowTable(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
@@ -102,6 +88,8 @@ class RowTable(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
         """Everything that matches is marked, listed here or not."""
         self._clock = clock
         self._base: Style | None = None
+        self._palette = DARK
+        self._width = 0
         self._scrolling = False
         self._laid_out: tuple[int, list[tuple[Column[R], int]]] = (0, [])
 
@@ -118,6 +106,13 @@ class RowTable(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
     @property
     def bottom(self) -> int:
         return min(self.rows.count, self.top + self.page_rows) - 1
+
+    @property
+    def cursor_line(self) -> int | None:
+        """The line of the screen that the cursor is on, None while it is scrolled out of view."""
+        if not self.top <= self.cursor <= self.bottom:
+            return None
+        return self.region.y + 1 + self.cursor - self.top
 
     @property
     def current(self) -> R | None:
@@ -178,37 +173,50 @@ class RowTable(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._base = self.rich_style  # which looks at every ancestor: once for all lines
+        self._palette = palette_in_use(self.app.theme)
+        self._width = self.scrollable_content_region.width
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width = self._width or self.scrollable_content_region.width
         if self._laid_out[0] != width:
             self._laid_out = (width, layout(self.columns, max(1, width - 2)))
         base = self._base or self.rich_style
         columns = self._laid_out[1]
         if y == 0:
             titles = (text.fit(c.title, w, c.right) for c, w in columns)
-            return _strip([("  " + (" " * GAP).join(titles), "")], width, base + _HEADER)
+            return self._strip([("  " + (" " * GAP).join(titles), "")], width, base + _HEADER)
         position = self.top + y - 1
         if position >= self.rows.count:
             return Strip.blank(width, base)
         current = position == self.cursor
         row = self.rows.row(position)
         if row is None:
-            return _strip([("  …", "")], width, base + (_CURSOR if current else _DIM))
+            return self._strip([("  …", "muted")], width, base, current=current)
         now = self._clock()
         marked = self.all_marked or self.rows.key(row) in self.marks
         # Neighbours of one style are one run: what a paint costs is their number.
         runs: list[tuple[str, str]] = []
-        words, run_style = ("▸" if current else " ") + ("●" if marked else " "), ""
+        words, tone = ("▸" if current else " ") + ("●" if marked else " "), ""
         for column, cells_wide in columns:
             value, style = column.draw(row, now)
-            if style != run_style and not current:
-                runs.append((words, run_style))
-                words, run_style = "", style
+            if style != tone:
+                runs.append((words, tone))
+                words, tone = "", style
             words += text.fit(value, cells_wide, column.right) + " " * GAP
-        runs.append((words, run_style))
-        return _strip(runs, width, base + _CURSOR if current else base)
+        runs.append((words, tone))
+        return self._strip(runs, width, base, current=current)
+
+    def _strip(self, runs: Sequence[tuple[str, str]], width: int, base: Style, *, current: bool = False) -> Strip:
+        """Runs of (text, tone) as one line of exactly `width` cells."""
+        palette = self._palette
+        if current:
+            line = selected_style(palette, "", base)
+            segments = [Segment(words, selected_style(palette, tone, base)) for words, tone in runs]
+        else:
+            line = base
+            segments = [Segment(words, base + run_style(palette, tone) if tone else base) for words, tone in runs]
+        return Strip(segments).adjust_cell_length(width, line)
 
     # Moving
 

@@ -18,6 +18,7 @@ from textual.widgets import Static
 
 from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
+from covenq.model.palette import STATE_TONES
 from covenq.operate.inspect.last_output import last_output
 from covenq.operate.inspect.story_text import QUOTED_MAX
 from covenq.tui import text
@@ -76,7 +77,7 @@ def _heading(words: str) -> list[Line]:
 def summary_lines(delivery: Delivery, now: float) -> list[Line]:
     """State and reason, then the columns that have a value."""
     word = delivery.state
-    first: Line = [("state           ", "dim"), (text.state(word), text.STYLES.get(word, ""))]
+    first: Line = [("state          ", "muted"), (text.state(word), STATE_TONES.get(word, ""))]
     if delivery.reason:
         first.append((f"  {text.clean(delivery.reason)}", ""))
     lines = [first]
@@ -89,7 +90,7 @@ def summary_lines(delivery: Delivery, now: float) -> list[Line]:
         shown = text.clean(value)
         if name == "received_at":
             shown += f"  ({text.age(str(value), now)})"
-        lines.append([(f"{name:<16}", "dim"), (shown, "")])
+        lines.append([(f"{name:<15}", "muted"), (shown, "")])
     return lines
 
 
@@ -105,14 +106,14 @@ def attempt_lines(one: Attempt, now: float, *, marked: bool, output: LastOutput 
         parts.append(f"exit_code {one.exit_code}")
     if one.signal is not None:
         parts.append(f"signal {one.signal}")
-    lines: list[Line] = [[(first, text.STYLES.get(outcome, "")), ("  " + "  ".join(parts), "")]]
+    lines: list[Line] = [[(first, STATE_TONES.get(outcome, "")), ("  " + "  ".join(parts), "")]]
     if one.detail and one.detail != f"it exited with {one.exit_code}":  # which the line above says
         lines.append([("      ", ""), (text.clean(one.detail), "")])
     phases = [f"{text.clean(name)} +{text.span(one.started_at, at, now)}" for name, at in one.phases]
     if phases:
-        lines.append([("      phases ", "dim"), ("  ".join(phases), "")])
+        lines.append([("      phases ", "muted"), ("  ".join(phases), "")])
     if one.result:
-        lines.append([("      result ", "dim"), (text.clean(one.result), "")])
+        lines.append([("      result ", "muted"), (text.clean(one.result), "")])
     if output is not None and output.attempt == one.attempt:
         lines += quoted_lines(output)
     return lines
@@ -122,13 +123,13 @@ def quoted_lines(output: LastOutput) -> list[Line]:
     """The last lines of an output, the first behind its name."""
     name = f"      {output.stream:<6} "
     quoted = [text.clean(line) for line in output.lines[-QUOTED_MAX:]]
-    return [[(" " * len(name) if at else name, "dim"), (line, "")] for at, line in enumerate(quoted)]
+    return [[(" " * len(name) if at else name, "muted"), (line, "")] for at, line in enumerate(quoted)]
 
 
 def task_lines(detail: DeliveryDetail, subject: Subject, now: float) -> list[Line]:
     """Every task with its attempts; the attempt of `subject`, else its task, is marked."""
     if not detail.tasks:
-        return [[("  none", "dim")]]
+        return [[("  none", "muted")]]
     lines: list[Line] = []
     for task, attempts in detail.tasks:
         word = task.state
@@ -140,7 +141,7 @@ def task_lines(detail: DeliveryDetail, subject: Subject, now: float) -> list[Lin
         if task.not_before and word == "queued":
             about.append(f"not before {text.clean(task.not_before)}")
         here = task.id == subject.task
-        state = (f"{MARK if here and subject.attempt is None else ' '} {text.state(word)}", text.STYLES.get(word, ""))
+        state = (f"{MARK if here and subject.attempt is None else ' '} {text.state(word)}", STATE_TONES.get(word, ""))
         lines.append([state, (f"  {text.clean(task.id)}  ", "bold"), ("  ".join(about), "")])
         for one in attempts:
             marked = here and one.attempt == subject.attempt
@@ -151,15 +152,15 @@ def task_lines(detail: DeliveryDetail, subject: Subject, now: float) -> list[Lin
 def header_lines(delivery: OneDelivery) -> list[Line]:
     """The headers that were stored of the request, in the order they came."""
     if not delivery.headers:
-        return [[("  none kept", "dim")]]
-    return [[(f"  {text.clean(name)}: ", "dim"), (text.clean(value), "")] for name, value in delivery.headers]
+        return [[("  none kept", "muted")]]
+    return [[(f"  {text.clean(name)}: ", "muted"), (text.clean(value), "")] for name, value in delivery.headers]
 
 
 def payload_lines(body: bytes, id: str) -> list[Line]:
     """The payload as indented JSON, or as it came where it isn't JSON, is nested too deep to parse, or is too large."""
     if len(body) > PRETTY_PRINT_MAX:
         note = f"  {text.size(len(body))}: its first {text.size(PREVIEW_BYTES)}; all of it: covenq show --payload {id}"
-        return [[(note, "yellow")], *_plain_lines(body[:PREVIEW_BYTES].decode("utf-8", "replace"))]
+        return [[(note, "warning")], *_plain_lines(body[:PREVIEW_BYTES].decode("utf-8", "replace"))]
     try:
         laid_out = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -205,7 +206,7 @@ class DetailScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f"delivery {text.clean(self._subject.delivery)}"), id="detail-title")
-        yield Lines([[("… reading", "dim")]])
+        yield Lines([[("… reading", "muted")]])
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -228,7 +229,7 @@ class DetailScreen(Screen[None]):
             return
         self._detail, self._payload = None, None
         self.query_one("#detail-title", Static).update(Content(f"delivery {text.clean(id)}"))
-        self.query_one(Lines).show([[("… reading", "dim")]])
+        self.query_one(Lines).show([[("… reading", "muted")]])
         self.query_one(Lines).scroll_home(animate=False)
         self.mark_changed()
 
@@ -267,7 +268,7 @@ class DetailScreen(Screen[None]):
         except DaemonUnreachable:
             return  # the app opens the source again and shows that; this screen stays as it is
         except Failure as error:
-            lines: list[Line] = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
+            lines: list[Line] = [[(f"✗ {text.clean(error)}", "bad")], [(text.clean(error.hint), "")]]
             if is_on_stack(self):
                 self.query_one(Lines).show(lines)
             return
@@ -321,4 +322,4 @@ def _read_payload(source: Source, id: str) -> list[Line]:
     try:
         return payload_lines(source.payload(id), id)
     except NotFound as error:
-        return [[(f"  {text.clean(error)}", "dim")]]
+        return [[(f"  {text.clean(error)}", "muted")]]

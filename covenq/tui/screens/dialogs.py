@@ -15,7 +15,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from covenq.errors import Failure
@@ -23,6 +22,7 @@ from covenq.operate.answers import PlanAnswer, Skipped
 from covenq.tui import text
 from covenq.tui.actions import Action, How, Noun
 from covenq.tui.background import BackgroundThread
+from covenq.tui.screens.dialog import Dialog
 from covenq.tui.screens.reason import ReasonInput
 from covenq.tui.screens.screen_stack import is_on_stack
 
@@ -64,7 +64,7 @@ def done_lines(result: PlanAnswer, noun: Noun, words: Sequence[str]) -> list[str
     return [*lines, "", "the same from a shell:", f"  {shlex.join(words)}"]
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Dialog[bool]):
     """Shows an action's plan, applies it if confirmed, then shows the result. Cancel has the focus.
 
     Dismissed with True if the action was applied.

@@ -41,7 +41,7 @@ def diff_lines(old: OneDelivery, new: OneDelivery, bodies: tuple[object, object]
     found += _section("Delivery", differences(one, other))
     found += _section("Headers", differences(_headers(old), _headers(new)))
     if None in bodies:
-        found += [[("", "")], [("Payload", "bold")], [("  a payload that was dropped can't be compared", "dim")]]
+        found += [[("", "")], [("Payload", "bold")], [("  a payload that was dropped can't be compared", "muted")]]
     else:
         found += _section("Payload", differences(*bodies))
     return found
@@ -56,11 +56,11 @@ def _section(title: str, found: Iterator[Difference]) -> list[Line]:
     count = 0
     for count, one in enumerate(itertools.islice(found, DIFFERENCES_MAX), 1):  # noqa: B007 - used below
         listed.append([(f"  {text.clean(one.path) or '.'}", "")])
-        listed += [_side("-", one.old, "red"), _side("+", one.new, "green")]
+        listed += [_side("-", one.old, "bad"), _side("+", one.new, "good")]
     if not count:
-        listed.append([("  the same", "dim")])
+        listed.append([("  the same", "muted")])
     elif next(found, None) is not None:
-        listed.append([(f"  … only the first {text.number(DIFFERENCES_MAX)} are listed", "yellow")])
+        listed.append([(f"  … only the first {text.number(DIFFERENCES_MAX)} are listed", "warning")])
     return listed
 
 
@@ -99,7 +99,7 @@ class DiffScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         one, other = (text.clean(id) for id in self._ids)
         yield Static(Content(f"- {one}\n+ {other}"), id="diff-title")
-        yield Lines([[("… reading", "dim")]])
+        yield Lines([[("… reading", "muted")]])
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -114,6 +114,6 @@ class DiffScreen(Screen[None]):
         try:
             found = await self._thread.call(lambda: compare(source, one, other))
         except Failure as error:
-            found = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
+            found = [[(f"✗ {text.clean(error)}", "bad")], [(text.clean(error.hint), "")]]
         if is_on_stack(self):
             self.query_one(Lines).show(found)

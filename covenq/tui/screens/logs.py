@@ -93,7 +93,7 @@ class LogScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="detail-title")
-        yield Lines([[("… reading", "dim")]])
+        yield Lines([[("… reading", "muted")]])
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -141,7 +141,7 @@ class LogScreen(Screen[None]):
         except DaemonUnreachable:
             return  # the app shows why there is no source; this screen stays as it is
         except Failure as error:
-            content, found = b"", [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
+            content, found = b"", [[(f"✗ {text.clean(error)}", "bad")], [(text.clean(error.hint), "")]]
         if is_on_stack(self) and stream == self.stream and output is self._output:
             shown = content, ([] if content else found)
             if shown != self._shown:
@@ -174,7 +174,7 @@ def read_output(source: Source, one: Attempt, stream: Stream, width: int) -> tup
 
 
 def _dim(words: str, width: int) -> list[Line]:
-    return [[(part, "dim")] for part in text.wrap(words, max(WORDS_MIN, width))]
+    return [[(part, "muted")] for part in text.wrap(words, max(WORDS_MIN, width))]
 
 
 def output_lines(content: bytes) -> list[Line]:
@@ -183,5 +183,5 @@ def output_lines(content: bytes) -> list[Line]:
     said = (content[character_start(content) :] if cut else content).decode("utf-8", "replace")
     lines: list[Line] = [[(line, "")] for line in text.clean_block(said.rstrip("\n"))]
     if cut:
-        lines.insert(0, [(f"… the last {text.size(LOG_BYTES)}; `covenq logs` prints all of it", "yellow")])
+        lines.insert(0, [(f"… the last {text.size(LOG_BYTES)}; `covenq logs` prints all of it", "warning")])
     return lines

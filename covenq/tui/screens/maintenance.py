@@ -13,7 +13,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from covenq.client.interface import Source
@@ -28,6 +27,7 @@ from covenq.text import counted
 from covenq.tui import text
 from covenq.tui.actions import operator
 from covenq.tui.background import BackgroundThread
+from covenq.tui.screens.dialog import Dialog
 from covenq.tui.screens.progress import ProgressScreen, ReportProgress
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, plain
@@ -51,9 +51,9 @@ def compact_lines(done: Compaction) -> list[Line]:
         return lines
     if not done.dry_run:
         lines += [[(f"the journal is {text.size(max(0, done.freed))} shorter", "")], []]
-        lines += [[("the same from a shell:", "dim")], [("  covenq compact", "")]]
+        lines += [[("the same from a shell:", "muted")], [("  covenq compact", "")]]
     for path in done.left:
-        lines.append([(f"could not be removed, the next start tries again: {text.clean(path)}", "red")])
+        lines.append([(f"could not be removed, the next start tries again: {text.clean(path)}", "bad")])
     return lines
 
 
@@ -94,7 +94,7 @@ def compact_screen(source: Source) -> ProgressScreen[Compaction]:
     )
 
 
-class CompactDialog(ModalScreen[bool]):
+class CompactDialog(Dialog[bool]):
     """Shows what would be dropped, and asks whether to. Cancel has the focus. Dismissed with the answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -160,21 +160,21 @@ def backup_lines(directory: str, done: BackupResult) -> list[Line]:
     report, damage, warning = done
     lines: list[Line] = []
     for one in damage:
-        lines.append([(f"✗ {text.clean(one)}", "red")])
+        lines.append([(f"✗ {text.clean(one)}", "bad")])
     if not damage:
-        lines.append([("✓ the copy verifies", "green")])
+        lines.append([("✓ the copy verifies", "good")])
     copied = (
         f"{counted(report.copied, 'segment')} copied ({text.size(report.bytes)}), {text.number(report.kept)} unchanged"
     )
     lines += [
         [(copied, "")],
         [(f"to {text.clean(directory)}", "")],
-        [(f"head {report.head.seq}:{report.head.sum}", "dim")],
+        [(f"head {report.head.seq}:{report.head.sum}", "muted")],
     ]
     if warning:
-        lines.append([(text.clean(warning), "yellow")])
+        lines.append([(text.clean(warning), "warning")])
     lines += [[], [("Not in it: the secret, the configuration, the files of attempts.", "")]]
-    return [*lines, [], [("the same from a shell:", "dim")], [(f"  covenq backup {text.clean(directory)}", "")]]
+    return [*lines, [], [("the same from a shell:", "muted")], [(f"  covenq backup {text.clean(directory)}", "")]]
 
 
 def backup_job(data: Path, directory: str, source: Source | None) -> Callable[[ReportProgress], BackupResult]:
@@ -202,7 +202,7 @@ def backup_screen(data: Path, directory: str, source: Source | None) -> Progress
     )
 
 
-class BackupDialog(ModalScreen[str | None]):
+class BackupDialog(Dialog[str | None]):
     """Asks for the target directory. Dismissed with it, None if none was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close")]

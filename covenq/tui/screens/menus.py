@@ -10,14 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from covenq.tui import text
+from covenq.tui.screens.dialog import Dialog
 
 
-class Menu(ModalScreen[int | None]):
+class Menu(Dialog[int | None]):
     """A title, lines to choose from, and a remark. Dismissed with the index of the line chosen, or None.
 
     `keys` has one letter a line, which chooses it at once.

@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -18,6 +17,7 @@ from covenq.errors import Failure
 from covenq.model.status import ReconcileStatus
 from covenq.operate.act import intake_pause
 from covenq.tui import text
+from covenq.tui.screens.dialog import Dialog
 from covenq.tui.screens.reason import ReasonInput
 from covenq.tui.screens.screen_stack import is_on_stack
 
@@ -38,7 +38,7 @@ class PauseList(OptionList):
             super().action_cursor_down()
 
 
-class PauseMenu(ModalScreen[tuple[int, str | None] | None]):
+class PauseMenu(Dialog[tuple[int, str | None] | None]):
     """Lines to choose from, after one that does nothing. Dismissed with the index of the line and the reason, or None.
 
     It serves the decision what to hold, or to let go on: what that comes to is shown of the line that is highlighted.
@@ -102,7 +102,7 @@ class PauseMenu(ModalScreen[tuple[int, str | None] | None]):
         self.query_one(PauseList).action_cursor_up()
 
 
-class IntakeDialog(ModalScreen[tuple[str | None] | None]):
+class IntakeDialog(Dialog[tuple[str | None] | None]):
     """Says what closing the intake costs, and asks. Cancel has the focus. Dismissed with the reason, in a tuple, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

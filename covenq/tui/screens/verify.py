@@ -44,19 +44,19 @@ def finding_lines(report: VerifyReport) -> tuple[list[Line], list[int]]:
     """The report in words, and the index of the line at which each finding begins."""
     head = f"{text.number(report.records)} records verify; the head is seq {report.head.seq}"
     if report.ok:
-        return [[("✓ no damage", "green")], [], [(head, "")], [(f"sum {report.head.sum}", "dim")]], []
-    lines: list[Line] = [[(f"✗ {text.number(len(report.damage))} findings", "red")], [], [(head, "")]]
+        return [[("✓ no damage", "good")], [], [(head, "")], [(f"sum {report.head.sum}", "muted")]], []
+    lines: list[Line] = [[(f"✗ {text.number(len(report.damage))} findings", "bad")], [], [(head, "")]]
     starts = []
     for number, one in enumerate(report.damage, 1):
         lines.append([])
         starts.append(len(lines))
-        lines.append([(f"{number}. {text.clean(one.kind)}", "red")])
+        lines.append([(f"{number}. {text.clean(one.kind)}", "bad")])
         where = f"   segment {text.clean(one.segment)}, byte {text.number(one.offset)}"
         lines.append([(where + (f", seq {one.seq}" if one.seq is not None else ""), "")])
         if one.delivery:
             lines.append([(f"   delivery {text.clean(one.delivery)}", "")])
         lines.append([(f"   {text.clean(one.detail)}", "")])
-    lines += [[], [("Nothing was changed. The same from a shell: covenq verify", "dim")]]
+    lines += [[], [("Nothing was changed. The same from a shell: covenq verify", "muted")]]
     return lines, starts
 
 

@@ -38,13 +38,13 @@ WORDS_MIN = 20
 
 
 LEVELS = {
-    "ok": text.STYLES["completed"],
-    "active": text.STYLES["queued"],
+    "ok": "good",
+    "active": "active",
     "idle": "",
-    "warning": "yellow",
-    "error": f"bold {text.STYLES['failed']}",
+    "warning": "warning",
+    "error": "bad",
 }
-"""The style of a verdict, by its level."""
+"""The tone of a verdict, by its level."""
 
 
 def why_lines(answer: Why, width: int, *, all_rules: bool = False) -> list[Line]:
@@ -56,7 +56,7 @@ def why_lines(answer: Why, width: int, *, all_rules: bool = False) -> list[Line]
         found += _verdict_lines(one.verdict, width)
         found += _lines_of(story_text.lines(one, all_rules=all_rules, more="r"), width)
     found += _lines_of(story_text.refused_lines(answer.refused), width)
-    return found or [[("nothing is known of it here", "dim")]]
+    return found or [[("nothing is known of it here", "muted")]]
 
 
 def _verdict_lines(verdict: StoryVerdict | None, width: int) -> list[Line]:
@@ -65,7 +65,7 @@ def _verdict_lines(verdict: StoryVerdict | None, width: int) -> list[Line]:
         return []
     found = _wrapped("", text.clean(verdict.text), LEVELS[verdict.level], width)
     if verdict.command is not None:
-        found.append([("· ", "dim"), (text.clean(suggested(verdict.command)), "bold")])
+        found.append([("· ", "muted"), (text.clean(suggested(verdict.command)), "bold")])
     return found
 
 
@@ -78,10 +78,10 @@ def _lines_of(told: Iterator[tuple[str, str]], width: int) -> list[Line]:
         elif len(label) <= LABEL_WIDTH:
             words = with_suggestions(words) if label else words  # what has no label may be quoted
             first, *rest = _wrapped(" " * (LABEL_WIDTH + 3), words, "", width)
-            found += [[(f"  {label:<{LABEL_WIDTH}} ", "dim"), *first[1:]], *rest]
+            found += [[(f"  {label:<{LABEL_WIDTH}} ", "muted"), *first[1:]], *rest]
         else:
             label = suggested(label) if label.startswith("covenq ") else label
-            found += [*_wrapped("  ", label, "dim", width), *_wrapped("      ", words, "", width)]
+            found += [*_wrapped("  ", label, "muted", width), *_wrapped("      ", words, "", width)]
     return found
 
 
@@ -109,7 +109,7 @@ class StoryScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f"why {text.clean(self._delivery)}"), id="detail-title")
-        yield Lines([[("… reading", "dim")]])
+        yield Lines([[("… reading", "muted")]])
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -148,7 +148,7 @@ class StoryScreen(Screen[None]):
             return
         if isinstance(answer, Failure):
             error = text.clean(answer)
-            found = [*_wrapped("", f"✗ {error}", "red", width), *_wrapped("", text.clean(answer.hint), "", width)]
+            found = [*_wrapped("", f"✗ {error}", "bad", width), *_wrapped("", text.clean(answer.hint), "", width)]
         else:
             found = why_lines(answer, width, all_rules=self._all_rules)
         self.query_one(Lines).show(found)

@@ -85,18 +85,18 @@ def render_value(value: object) -> tuple[str, str]:
     """A value in one line, and its style. Of objects and arrays only the size is shown."""
     match value:
         case dict():
-            return (f"{{{len(value)}}}" if value else "{}"), "dim"
+            return (f"{{{len(value)}}}" if value else "{}"), "muted"
         case list():
-            return (f"[{len(value)}]" if value else "[]"), "dim"
+            return (f"[{len(value)}]" if value else "[]"), "muted"
         case str():
             cut = value if len(value) <= TEXT_MAX else value[:TEXT_MAX] + "…"
-            return f'"{text.clean(cut)}"', "green"
+            return f'"{text.clean(cut)}"', "good"
         case bool():
-            return ("true" if value else "false"), "yellow"
+            return ("true" if value else "false"), "warning"
         case None:
-            return "null", "bright_black"
+            return "null", "muted"
         case _:
-            return text.clean(str(value)[:TEXT_MAX]), "cyan"
+            return text.clean(str(value)[:TEXT_MAX]), "waiting"
 
 
 class Tree:

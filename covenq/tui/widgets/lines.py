@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -14,23 +13,20 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from covenq.model.palette import DARK
 from covenq.tui import text
+from covenq.tui.theme import palette_in_use, run_style
 
 Line = list[tuple[str, str]]
-"""Runs of (clean text, Rich style)."""
+"""Runs of (clean text, tone or a Rich style without colours)."""
 
 WIDTH_MAX = 4000
 """Cells of the longest line that can be scrolled to; longer lines are cut with an ellipsis."""
 
 
-@lru_cache(maxsize=256)
-def _style(definition: str) -> Style:
-    return Style.parse(definition)
-
-
 def labelled(name: str, value: object, style: str = "") -> Line:
     """A label and its value, cleaned; an absent one is a dash."""
-    return [(f"  {name:<12}", "dim"), (text.ABSENT if value is None else text.clean(value), style)]
+    return [(f"  {name:<12}", "muted"), (text.ABSENT if value is None else text.clean(value), style)]
 
 
 def plain(lines: Sequence[Line]) -> str:
@@ -39,10 +35,10 @@ def plain(lines: Sequence[Line]) -> str:
 
 
 class Lines(ScrollView, can_focus=True):
-    """Shows `lines`. Arrow keys, page keys, `g` and `G` scroll."""
+    """Shows `lines`. Arrow keys, page keys, `g` and `G` scroll, to the sides too: a line that goes on ends with an ellipsis."""
 
     DEFAULT_CSS = """
-    Lines { height: 1fr; scrollbar-size: 1 1; }
+    Lines { height: 1fr; scrollbar-size: 0 1; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,6 +52,7 @@ class Lines(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.lines: Sequence[Line] = []
         self._base: Style | None = None
+        self._palette = DARK
         self._strips: dict[int, Strip] = {}
         self.show(lines)
 
@@ -69,21 +66,27 @@ class Lines(ScrollView, can_focus=True):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._base = self.rich_style  # visits every ancestor: once for all lines
+        palette = palette_in_use(self.app.theme)
+        if palette is not self._palette:
+            self._palette, self._strips = palette, {}
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         index = round(self.scroll_y) + y
-        width = self.size.width
+        width = self.scrollable_content_region.width
         base = self._base or self.rich_style
         if index >= len(self.lines):
             return Strip.blank(width, base)
         strip = self._strips.get(index)
         if strip is None:
-            strip = Strip(Segment(run, _style(style)) for run, style in self.lines[index])
+            strip = Strip(Segment(run, run_style(self._palette, style)) for run, style in self.lines[index])
             if strip.cell_length > WIDTH_MAX:
                 strip = Strip([*strip.crop(0, WIDTH_MAX - 1), Segment("…")])
             if len(self._strips) > 2000:
                 self._strips.clear()
             self._strips[index] = strip
         left = round(self.scroll_x)
-        return strip.crop_extend(left, left + width, base).apply_style(base)
+        shown = strip.crop_extend(left, left + width, base)
+        if strip.cell_length > left + width:  # instead of a bar below, which says so of one line and takes another
+            shown = Strip([*shown.crop(0, width - 1), Segment("…")])
+        return shown.apply_style(base)

@@ -13,9 +13,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from covenq.tui.theme import palette_in_use, run_style, selected_style
 from covenq.tui.widgets.jsontree import Node, Tree, render_value
 
-_CURSOR = Style(reverse=True)
 _INDENT = 2
 
 
@@ -69,7 +69,7 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def render_line(self, y: int) -> Strip:
         index = round(self.scroll_y) + y
-        width, base = self.size.width, self.rich_style
+        width, base = self.scrollable_content_region.width, self.rich_style
         lines = self.tree_model.lines
         if index >= len(lines):
             return Strip.blank(width, base)
@@ -78,13 +78,14 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         value, style = render_value(node.value)
         if node.open and node.hidden_count:
             value += f"  the first {len(node.children()):,} of {node.size:,}"
+        palette = palette_in_use(self.app.theme)
+        line = selected_style(palette, "", base) if current else base
         drawn = [
-            Segment(" " * (_INDENT * node.depth) + mark + node.name, Style(bold=not current)),
-            Segment("  "),
-            Segment(value, None if current else Style.parse(style)),
+            Segment(" " * (_INDENT * node.depth) + mark + node.name, line + Style(bold=True)),
+            Segment("  ", line),
+            Segment(value, selected_style(palette, style, base) if current else base + run_style(palette, style)),
         ]
-        line = base + _CURSOR if current else base
-        return Strip(Segment.apply_style(drawn, line)).adjust_cell_length(width, line)
+        return Strip(drawn).adjust_cell_length(width, line)
 
     def on_mount(self) -> None:
         self._tree_changed()

@@ -1,0 +1,47 @@
+"""A dialog over what it is about: the screen below shows through, and the row that is acted on stays in view."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, cast
+
+from textual import events
+from textual.screen import ModalScreen, ScreenResultType
+
+
+class HasCursorLine(Protocol):
+    """A list."""
+
+    @property
+    def cursor_line(self) -> int | None:
+        """The line of the screen that the cursor is on, None while it is out of view."""
+
+
+class Dialog(ModalScreen[ScreenResultType], Generic[ScreenResultType]):
+    """Stands above the row under the cursor or below it, where there is more room; in the middle where no list is in view.
+
+    `room` is how many lines it may take.
+    """
+
+    room = 0
+
+    def on_mount(self) -> None:
+        self._arrange()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        row, height = self._row_below(), self.app.size.height
+        above = row is not None and row >= height - 1 - row
+        self.room = height if row is None else row if above else height - 1 - row
+        self.styles.align_vertical = "middle" if row is None else "top" if above else "bottom"
+        for dialog in self.query("#dialog"):
+            dialog.styles.max_height = self.room
+
+    def _row_below(self) -> int | None:
+        """The line of the row under the cursor, of a list in the screen that this was opened over."""
+        stack = self.app.screen_stack
+        below = stack[stack.index(self) - 1] if self in stack[1:] else None
+        tables = below.query("RowTable") if below is not None else ()
+        shown = next((one for one in tables if one.region), None)
+        return None if shown is None else cast(HasCursorLine, shown).cursor_line
