@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from covenq import __version__
 from covenq.client.interface import LOG_BYTES, Closing, Counted, Filter, Stream
 from covenq.client.local_files import LOCK_S, LocalFiles, damage_of
@@ -19,6 +21,7 @@ from covenq.operate.maintain.state_witness import state_witness
 from covenq.state import query
 
 if TYPE_CHECKING:  # a command imports what it shows, and no more
+    from covenq.config.limits import Caps
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
@@ -48,21 +51,33 @@ class LocalSource(Closing):
     def where(self) -> str:
         return str(self._data)
 
+    @property
+    def _no_daemon(self) -> str:
+        """Why no daemon answers; while the files are open."""
+        lock_holder = self._files.lock_holder
+        return f"{lock_holder}, and no daemon answers" if lock_holder else NOT_RUNNING
+
+    @property
+    def _caps(self) -> Caps:
+        """The limits on queued tasks, of which none is started; while the files are open."""
+        return replace(self._config.caps, stopped=self._no_daemon)
+
     def status(self) -> Status:
         from covenq.model.status import StateStatus
         from covenq.operate.inspect.reconciling import reconcile_status
         from covenq.operate.inspect.status import DaemonProcess, journal_status, status
+        from covenq.operate.inspect.waiting import waiting
 
         with self._files.reading() as (conn, reader):
             position = state_witness(self._data)
             segments = self._files.segments()
-            lock_holder, damage = self._files.lock_holder, damage_of(reader)
+            damage = damage_of(reader)
             return status(
                 conn,
                 self._data,
                 self._config,
                 version=__version__,
-                reasons=[f"{lock_holder}, and no daemon answers" if lock_holder else NOT_RUNNING, *damage],
+                reasons=[self._no_daemon, *damage],
                 journal=journal_status(
                     reader.id,
                     reader.epoch,
@@ -71,7 +86,9 @@ class LocalSource(Closing):
                 ),
                 state=StateStatus(position.seq if position else 0, 0, None),
                 process=DaemonProcess(
-                    reconcile=reconcile_status(reader, self._config, time.time()), damaged=bool(damage)
+                    reconcile=reconcile_status(reader, self._config, time.time()),
+                    damaged=bool(damage),
+                    waiting=waiting(conn, time.time(), self._caps),
                 ),
             )
 
@@ -83,7 +100,7 @@ class LocalSource(Closing):
     def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Task]:
         parsed = parse(filter)
         with self._files.reading() as (conn, reader):
-            return view.tasks(conn, reader, parsed, limit, after, caps=self._config.caps)
+            return view.tasks(conn, reader, parsed, limit, after, caps=self._caps)
 
     def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[LatestAttempt]:
         parsed = parse(filter)
@@ -109,7 +126,7 @@ class LocalSource(Closing):
 
     def task(self, id: str) -> Task:
         with self._files.reading() as (conn, _):
-            return view.task(conn, id, caps=self._config.caps)
+            return view.task(conn, id, caps=self._caps)
 
     def attempts(self, task: str) -> list[Attempt]:
         with self._files.reading() as (conn, _):
@@ -128,7 +145,7 @@ class LocalSource(Closing):
         from covenq.operate.inspect import slices
 
         with self._files.reading() as (conn, reader):
-            return slices.exported(conn, reader, seqs, caps=self._config.caps)
+            return slices.exported(conn, reader, seqs, caps=self._caps)
 
     def why(self, id: str) -> Why:
         from covenq.intake import refusal_log
@@ -141,7 +158,7 @@ class LocalSource(Closing):
                 self._config,
                 id,
                 now=time.time(),
-                waiting=why.waiting(self._config),
+                waiting=why.waiting(self._caps),
                 refused=lambda: refusal_log.read(self._data),
                 # Not `self.log`, which would wait for the journal's lock that this reading has.
                 read_log=lambda task, attempt, stream, last: view.log(conn, self._data, task, attempt, stream, last),

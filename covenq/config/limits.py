@@ -35,6 +35,13 @@ class RouteCap(Struct, frozen=True):
     key_concurrency: int = 1
 
 
+class BackingOff(Struct, frozen=True):
+    """Why a route backs off: its receiver, how often that failed, and how at last. `until` is when it is asked again."""
+
+    why: str
+    until: str | None = None
+
+
 class Caps(Struct, frozen=True):
     """All limits. `installation`, `repo` and `route` apply to each one that has no limit of its own."""
 
@@ -43,10 +50,14 @@ class Caps(Struct, frozen=True):
     route: Cap = Cap()
     installations: Mapping[str, Share] = {}
     routes: Mapping[str, RouteCap] = {}
-    backing_off: Mapping[str, str] = {}
+    backing_off: Mapping[str, BackingOff] = {}
     """Route to why it backs off at the moment: its receiver failed repeatedly. Not configured, but observed."""
     short_of: str | None = None
     """What the daemon itself is short of for starting tasks, in a sentence. Observed, too."""
+    stopped: str | None = None
+    """Why nothing is started at all: no daemon runs, or its pool ended. Observed, too."""
+    all_busy: int | None = None
+    """How many workers the daemon has, where all of them are busy. Observed, too."""
 
     def share(self, tenant: str) -> Share:
         return self.installations.get(tenant) or Share(1, self.installation)

@@ -19,6 +19,7 @@ from covenq.http.webhook import AnswerRecorder, WebhookIntake
 from covenq.model.status import Missing
 from covenq.operate.inspect import ledger
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.inspect.waiting import KeptWaiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,15 @@ class Routes:
     metrics: MetricsRoutes
     api: ApiRoutes
     phases: PhaseRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What the daemon knows of its own work."""
+
+    config: EffectiveConfig
+    alarms: Alarms
+    waiting: KeptWaiting
 
 
 def make_routes(
@@ -44,6 +54,9 @@ def make_routes(
 ) -> Routes:
     """`stats` is read at each scrape: listeners may be added to it later, since they are made of these routes."""
     alarms = _make_alarms(storage, workers, background)
+    pool = workers.pool
+    config = EffectiveConfig(live, pool.blocked_routes, pool.waits, pool.stopped, pool.all_busy)
+    observed = _Observed(config, alarms, KeptWaiting(lambda: config.caps))
 
     def missing(conn: sqlite3.Connection, now: float) -> Missing | None:
         config = live.now.config
@@ -69,7 +82,9 @@ def make_routes(
                 metrics.ReadinessMetrics(info.version, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
-                metrics.StateMetrics(storage.readers, storage.fold, storage.fold.status, missing),
+                metrics.StateMetrics(
+                    storage.readers, storage.fold, storage.fold.status, missing, observed.waiting.read
+                ),
                 metrics.WorkMetrics(workers.pool, background.upkeep, alarms),
                 metrics.ReconcileMetrics(
                     lambda: background.reconciler.passes,
@@ -81,7 +96,7 @@ def make_routes(
                 metrics.ListenerMetrics(stats),
             ],
         ),
-        _make_api(info, live, storage, intake, workers, background, alarms, stopping),
+        _make_api(info, storage, intake, workers, background, observed, stopping),
         PhaseRoutes(workers.claims),
     )
 
@@ -94,20 +109,18 @@ def _make_alarms(storage: Storage, workers: Workers, background: Background) -> 
 
 def _make_api(
     info: DaemonInfo,
-    live: Live,
     storage: Storage,
     intake: Intake,
     workers: Workers,
     background: Background,
-    alarms: Alarms,
+    observed: _Observed,
     stopping: threading.Event,
 ) -> ApiRoutes:
-    config = EffectiveConfig(live, workers.pool.blocked_routes, workers.pool.waits)
     return ApiRoutes(
         data=storage.data,
         journal=storage.journal,
         state=storage.state,
-        config=config,
+        config=observed.config,
         refusals=intake.refusals,
         claims=workers.claims,
         operations=background.operations,
@@ -118,12 +131,13 @@ def _make_api(
             storage.readers,
             storage.fold,
             storage.fold.status,
-            config,
+            observed.config,
             intake.admission,
             intake.refusals,
             workers.pool,
             background.upkeep,
-            alarms,
+            observed.alarms,
+            observed.waiting,
             background.reconciler.status,
             logs.newest.lines,
         ),

@@ -38,8 +38,10 @@ from covenq.model import Category, State, at_text, seconds_or
 from covenq.model.drift import Drift
 from covenq.model.ledger import HOUR_S, STATES
 from covenq.model.status import FollowerStatus, Missing, ReconcilePass
+from covenq.model.waiting import WaitingTasks
 from covenq.operate.inspect import view
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.inspect.waiting import by_cause
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import fold_ledger, query
@@ -99,6 +101,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_tasks_oldest_age_seconds": Spec("gauge", "Age, since it was made, of the oldest that waits or runs.", ("state",)),
     "covenq_attempts_ended": Spec("counter", "Attempts that ended, by outcome and failure category.", ("outcome", "category")),
     "covenq_ledger_deliveries": Spec("gauge", "What GitHub lists of three days, by how it stands.", ("hook", "state")),
+    "covenq_tasks_waiting": Spec("gauge", "Queued tasks by what they wait for, each counted once.", ("cause",)),
     "covenq_worker_slots": Spec("gauge", "Tasks that may run here at a time."),
     "covenq_worker_running": Spec("gauge", "Tasks that run here."),
     "covenq_tasks_stuck": Spec("gauge", "Running tasks that nobody ends, by why: timeout, unheld, lease.", ("why",)),
@@ -241,6 +244,8 @@ class StateMetrics:
     follower: Callable[[], FollowerStatus]
     missing: Callable[[sqlite3.Connection, float], Missing | None]
     """What of GitHub's delivery logs could not be fetched yet, at that time."""
+    waiting: Callable[[sqlite3.Connection], Sequence[WaitingTasks]]
+    """What queued tasks wait for."""
     clock: Callable[[], float] = time.time
 
     def collect(self) -> Iterator[Metric]:
@@ -279,6 +284,7 @@ class StateMetrics:
         done = GaugeMetricFamily(name, METRICS[name].about)
         yield done if done_at is None else _gauge(name, max(0.0, seconds_or(done_at, now) - now))
         yield _gauge("covenq_reconcile_too_late", 0 if missing is None else missing.too_late)
+        yield _labelled("covenq_tasks_waiting", by_cause(self.waiting(conn)))
 
 
 @dataclass(frozen=True, slots=True)

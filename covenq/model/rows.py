@@ -249,11 +249,13 @@ class TaskRow(TaskProgress, array_like=True, gc=False, kw_only=True):
 
 
 class Waits(Struct):
-    """What a queued task waits for: a word, a sentence, and its place in the queue where it has one."""
+    """What a queued task waits for: a word, a sentence, its place in the queue where it has one, and its cause in the status."""
 
     word: str
     why: str
     position: Number | None = None
+    cause: str | None = None
+    """One of `covenq.model.waiting.Cause`; an older daemon doesn't say."""
 
 
 class Task(TaskProgress, kw_only=True):

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from covenq.model.drift import Drift
 from covenq.model.log_ingress import FollowedLog
 from covenq.model.rows import Count, TaskState, Time
+from covenq.model.waiting import WaitingTasks
 
 Milliseconds = float
 
@@ -431,6 +432,8 @@ class Status(Struct, kw_only=True):
     damaged: bool = False
     """Whether damage of the journal was met, in reading it now or by the fold: `reasons` has it."""
     running: list[Running]
+    waiting: list[WaitingTasks] = field(default_factory=list)
+    """What queued tasks wait for: each is counted in one of these."""
     stuck: list[Stuck] = field(default_factory=list)
     overdue: list[Overdue] = field(default_factory=list)
     secrets: list[SecretProblem] = field(default_factory=list)

@@ -17,7 +17,7 @@ from covenq.client.remote import RemoteSource
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotFound, UsageError
-from covenq.model.rows import Page
+from covenq.model.rows import Page, Task
 from covenq.net import unix_socket
 from covenq.net.http_client import Client
 from covenq.operate.inspect.history import Why
@@ -44,6 +44,22 @@ def fill(served: Served) -> dict[str, str]:
 
 
 def everything(source: RemoteSource | LocalSource, guids: dict[str, str]) -> list[Any]:
+    """But what tasks wait for: without a daemon, that is a daemon."""
+    found = answers_of(source, guids)
+    cause = "worker" if source.live else "stopped"
+    for task in [one for answer in found for one in tasks_in(answer)]:
+        assert task.waits is not None
+        assert task.waits.cause == cause
+        task.waits = None
+    return found
+
+
+def tasks_in(answer: Any) -> list[Task]:
+    several = answer.items if isinstance(answer, Page) else answer if isinstance(answer, list) else [answer]
+    return [one for one in several if isinstance(one, Task)]
+
+
+def answers_of(source: RemoteSource | LocalSource, guids: dict[str, str]) -> list[Any]:
     tasks = source.tasks().items
     return [
         source.deliveries(),
@@ -100,6 +116,8 @@ def test_with_and_without_a_daemon_the_answers_are_the_same(data: Path) -> None:
         offline = local.status()
     for name in ("deliveries", "tasks", "routes", "data"):
         assert getattr(offline, name) == getattr(status, name)
+    told = [[(one.cause, one.count, one.command) for one in each.waiting] for each in (status, offline)]
+    assert told == [[("worker", 3, None)], [("stopped", 3, "covenq serve")]]
     assert (offline.ready, offline.reasons, offline.pid) == (False, ["no daemon is running"], None)
     (data / "state.db").unlink()
     assert everything(LocalSource(data, CONFIG), guids) == answers, "the state is a cache"

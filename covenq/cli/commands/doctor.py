@@ -18,6 +18,7 @@ from covenq.cli.context import Location, known_data_dir, locate_in_use, newest_o
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.cli.waiting_lines import typed_here
 from covenq.client.suggestion import with_suggestions
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from covenq.text import duration
@@ -146,6 +147,7 @@ def _look(data: str | None, config: str | None, examined: Config, asked: GithubS
     try:
         with source(data, config) as opened:
             seen.status = opened.status()
+            typed_here(seen.status.waiting)
             items = opened.tail("", newest=1).items
             seen.newest_at = items[-1].at if items else None
             if any(one.scope.repositories for one in examined.secrets):

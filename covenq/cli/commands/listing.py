@@ -18,6 +18,7 @@ from covenq.cli.options import After, ConfigOption, DataOption, Json, Jsonl, Lim
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.cli.text_width import shorten_middle, shorten_target
+from covenq.model.waiting import cause_name
 from covenq.paths import JOURNAL_NAME
 from journal.presence import is_directory
 
@@ -164,7 +165,8 @@ def waits_of(task: Task) -> str:
     waits = task.waits
     if not waits:
         return ""
-    return f"{waits.word} #{waits.position}" if waits.position is not None else waits.word
+    name = cause_name(waits.cause or waits.word)
+    return f"{name} #{waits.position}" if waits.position is not None else name
 
 
 TASK_COLUMNS: list[Column[Task]] = [

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import asdict
 
-from covenq.cli import output
+from covenq.cli import output, text_width
 from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
+from covenq.cli.waiting_lines import typed_here, waiting_lines
 from covenq.model import NOT_RUNNING
 from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
 from covenq.text import duration, instant
@@ -52,6 +53,7 @@ def status(
     """
     with source(data, config) as opened:
         found = opened.status()
+    typed_here(found.waiting)
     told = readiness(found)
     if json:
         output.emit_json({"ok": True, **asdict(found)})
@@ -136,7 +138,10 @@ def _wrong_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     if found.pauses:
         from covenq.cli.commands.pauses import pause_details, pause_subject
 
+        told = {one.scope for one in found.waiting}
         for pause in found.pauses:
+            if " ".join(filter(None, (pause.what, pause.repo or pause.name))) in told:
+                continue  # with what waits for it, and with the command
             subject = pause_subject(pause.what, pause.repo or pause.name)
             yield "PAUSED", f"{subject}, {pause_details(pause.since, pause.by, pause.reason, now)}"
     if upkeep is not None and upkeep.error:
@@ -161,6 +166,7 @@ def _work_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     ):
         ages = [f"{state} for {output.elapsed(at, now)}" for state, at in oldest.items()]
         yield what, _counts_text(counts) + (f"; the oldest is {', '.join(ages)}" if ages else "")
+    yield from _waiting(found, now)
     if found.worker is not None:
         yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"
         if found.worker.waits:
@@ -192,6 +198,19 @@ def _location_lines(found: Status) -> Iterator[tuple[str, str]]:
     if found.upkeep is not None and found.upkeep.doing is not None:
         doing = found.upkeep.doing
         yield "upkeep", f"{doing.what}: {doing.done} of {doing.total} segments"
+
+
+def _waiting(found: Status, now: float) -> Iterator[tuple[str, str]]:
+    """How many tasks wait, and for what."""
+    columns = text_width.columns(output.stdout())
+    room = None if columns is None else max(20, columns - LABEL - 1)
+    label = f"waiting {sum(one.count for one in found.waiting):,}"
+    if found.waiting and len(label) > LABEL:
+        yield "waiting", label.removeprefix("waiting ")
+        label = ""
+    for line in waiting_lines(found.waiting, now, room, coloured=output.has_colour(output.stdout())):
+        yield label, line
+        label = ""
 
 
 def _reconcile_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from covenq.config.limits import Caps
+from covenq.config.limits import BackingOff, Caps
 from covenq.config.live import Live
 from covenq.config.load import Config
 
@@ -16,12 +16,15 @@ from covenq.config.load import Config
 class EffectiveConfig:
     """`blocked_routes` returns the routes whose tasks wait for a receiver, each with the reason (`Pool.blocked_routes`).
 
-    `short_of` returns what keeps the pool from starting as many tasks as are configured (`Pool.waits`).
+    `short_of` returns what keeps the pool from starting as many tasks as are configured (`Pool.waits`), `stopped` why it starts
+    nothing, and `all_busy` how many tasks run where no more can (`Pool.all_busy`).
     """
 
     live: Live
-    blocked_routes: Callable[[], Mapping[str, str]]
+    blocked_routes: Callable[[], Mapping[str, BackingOff]]
     short_of: Callable[[], str | None] = lambda: None
+    stopped: Callable[[], str | None] = lambda: None
+    all_busy: Callable[[], int | None] = lambda: None
 
     @property
     def config(self) -> Config:
@@ -31,4 +34,10 @@ class EffectiveConfig:
     @property
     def caps(self) -> Caps:
         """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open, and a shortage."""
-        return replace(self.config.caps, backing_off=self.blocked_routes(), short_of=self.short_of())
+        return replace(
+            self.config.caps,
+            backing_off=self.blocked_routes(),
+            short_of=self.short_of(),
+            stopped=self.stopped(),
+            all_busy=self.all_busy(),
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import falcon
@@ -51,7 +51,7 @@ class Why:
             config,
             asked,
             now=self.clock(),
-            waiting=why.waiting(replace(config, caps=self.config.caps)),
+            waiting=why.waiting(self.config.caps),
             refused=lambda: refusal_log.read(self.data),
             read_log=lambda task, attempt, stream, last: view.log(
                 self.state.reader(), self.data, task, attempt, stream, last

@@ -29,6 +29,7 @@ from covenq.model.status import (
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import stuck
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.inspect.waiting import KeptWaiting
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
@@ -71,6 +72,7 @@ class StatusSources:
     pool: Pool
     upkeep: Upkeep
     alarms: Alarms
+    waiting: KeptWaiting
     reconcile: Callable[[], ReconcileStatus | None] = lambda: None
     log: Callable[[], Sequence[LogLine]] = tuple
     """The newest warnings of the daemon's log."""
@@ -139,5 +141,6 @@ def status(sources: StatusSources) -> model_status.Status:
             reconcile=sources.reconcile(),
             log=sources.log(),
             damaged=any(reason.word == JOURNAL_DAMAGED for reason in reasons),
+            waiting=sources.waiting.read(conn),
         ),
     )

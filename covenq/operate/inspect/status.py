@@ -32,6 +32,7 @@ from covenq.model.status import (
     Watchdog,
     WorkerStatus,
 )
+from covenq.model.waiting import WaitingTasks
 from covenq.operate.inspect import ledger, throughput, view
 from covenq.operate.maintain import verify_note
 from covenq.paths import JOURNAL_NAME
@@ -67,6 +68,8 @@ class DaemonProcess:
     damaged: bool = False
     """Whether damage of the journal is among the reasons; without a daemon too."""
     log: Sequence[LogLine] = ()
+    waiting: Sequence[WaitingTasks] = ()
+    """What queued tasks wait for; without a daemon too."""
 
 
 NO_DAEMON = DaemonProcess()
@@ -123,6 +126,7 @@ def status(
         verified=verify_note.read(data),
         damaged=process.damaged,
         running=throughput.running(conn),
+        waiting=list(process.waiting),
         stuck=list(process.stuck),
         overdue=list(process.overdue),
         secrets=list(process.secrets),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import asdict
 
+from covenq.config.limits import Caps
 from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
@@ -220,6 +221,6 @@ def _verdicts(records: view.ReadableJournal, routes: Sequence[Route], row: Deliv
     return verdicts(routes, asdict(row), payload, now=seconds_of(row.received_at), lost=lost)
 
 
-def waiting(config: Config) -> Waiting:
-    """The reason for waiting, from `covenq.tasks.scheduling.waiting`, under that configuration's limits."""
-    return lambda conn, task, now: what_it_waits_for(conn, task, now, config.caps)
+def waiting(caps: Caps) -> Waiting:
+    """The reason for waiting, from `covenq.tasks.scheduling.waiting`, under these limits."""
+    return lambda conn, task, now: what_it_waits_for(conn, task, now, caps)

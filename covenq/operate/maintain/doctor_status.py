@@ -17,11 +17,12 @@ from covenq.model.status import (
     Status,
     Watchdog,
 )
+from covenq.model.waiting import TONES, WaitingTasks, waiting_text
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
 from covenq.reconcile.result import state_words
-from covenq.text import counted
+from covenq.text import counted, duration, instant
 from journal.presence import exists
 
 CONNECTIONS_FEW = 100
@@ -39,7 +40,7 @@ STUCK_SHOWN = 5
 
 
 def status_findings(context: DoctorContext) -> Iterator[Finding]:
-    """Pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
+    """What waits, pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
     status = context.status
     if status is not None:
         yield from _of_status(status, context.now)
@@ -49,8 +50,12 @@ def status_findings(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _of_status(status: Status, now: float) -> Iterator[Finding]:
+    for line in status.waiting:
+        yield _waits(line, now)
+    told = {line.scope for line in status.waiting}
     for pause in status.pauses:
-        yield _paused(pause)
+        if " ".join(filter(None, (pause.what, pause.repo or pause.name))) not in told:
+            yield _paused(pause)
     for secret in status.secrets:
         yield Finding("secret", BAD, f"the daemon can't read {secret.secret}: {secret.problem}", "covenq secrets")
     for loop in status.overdue:
@@ -152,6 +157,17 @@ def _paused(one: ActivePause) -> Finding:
     words = f"{what} is paused since {str(one.since)[:19]}Z by {one.by or 'somebody'}{why}"
     intake = one.what == "intake"
     return Finding("pauses", BAD if intake else WARN, words, f"covenq resume {what}")
+
+
+def _waits(one: WaitingTasks, now: float) -> Finding:
+    """A line of what waits. A warning is what may last, and what somebody can do something about."""
+    what = f"{counted(one.count, 'task')} {'waits' if one.count == 1 else 'wait'}"
+    age = instant(one.oldest)
+    oldest = "" if age is None else f"; oldest {duration(max(0.0, now - age))}"
+    words = f"{what}, {one.scope or 'of several'}: {waiting_text(one, now)}{oldest}"
+    if one.cause not in TONES:
+        return Finding("waiting", GOOD, words)
+    return Finding("waiting", WARN, words, one.command or (None if one.task is None else f"covenq why {one.task}"))
 
 
 def _copies(data: Path) -> Iterator[Finding]:

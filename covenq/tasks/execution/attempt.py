@@ -23,7 +23,7 @@ from covenq.tasks.execution import running
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
-from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, target_of
+from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, short_answer, target_of
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.shortage import StartLimit, is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -368,7 +368,7 @@ class Attempt:
         if reply.status is None and any(one.is_set() for one in stops):
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped")
         self._request_sent = True
-        if context.breakers.report(target_of(url), ok=not reply.receiver_failed):
+        if context.breakers.report(target_of(url), ok=not reply.receiver_failed, answer=short_answer(reply)):
             log.warning("%s is left alone for a while: it failed again and again", target_of(url))
         if reply.status is not None:
             directory.write_output(context.scrubber(()).scrub(answer_of(reply)))

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from covenq.config.limits import BackingOff
+from covenq.model import at_text
+
 FAILURES_TO_OPEN = 5
 """Failures in a row that open a circuit."""
 OPEN_FIRST_S = 10.0
@@ -24,14 +27,17 @@ class _Circuit:
     """Seconds for which it is open this time; 0 while it is closed."""
     until: float = 0.0
     probing: bool = False
+    answer: str = ""
+    """How the newest request failed, in a few words."""
     routes: set[str] = field(default_factory=set)
 
 
 class Breakers:
     """One circuit per target. Methods may be called from any thread."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, clock: Callable[[], float] = time.time) -> None:
         self._monotonic = monotonic
+        self._clock = clock
         self._lock = threading.Lock()
         self._circuits: dict[str, _Circuit] = {}
 
@@ -50,14 +56,15 @@ class Breakers:
             circuit.probing = True
             return True
 
-    def report(self, target: str, *, ok: bool) -> bool:
-        """Report how a request went. True if that opened the circuit."""
+    def report(self, target: str, *, ok: bool, answer: str = "") -> bool:
+        """Report how a request went; `answer` is how it failed, in a few words. True if that opened the circuit."""
         with self._lock:
             circuit = self._circuits.setdefault(target, _Circuit())
             if ok:
                 self._circuits[target] = _Circuit(routes=circuit.routes)
                 return False
             circuit.failures += 1
+            circuit.answer = answer
             if not circuit.probing and (circuit.open_s or circuit.failures < FAILURES_TO_OPEN):
                 return False
             circuit.open_s = min(circuit.open_s * 2, OPEN_MAX_S) if circuit.open_s else OPEN_FIRST_S
@@ -71,12 +78,12 @@ class Breakers:
             if target in self._circuits:
                 self._circuits[target].probing = False
 
-    def blocked_routes(self) -> dict[str, str]:
+    def blocked_routes(self) -> dict[str, BackingOff]:
         """Route → why its tasks wait, for the routes of every circuit that admits no request now."""
         with self._lock:
-            now = self._monotonic()
+            now, clock = self._monotonic(), self._clock()
             return {
-                route: _why(target, circuit, now)
+                route: BackingOff(_why(target, circuit), at_text(clock + max(0.0, circuit.until - now)))
                 for target, circuit in self._circuits.items()
                 if circuit.open_s and (circuit.probing or now < circuit.until)
                 for route in circuit.routes
@@ -92,8 +99,7 @@ class Breakers:
             )
 
 
-def _why(target: str, circuit: _Circuit, now: float) -> str:
-    failed = f"{target} failed {circuit.failures} times in a row"
-    if circuit.probing:
-        return f"{failed}; it is being asked again"
-    return f"{failed}; it is asked again in {circuit.until - now:.0f} s"
+def _why(target: str, circuit: _Circuit) -> str:
+    answer = f" ({circuit.answer})" if circuit.answer else ""
+    probing = "; it is being asked again" if circuit.probing else ""
+    return f"{target} failed {circuit.failures} times in a row{answer}{probing}"

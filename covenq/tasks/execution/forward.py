@@ -25,6 +25,7 @@ _CONNECTION_HEADERS = frozenset(
 )
 """Headers that belong to a connection: not those of the one by which the delivery came are sent, but this one's own."""
 _ADDRESS_MAX = 300
+_ANSWER_MAX = 120
 _TYPE_MAX = 200
 
 
@@ -91,6 +92,11 @@ def outcome_of(reply: Reply, url: str, now: float) -> Outcome:
 
 def _shown(url: str) -> str:
     return one_line(shown_address(url), _ADDRESS_MAX)
+
+
+def short_answer(reply: Reply) -> str:
+    """How it went, in a few words: `HTTP 503`, or why there was no answer."""
+    return f"HTTP {reply.status}" if reply.status is not None else one_line(reply.error or "no answer", _ANSWER_MAX)
 
 
 def answer_of(reply: Reply) -> bytes:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from covenq.config.limits import BackingOff
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import at_text, seconds_or
 from covenq.model.status import WorkerAttempt
@@ -200,13 +201,21 @@ class Pool:
             return 0
         return sum(not thread.is_alive() for thread in self._threads if thread.ident is not None)
 
-    def blocked_routes(self) -> dict[str, str]:
+    def blocked_routes(self) -> dict[str, BackingOff]:
         """Route → why its tasks wait for a receiver whose circuit breaker is open."""
         return self._context.breakers.blocked_routes()
 
     def waits(self) -> str | None:
         """Why it starts fewer than `concurrency`, or nothing: what the daemon is short of. None while it isn't."""
         return self._starts.waits()
+
+    def all_busy(self) -> int | None:
+        """How many tasks run at a time, where no more can begin now; None while there is room."""
+        return self.concurrency if len(self._attempts) >= self.concurrency else None
+
+    def stopped(self) -> str | None:
+        """Why it starts nothing at all, None while it works."""
+        return None if self.error is None else f"the daemon runs nothing more: {self.error}"
 
     def running(self) -> list[WorkerAttempt]:
         """The attempts that run, oldest first."""

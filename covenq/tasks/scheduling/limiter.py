@@ -16,9 +16,11 @@ import orjson
 from covenq.config.limits import Cap, Caps
 from covenq.filter.tree import fold_case
 from covenq.model import at_text
+from covenq.model.waiting import RANK, Cause
 from covenq.state.fold_pauses import PauseTarget
 from covenq.state.repositories import number_of
 from covenq.state.rows import scopes
+from covenq.text import instant
 
 DAY_S = 86400.0
 
@@ -45,12 +47,19 @@ class BlockReason:
     """Why a task can't start now: a word for machines and a sentence.
 
     `scope` names the limit that is used up (an installation's, a route's, a repository's, a key's), where there is one that frees
-    up when a task ends or with time; empty for anything else.
+    up when a task ends or with time; empty for anything else. The rest is for the lines that say what all tasks wait for.
     """
 
     word: str
     why: str
     scope: str = ""
+    cause: Cause = Cause.WORKER
+    holder: tuple[str, str] = ("worker", "")
+    """What blocks, as an operator names it: ("route", "fix"), ("repo", "octo/hello"), ("worker", "")."""
+    short: str = ""
+    """In words, without a time and without the holder's name."""
+    since: str | None = None
+    until: str | None = None
 
 
 _FIELDS = ("id", "tenant", "route", "repo_id", "key")
@@ -58,7 +67,8 @@ _RUNNING = f"""SELECT json_group_array(json_array({", ".join(_FIELDS)}))
     FROM tasks WHERE state = 'running'"""  # noqa: S608 - constants
 _RUNNING_WITH_KEY = f"{_RUNNING} AND key IS NOT NULL"
 _REPO_BY_NAME = "repo by name"
-_PAUSES = "SELECT seq, what, name, repo, since, reason FROM pauses"
+_PAUSES = "SELECT seq, what, name, repo, since, by, reason FROM pauses"
+_HOURS = "SELECT hour, n FROM starts WHERE scope = ? AND hour > ? AND hour <= ? ORDER BY hour"
 _STARTS = "SELECT total(n) FROM starts WHERE scope = ? AND hour > ? AND hour <= ?"
 
 
@@ -85,6 +95,8 @@ class Limiter:
         self._concurrent: Counter[str] = Counter()
         self._unfolded: Counter[str] = Counter()
         self._daily: dict[str, int] = {}
+        self._frees: dict[str, list[tuple[str, int]]] = {}
+        """Scope → the hours in which its attempts began, and how many, oldest first."""
         self._tenants_in: dict[str, set[str]] = {}
         """Scope → the installations that have something running in it."""
         self._keys: Counter[str] = Counter()
@@ -149,19 +161,37 @@ class Limiter:
         return paused or self._limit_reached("installation", tenant, self._caps.share(tenant).cap, tenant)
 
     def check_route(self, route: str | None) -> BlockReason | None:
-        paused = self._pauses.get((PauseTarget.ROUTE, route or ""))
-        backing_off = self._caps.backing_off.get(route or "")
-        if paused is None and backing_off is not None:
-            return BlockReason("receiver", backing_off)
-        return paused or self._limit_reached("route", route, self._caps.of_route(route).cap, route)
+        return (
+            self._pauses.get((PauseTarget.ROUTE, route or ""))
+            or self._backing_off(route)
+            or self._limit_reached("route", route, self._caps.of_route(route).cap, route)
+        )
 
     def check_repo(self, repo_id: int | None, repo: str | None) -> BlockReason | None:
+        limit = self._repo_paused(repo_id, repo)
+        return limit or self._limit_reached("repo", repo_id, self._caps.repo, repo or repo_id)
+
+    def _backing_off(self, route: str | None) -> BlockReason | None:
+        found = self._caps.backing_off.get(route or "")
+        if found is None:
+            return None
+        again = f"; it is asked again at {found.until}" if found.until else ""
+        return BlockReason(
+            "receiver",
+            f"{found.why}{again}",
+            cause=Cause.RECEIVER,
+            holder=("route", route or ""),
+            short=found.why,
+            until=found.until,
+        )
+
+    def _repo_paused(self, repo_id: int | None, repo: str | None) -> BlockReason | None:
         paused = None if repo_id is None else self._pauses.get((PauseTarget.REPO, str(repo_id)))
         if paused is None and repo is not None:
             name = fold_case(repo)
             by_name = self._pauses.get((PauseTarget.REPO, name)) if repo_id is None else None
             paused = by_name or self._pauses.get((_REPO_BY_NAME, name))
-        return paused or self._limit_reached("repo", repo_id, self._caps.repo, repo or repo_id)
+        return paused
 
     def check_key(self, key: str | None, route: str | None) -> BlockReason | None:
         if not key:
@@ -172,7 +202,15 @@ class Limiter:
             return None
         holder = self._key_holder.get(key)
         what = f"task {holder}" if holder is not None and cap == 1 else f"{self._keys[key]} tasks"
-        return BlockReason("key", f"{what} with the same key {'runs' if cap == 1 else 'run'}", f"key {key}")
+        runs = "runs" if cap == 1 else "run"
+        return BlockReason(
+            "key",
+            f"{what} with the same key {runs}",
+            f"key {key}",
+            Cause.KEY,
+            ("route", route or ""),
+            f"{'a task' if cap == 1 else f'{cap} tasks'} with the same key {runs}",
+        )
 
     def check(self, task: LimitedTask) -> BlockReason | None:
         """The reason why this task can't start now, the widest first, or None if it may."""
@@ -183,6 +221,40 @@ class Limiter:
             or self.check_repo(task.repo_id, task.repo)
             or self.check_key(task.key, task.route)
         )
+
+    def first(self, task: LimitedTask, *, also: Iterable[BlockReason] = ()) -> BlockReason | None:
+        """What an operator is told of: of all that block this task, and of `also`, the first in the order of causes."""
+        share, of_route = self._caps.share(task.tenant), self._caps.of_route(task.route)
+        found = [
+            self.check_paused(),
+            self._pauses.get((PauseTarget.INSTALLATION, task.tenant)),
+            self._pauses.get((PauseTarget.ROUTE, task.route or "")),
+            self._repo_paused(task.repo_id, task.repo),
+            self._backing_off(task.route),
+            *also,
+            *self._limits_reached("installation", task.tenant, share.cap, task.tenant),
+            *self._limits_reached("route", task.route, of_route.cap, task.route),
+            *self._limits_reached("repo", task.repo_id, self._caps.repo, task.repo or task.repo_id),
+            self.check_key(task.key, task.route),
+        ]
+        return min((one for one in found if one is not None), key=lambda one: RANK[one.cause], default=None)
+
+    @property
+    def has_pauses(self) -> bool:
+        """Whether anything is paused but the intake."""
+        return any(what != PauseTarget.INTAKE for what, _ in self._pauses)
+
+    def names_paused(self) -> list[str]:
+        """The names by which pauses hold tasks of repositories, whose number isn't known, or that have none."""
+        return [
+            name
+            for what, name in self._pauses
+            if what == _REPO_BY_NAME or (what == PauseTarget.REPO and not name.isdecimal())
+        ]
+
+    def keys(self) -> list[str]:
+        """The keys of what runs."""
+        return list(self._keys)
 
     def shared(self, scope: str, tenant: str) -> bool:
         """Whether another installation may have used it up: not only this one has something running in it."""
@@ -199,22 +271,52 @@ class Limiter:
     ) -> BlockReason | None:
         if name is None or (cap.concurrency is None and cap.daily is None):
             return None
+        return next(self._limits_reached(level, name, cap, shown, foretell=False), None)
+
+    def _limits_reached(
+        self, level: str, name: str | int | None, cap: Cap, shown: str | int | None, *, foretell: bool = True
+    ) -> Iterator[BlockReason]:
+        """`foretell` when a daily limit frees up, which the picker needn't know."""
+        if name is None or (cap.concurrency is None and cap.daily is None):
+            return
         self._count_running()
         scope = f"{level} {name}"
         if cap.concurrency is not None and self._concurrent[scope] >= cap.concurrency:
-            return BlockReason(
-                f"{level}_concurrency", f"{level} {shown} runs {cap.concurrency} at once, its limit", scope
+            yield BlockReason(
+                f"{level}_concurrency",
+                f"{level} {shown} runs {cap.concurrency} at once, its limit",
+                scope,
+                Cause.CAP,
+                (level, str(shown)),
+                f"{cap.concurrency} run at once, its limit",
             )
-        if cap.daily is not None and self._started_today(scope) >= cap.daily:
-            return BlockReason(
-                f"{level}_daily", f"{level} {shown} began {cap.daily} attempts in 24 hours, its limit", scope
+        if cap.daily is not None and (used := self._started_today(scope)) >= cap.daily:
+            yield BlockReason(
+                f"{level}_daily",
+                f"{level} {shown} began {cap.daily} attempts in 24 hours, its limit",
+                scope,
+                Cause.QUOTA,
+                (level, str(shown)),
+                f"{used:,} of {cap.daily:,} attempts in 24 hours",
+                until=self._frees_up(scope, used - cap.daily + 1) if foretell else None,
             )
-        return None
 
     def _started_today(self, scope: str) -> int:
         if scope not in self._daily:
             self._daily[scope] = int(self._conn.execute(_STARTS, (scope, *self._hours)).fetchone()[0])
         return self._daily[scope] + self._unfolded[scope]
+
+    def _frees_up(self, scope: str, number: int) -> str | None:
+        """When so many of the attempts that count for it count no more: each 25 hours after the hour in which it began."""
+        if scope not in self._frees:
+            self._frees[scope] = [
+                (str(hour), int(n)) for hour, n in self._conn.execute(_HOURS, (scope, *self._hours)).fetchall()
+            ]
+        for hour, began in self._frees[scope]:
+            number -= began
+            if number <= 0 and (start := instant(f"{hour}:00:00Z")) is not None:
+                return at_text(start + DAY_S + 3600.0)
+        return None
 
 
 def _pauses(conn: sqlite3.Connection, ended: Collection[int]) -> dict[tuple[str, str], BlockReason]:
@@ -231,7 +333,12 @@ def _pauses(conn: sqlite3.Connection, ended: Collection[int]) -> dict[tuple[str,
         said = f": {row['reason']}" if row["reason"] else ""
         shown = row["repo"] or name
         block = BlockReason(
-            f"paused_{what}", f"{' '.join(filter(None, (what, shown)))} is paused since {row['since']}{said}"
+            f"paused_{what}",
+            f"{' '.join(filter(None, (what, shown)))} is paused since {row['since']}{said}",
+            cause=Cause.PAUSED,
+            holder=(what, shown),
+            short=f"paused{f' by {by}' if (by := row['by']) else ''}{said}",
+            since=row["since"],
         )
         found[what, name] = block
         if what == PauseTarget.REPO and row["repo"]:

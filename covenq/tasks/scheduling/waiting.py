@@ -8,9 +8,10 @@ from collections.abc import Collection
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import State, at_text
 from covenq.model.rows import Waits
+from covenq.model.waiting import Cause
 from covenq.tasks.scheduling import supersede
 from covenq.tasks.scheduling.candidates import Candidate
-from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
+from covenq.tasks.scheduling.limiter import BlockReason, LimitedTask, Limiter
 
 POSITION_MAX = 1000
 """Positions further back are not counted, so that a page of tasks costs no more than a page."""
@@ -24,8 +25,21 @@ _ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, numbe
     category, attempts, since, supersede, source_at FROM tasks WHERE id = ?"""
 
 
+NOT_YET = BlockReason(
+    "not_before", "its time has not come", cause=Cause.NOT_BEFORE, short="a retry's backoff, or a quiet period"
+)
+
+
+def ready_cause(pull: bool) -> Cause:
+    """What a task waits for that nothing blocks."""
+    return Cause.UNCLAIMED if pull else Cause.WORKER
+
+
 class Waiting:
     """The reasons why queued tasks wait, at one moment, for any number of tasks."""
+
+    ANY = Candidate("", "", None, None, None, None, None, 0, None, None)
+    """A task of which nothing is known."""
 
     def __init__(
         self, conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS, in_flight: Collection[LimitedTask] = ()
@@ -33,7 +47,8 @@ class Waiting:
         self._conn = conn
         self._now = at_text(now)
         self._short_of = caps.short_of
-        self._limiter = Limiter(conn, now, caps, in_flight)
+        self._stopped = None if caps.stopped is None else _stopped(caps.stopped)
+        self.limiter = Limiter(conn, now, caps, in_flight)
 
     def reason_for(self, task: str) -> Waits | None:
         """Of a queued task; None for any other.
@@ -44,24 +59,45 @@ class Waiting:
         row = self._conn.execute(_ROW, (task,)).fetchone()
         if row is None or row["state"] != State.QUEUED:
             return None
-        if row["not_before"] is not None and row["not_before"] > self._now:
-            return _not_yet(row)
-        candidate = Candidate(*(row[name] for name in Candidate._fields))
+        later = row["not_before"] is not None and row["not_before"] > self._now
+        block = self.block(Candidate(*(row[name] for name in Candidate._fields)), later=later)
+        position = None if later else self._position(row)
+        if later and (block is None or block.cause in (Cause.STOPPED, Cause.NOT_BEFORE)):
+            due = _not_yet(row)
+            if block is None or block.cause == Cause.NOT_BEFORE:
+                return due
+            return Waits(block.word, f"{block.why}; and {due.why}", cause=block.cause)
+        if block is not None:
+            return Waits(block.word, block.why, position, block.cause)
+        ready = ready_cause(bool(row["pull"]))
         if row["supersede"] is not None or row["source_at"] is not None:
             superseded = supersede.superseded_by(self._conn, task)
             if superseded is not None:
-                return Waits("outdated", f"task {superseded.by} has outdated it: it will be superseded")
-        block = self._limiter.check(candidate)
-        if block is not None:
-            return Waits(block.word, block.why, self._position(row))
-        position = self._position(row)
+                return Waits("outdated", f"task {superseded.by} has outdated it: it will be superseded", cause=ready)
         ahead = f"more than {POSITION_MAX}" if position is None else str(position - 1)
         behind = "" if position == 1 else f"; {ahead} of its installation's are ahead of it"
         if row["pull"]:
-            return Waits("pull", f"ready, until a worker elsewhere asks for it{behind}", position)
+            return Waits("pull", f"ready, until a worker elsewhere asks for it{behind}", position, ready)
         if self._short_of is not None:
-            return Waits("daemon", f"ready, but {self._short_of}{behind}", position)
-        return Waits("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
+            return Waits("daemon", f"ready, but {self._short_of}{behind}", position, ready)
+        return Waits(
+            "worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position, ready
+        )
+
+    def block(self, task: LimitedTask, *, later: bool) -> BlockReason | None:
+        """What blocks it, first in the order of causes; `later`: it has a time that hasn't come. None of what is ready."""
+        also = [] if self._stopped is None else [self._stopped]
+        return self.limiter.first(task, also=[*also, NOT_YET] if later else also)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing is started at all."""
+        return self._stopped is not None
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether the same holds every task: all work is paused, or nothing is started and nothing is paused besides."""
+        return self.limiter.check_paused() is not None or (self._stopped is not None and not self.limiter.has_pauses)
 
     def _position(self, row: sqlite3.Row) -> int | None:
         values: tuple[str | int, ...]
@@ -79,12 +115,15 @@ def waiting(conn: sqlite3.Connection, task: str, now: float, caps: Caps = NO_CAP
     return Waiting(conn, now, caps).reason_for(task)
 
 
+def _stopped(why: str) -> BlockReason:
+    return BlockReason("stopped", f"nothing is started: {why}", cause=Cause.STOPPED, holder=("daemon", ""), short=why)
+
+
 def _not_yet(row: sqlite3.Row) -> Waits:
-    until = row["not_before"]
+    until, cause = row["not_before"], Cause.NOT_BEFORE
     if row["attempts"]:
-        return Waits(
-            "retry", f"until {until}, after attempt {row['attempts']} ended ({row['category'] or 'no reason'})"
-        )
+        why = f"until {until}, after attempt {row['attempts']} ended ({row['category'] or 'no reason'})"
+        return Waits("retry", why, cause=cause)
     if row["since"] is not None:
-        return Waits("debounce", f"until {until} at the latest; the burst began at {row['since']}")
-    return Waits("debounce", f"until {until}, unless more of the same comes before")
+        return Waits("debounce", f"until {until} at the latest; the burst began at {row['since']}", cause=cause)
+    return Waits("debounce", f"until {until}, unless more of the same comes before", cause=cause)

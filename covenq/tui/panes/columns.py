@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from covenq.model.palette import STATE_TONES
+from covenq.model.waiting import cause_name
 from covenq.tui import text
 from covenq.tui.rows import R
 
@@ -74,6 +75,15 @@ def _phase(row: LatestAttempt, now: float) -> Cell:
     return (text.clean(row.phases[-1][0]), "") if row.phases else (text.ABSENT, "muted")
 
 
+def _waits(row: Task, now: float) -> Cell:
+    """What a queued task waits for, and its place in its installation's queue: `quota`, `worker #3`."""
+    waits = row.waits
+    if waits is None:
+        return text.ABSENT, "dim"
+    place = "" if waits.position is None else f" #{waits.position}"
+    return f"{text.clean(cause_name(waits.cause or waits.word))}{place}", ""
+
+
 def _age(time_of: Callable[[R], str | None]) -> Callable[[R, float], Cell]:
     return lambda row, now: (text.age(time_of(row), now), "")
 
@@ -128,6 +138,7 @@ TASKS: Sequence[Column[Task]] = (
     Column("No.", 6, _plain(lambda row: row.number), rank=5, right=True),
     Column("Tries", 5, _plain(lambda row: row.attempts), rank=6, right=True),
     Column("Reason", 11, _plain(lambda row: row.category or row.reason), weight=2, rank=4),
+    Column("Waits", 13, _waits, weight=1, rank=4),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=8),
     Column("Changed", 7, _age(lambda row: row.updated_at), rank=7, right=True),
     Column("Task", 25, _plain(lambda row: row.id, "muted"), rank=9),

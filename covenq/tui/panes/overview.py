@@ -1,7 +1,7 @@
 """The Overview page, as pure functions from the status, the last hour's throughput, the time and the width to lines.
 
-It serves the decision whether to look anywhere else. Alarms come first, in words; then throughput, counts by state, the worker
-and what it runs, and the health of the disk.
+It serves the decision whether to look anywhere else. Alarms come first, in words; then what waits, and why; then throughput,
+counts by state, the worker and what it runs, and the health of the disk.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from covenq.text import counted
 from covenq.tui import text
 from covenq.tui.panes import alarms
 from covenq.tui.panes.alarms import Alarm
+from covenq.tui.panes.waiting import waiting_lines
 from covenq.tui.widgets.lines import Line, labelled
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def overview(
     `seen` are the alarms that were acknowledged: they are listed all the same, without their colour.
     """
     lines = _alarm_lines(alarms.of_status(status, now, writable=writable), seen, width)
+    if waits := waiting_lines(status.waiting, now, width - 3):
+        lines += [*waits, []]
     if throughput is not None or problem is None:
         lines += _throughput_lines(throughput, width)
     else:
