@@ -104,7 +104,8 @@ def test_hints_and_findings_and_what_is_told_have_it(tmp_path: Path) -> None:
 
     assert f"`covenq refused {place}`" in said("why", "nobody-knows-it")
     assert f"`covenq deliveries {place}`" in said("show", "nobody-knows-it")
-    assert f"daemon: covenq serve {place}" in said("doctor")
+    doctor = daemon.cli("doctor", "--data", str(data), exit_code=1).stdout.decode()
+    assert f"next: covenq serve {place}\n" in doctor
     assert "--data" not in daemon.cli("why", "nobody-knows-it", exit_code=3).stderr.decode(), (
         "the environment is theirs, too"
     )

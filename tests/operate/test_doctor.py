@@ -21,12 +21,13 @@ from covenq.model.status import HeadStatus, JournalStatus, Oldest, Reload, Secre
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_status import status_findings
-from covenq.operate.maintain.finding import BAD, GOOD, DoctorContext, Finding
+from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.tasks.execution import running
 from journal.file.open import open_journal
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import received
+from tests.support.terminal import InTerminal
 from tests.support.waiting import eventually
 
 NOW = 1_800_000_000.0
@@ -86,8 +87,9 @@ def _on_a_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_healthy_directory_has_no_problem(data: Path) -> None:
-    found = look(data, {"route": [{"name": "a", "match": "event:push", "run": ["true"]}]})
-    assert [finding for finding in found if finding.level == BAD] == []
+    routes = {"route": [{"name": "a", "match": "event:push", "run": ["true"]}]}
+    found = look(data, routes, status=replace(STATUS, pid=1, ready=True, reasons=[]))
+    assert [finding for finding in found if finding.level != GOOD] == []
     assert of(found, "sync") == [("ok", "20 syncs of 8 KiB on ext4: half within 1.00 ms, the slowest 1.00 ms")]
     assert not list(data.iterdir())
 
@@ -115,6 +117,23 @@ def test_the_secrets_that_only_the_daemon_can_read_are_told_of_by_what_they_are(
     assert of(found, "secret") == [("problem", weak.words), ("warning", enclosed.words)]
     assert [one.next for one in found if one.words == other] == ["Restart the daemon."]
     assert not {weak.words, enclosed.words} & {words for _, words in of(found, "configuration")}, "once is enough"
+
+
+def test_that_no_daemon_runs_is_graver_than_that_others_may_look_into_the_directory(data: Path) -> None:
+    data.chmod(0o755)
+    found = look(data)
+    assert only(found, "daemon") == Finding("daemon", BAD, "none is running: nothing is received", "covenq serve")
+    assert only(found, "permissions").level == WARN
+    data.chmod(0o770)
+    assert only(look(data), "permissions").level == BAD, "they may put another journal there"
+    data.chmod(0o750)
+    assert of(look(data), "permissions") == [("ok", "nothing of covenq's is open to other users")]
+
+
+def test_who_may_read_a_secret_may_forge_deliveries(data: Path) -> None:
+    (data / "secret").write_text("x" * 40)
+    (data / "secret").chmod(0o644)
+    assert only(look(data, {"github": {}}), "permissions").level == BAD
 
 
 def test_permissions(data: Path) -> None:
@@ -250,7 +269,19 @@ def test_the_command_exits_with_1_for_a_problem_alone(tmp_path: Path) -> None:
     found = daemon.cli_json("doctor", exit_code=1)
     assert found["ok"] is False
     assert {"check", "level", "words", "next"} == set(found["findings"][0])
-    assert f"permissions: chmod go= {data}" in daemon.cli("doctor", exit_code=1).stderr.decode()
+    said = daemon.cli("doctor", exit_code=1)
+    lines = said.stdout.decode().splitlines()
+    assert lines[:2] == [
+        f"{'problem':<9}{'daemon':<15}none is running: nothing is received",
+        f"{'':24}next: covenq serve",
+    ]
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("warning  permissions"))
+    assert lines[at + 1] == f"{'':24}next: chmod go= {data}", "the next step stands beside its finding"
+    levels = [line.split()[0] for line in lines if line[:1].strip()]
+    assert levels == sorted(levels, key=["problem", "warning", "ok"].index)
+    assert said.stderr.decode().startswith(f"{levels.count('problem')} problem")
+    wide = InTerminal(daemon, "doctor", COLUMNS="80", NO_COLOR="1").said.splitlines()
+    assert max(map(len, (line for line in wide if str(data) not in line))) <= 80
 
 
 def findings(daemon: Daemon, *args: str, exit_code: int = 1) -> dict[str, list[dict[str, Any]]]:
@@ -289,7 +320,7 @@ def test_a_stopped_one_with_much_wrong(make_daemon: Callable[..., Daemon]) -> No
     daemon.data.chmod(0o700)
     daemon.cli("backup", str(daemon.data.parent / "copy"))
     assert daemon.stop() == 0
-    assert set(findings(daemon, exit_code=0)) <= {"configuration", "daemon"}
+    assert set(findings(daemon)) <= {"configuration", "daemon"}
 
     (daemon.data.parent / "copy" / "journal" / "x.tmp").touch()
     (daemon.data / "journal.salvaged-1").mkdir()

@@ -66,8 +66,10 @@ def doctor(make_daemon: Make, server: GithubLog, tmp_path: Path) -> Callable[...
         daemon.data.mkdir(mode=0o700, exist_ok=True)
         assert daemon.config is not None
         daemon.config.chmod(0o600)
-        said = daemon.cli("doctor", "--json", exit_code=0)  # nothing that GitHub says, or doesn't, is an error exit
+        said = daemon.cli("doctor", "--json", exit_code=1)
         found: list[dict[str, Any]] = json.loads(said.stdout)["findings"]
+        problems = [one["words"] for one in found if one["level"] == "problem"]
+        assert problems == ["none is running: nothing is received"], "nothing that GitHub says, or doesn't, is one"
         assert b"a-token-of-seven" not in said.stdout + said.stderr and b"eyJ" not in said.stdout + said.stderr
         return [one for one in found if one["check"] == "github" or "GitHub" in one["words"]]
 
@@ -104,7 +106,7 @@ def test_without_anything_of_github_s_configured_nothing_is_asked(
 ) -> None:
     daemon = make_daemon('[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n', start=False)
     daemon.data.mkdir(mode=0o700)
-    found = daemon.cli_json("doctor")["findings"]
+    found = daemon.cli_json("doctor", exit_code=1)["findings"]
     assert "github" not in {one["check"] for one in found} and not server.asked
 
 

@@ -182,7 +182,7 @@ def test_damage_that_was_found_is_in_the_status_and_doctor_says_what_to_do(make_
     def of_journal() -> list[dict[str, str]]:
         found = json.loads(daemon.cli("doctor", "--json", exit_code=1).stdout)["findings"]
         assert {"port", "space", "processes"} <= {one["check"] for one in found}
-        assert [one["level"] for one in found if one["check"] == "daemon"] == ["warning"]
+        assert [one["level"] for one in found if one["check"] == "daemon"] == ["problem"]
         return [one for one in found if one["check"] == "journal"]
 
     assert b"DAMAGED" not in daemon.cli("status", exit_code=6).stdout

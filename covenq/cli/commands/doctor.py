@@ -1,4 +1,7 @@
-"""`covenq doctor`: what may be wrong, and one next step for each thing."""
+"""`covenq doctor`: what may be wrong, and one next step for each thing, beside it.
+
+It serves one decision: what to type next. `covenq.operate.maintain.finding` has the rule by which a finding is a problem.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +21,7 @@ from covenq.cli import output
 from covenq.cli.context import Location, known_data_dir, locate_in_use, newest_of, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
-from covenq.cli.table import Column, print_table
+from covenq.cli.prose import unbroken
 from covenq.cli.waiting_lines import typed_here
 from covenq.client.suggestion import with_suggestions
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from covenq.operate.maintain.renamed_routes import Renamed
 
 COLOURS = {"ok": output.GOOD, "warning": output.WARNING, "problem": output.BAD}
+LEVEL, CHECK = 9, 15
+"""Columns of a finding's level, and of what was examined."""
 
 
 def doctor(
@@ -52,7 +58,7 @@ def doctor(
 
     Configuration, secrets, permissions, the daemon, the journal, pauses, disk and clock, the port, what was refused, and what
     GitHub says of the webhooks, where [github.app] or a [[github.hook]] is configured. Each finding has one next step. Nothing
-    is changed. Exits with 1 if there is a problem; warnings alone are none.
+    is changed. Exits with 1 if there is a problem, and that no daemon runs is one; warnings alone are none.
     """
     from covenq.config.load import build
     from covenq.operate.maintain.doctor import examine
@@ -91,21 +97,29 @@ def doctor(
     if json:
         output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
     else:
-        print_table(COLUMNS, findings)
-        for finding in findings:
-            if finding.next is not None:
-                say(f"{clean(finding.check)}: {with_suggestions(clean(finding.next))}")
+        _print(findings)
         warned = sum(finding.level == WARN for finding in findings)
         say(f"{output.count(len(worst), 'problem')}, {output.count(warned, 'warning')}.")
     if worst:
         raise typer.Exit(1)
 
 
-COLUMNS: list[Column[Finding]] = [
-    Column("", lambda one: one.level, colour=lambda cell: COLOURS.get(cell, "")),
-    Column("WHAT", lambda one: one.check),
-    Column("FOUND", lambda one: one.words, shrink=24, wraps=True),
-]
+def _print(findings: Sequence[Finding]) -> None:
+    """The gravest first, and below each what to do about it: who reads one looks for that next."""
+    from covenq.operate.maintain.finding import GRAVEST_FIRST
+
+    coloured = output.has_colour(output.stdout())
+    hang = LEVEL + CHECK
+    for one in sorted(findings, key=lambda one: GRAVEST_FIRST.index(one.level)):
+        level = output.paint(one.level, COLOURS.get(one.level, ""), coloured) + " " * (LEVEL - len(one.level))
+        output.prose(f"{level}{clean(one.check):<{CHECK}}{clean(one.words)}", hang)
+        if one.next is not None:
+            next = with_suggestions(clean(one.next))
+            if next.startswith(("covenq ", "chmod ")) and not next.endswith(
+                "."
+            ):  # a command alone, which is copied whole
+                next = unbroken(next)
+            output.prose(f"{' ' * hang}next: {next}", hang + len("next: "))
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
 from covenq.cli.waiting_lines import typed_here, waiting_lines
+from covenq.client.suggestion import with_suggestions
 from covenq.model import NOT_RUNNING
 from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
 from covenq.text import duration, instant
@@ -78,7 +79,9 @@ def _print(found: Status, told: Readiness, now: float) -> None:
                 output.line()
             first = False
             padding = " " * max(1, LABEL + 1 - len(label))
-            output.prose(f"{output.paint(label, _colour(label), coloured)}{padding}{text}".rstrip(), LABEL + 1)
+            output.prose(
+                f"{output.paint(label, _colour(label), coloured)}{padding}{with_suggestions(text)}".rstrip(), LABEL + 1
+            )
 
 
 def _colour(label: str) -> str:

@@ -172,7 +172,9 @@ def _permissions(context: DoctorContext) -> Iterator[Finding]:
         if mode.st_mode & mask:
             found = True
             words = f"{what} {path} is open to other users ({stat.filemode(mode.st_mode)})"
-            yield Finding("permissions", BAD, words, f"chmod go= {path}")
+            # What is in the directory is its owner's alone: who may look into it reads nothing.
+            only_looked_into = path == context.data and not mode.st_mode & 0o022
+            yield Finding("permissions", WARN if only_looked_into else BAD, words, f"chmod go= {path}")
         if mode.st_uid != os.geteuid() and os.geteuid() != 0:
             found = True
             words = f"{what} {path} belongs to another user (uid {mode.st_uid})"
@@ -184,14 +186,14 @@ def _permissions(context: DoctorContext) -> Iterator[Finding]:
 def _daemon(context: DoctorContext) -> Iterator[Finding]:
     status = context.status
     if status is None and context.damage is not None:
-        yield Finding("daemon", WARN, "its status can't be had, for damage of the journal", "covenq verify")
+        yield Finding("daemon", BAD, "its status can't be had, for damage of the journal", "covenq verify")
     elif status is None:
         yield Finding("daemon", BAD, context.trouble or "its status can't be had", _not_here(context.trouble_next))
     elif status.pid is None and NOT_RUNNING not in status.reasons:
         words = "Look at that process; if its socket is gone, restart it."
         yield Finding("daemon", BAD, status.reasons[0], words)
     elif status.pid is None:
-        yield Finding("daemon", WARN, "none is running: nothing is received", "covenq serve")
+        yield Finding("daemon", BAD, "none is running: nothing is received", "covenq serve")
     elif not status.ready:
         yield Finding("daemon", BAD, f"it is not ready: {' '.join(status.reasons)}", "covenq status")
     else:
@@ -206,7 +208,7 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
             yield Finding("daemon", WARN, words, f"covenq doctor --config {used}")
     if status is not None and status.version != __version__:
         words = f"the daemon is covenq {status.version}, this command {__version__}"
-        yield Finding("version", BAD, words, "Restart the daemon.")
+        yield Finding("version", WARN, words, "Restart the daemon.")
     reload = None if status is None else status.reload
     if reload is not None and not reload.ok:
         words = f"the configuration on disk was refused, and the one before is in effect: {reload.error}"

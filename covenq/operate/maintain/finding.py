@@ -1,4 +1,10 @@
-"""What `covenq doctor` examines, and its findings."""
+"""What `covenq doctor` examines, and its findings.
+
+How grave one is follows from what happens while nobody does anything about it. A `problem`: deliveries are not received, not
+recorded or not worked on now, or can be lost, forged or changed by others; so nothing is worse than that no daemon runs. A
+`warning`: all of that goes on, and something is worse than it should be, could become a problem, or was chosen by somebody; so a
+directory that others may look into, whose files are their owner's alone, is one. All else is `ok`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ from covenq.operate.maintain.github_look import GithubSeen
 from covenq.operate.maintain.renamed_routes import Renamed
 
 GOOD, WARN, BAD = "ok", "warning", "problem"
+GRAVEST_FIRST = (BAD, WARN, GOOD)
 
 
 @dataclass(frozen=True, slots=True)
