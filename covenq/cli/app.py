@@ -120,7 +120,8 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            error.message = _wrapped_message(error)
+            if error.message:  # of one that is missing there is none
+                error.message = _wrapped_message(error)
             raise
 
     def format_commands(self, ctx: ClickContext, formatter: HelpFormatter) -> None:

@@ -40,7 +40,8 @@ class Column(Generic[Row]):
     short: int = 0
     """Of ids that may be written short: the least characters, of which more are shown where they don't tell them apart."""
     wraps: bool = False
-    """Whether its cells are sentences, which are wrapped at words where others are cut."""
+    """Whether its cells are sentences, which are wrapped at words where others are cut; or paths, which are whole on a line of
+    their own if it is the last column."""
 
 
 @dataclass(slots=True)
@@ -86,6 +87,9 @@ def layout(
         found.dropped.append(worst)
     for each in (least, dict.fromkeys(least, LEAST)):
         shrink(found.widths, {i: wide for i, wide in each.items() if i in found.widths}, room)
+    last = next(reversed(found.widths))
+    if columns[last].wraps:
+        shrink(found.widths, {last: LEAST}, room)
     found.dropped.sort()
     return found
 

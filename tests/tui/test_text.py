@@ -72,6 +72,17 @@ def test_the_columns_fill_the_width_and_the_state_is_the_last_to_go(width: int) 
             assert len(shown) >= 6
 
 
+@given(st.integers(1, 300))
+def test_the_repository_has_room_before_numbers_and_ids_are_shown(width: int) -> None:
+    for shown, ids in (
+        (columns.layout(columns.DELIVERIES, width), {"Seq", "GUID"}),
+        (columns.layout(columns.TASKS, width), {"Task"}),
+        (columns.layout(columns.ATTEMPTS, width), {"Task"}),
+    ):
+        widths = {column.title: wide for column, wide in shown}
+        assert widths.get("Repo", 0) >= 36 or ids.isdisjoint(widths)
+
+
 def test_times_and_sizes_are_short() -> None:
     at = "2026-11-23T02:34:56.123456Z"
     seconds = instant(at)

@@ -25,7 +25,7 @@ COLUMNS: list[Column[Setting]] = [
 PATHS: list[Column[UsedPath]] = [
     Column("PATH", lambda item: item["name"]),
     Column("", lambda item: "" if item["there"] else "missing" if item["there"] is False else "unreadable"),
-    Column("WHERE", lambda item: item["path"] or "-"),
+    Column("WHERE", lambda item: item["path"] or "-", wraps=True),
     Column("WHAT", lambda item: item["what"], shrink=10, wraps=True, rank=1),
 ]
 

@@ -1,4 +1,8 @@
-"""The columns of the tables: how each is drawn from a row, and which of them fit a width."""
+"""The columns of the tables: how each is drawn from a row, and which of them fit a width.
+
+For who looks which row to open: what it is about is read, and an id is only copied, from the row that is opened. So the ids come
+where the repository's name has room already.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,10 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[R]):
-    """At least `least` cells wide; spare width is shared by `weight`. Of those that don't fit, the highest `rank` goes first."""
+    """At least `least` cells wide; spare width is shared by `weight`. Of those that don't fit, the highest `rank` goes first.
+
+    Columns of rank `before` or higher are shown where this one is `enough` cells wide with them, too.
+    """
 
     title: str
     least: int
@@ -28,6 +35,8 @@ class Column(Generic[R]):
     weight: int = 0
     rank: int = 0
     right: bool = False
+    enough: int = 0
+    before: int = 0
 
 
 GAP = 1
@@ -37,16 +46,23 @@ GAP = 1
 def layout(columns: Sequence[Column[R]], width: int) -> list[tuple[Column[R], int]]:
     """The columns that fit, in order, with their widths, which together with the gaps fill `width`."""
     shown = list(columns)
-    while len(shown) > 1 and sum(c.least for c in shown) + GAP * (len(shown) - 1) > width:
+    while len(shown) > 1 and sum(_bases(shown)) + GAP * (len(shown) - 1) > width:
         shown.remove(max(shown, key=lambda c: c.rank))
-    spare = max(0, width - sum(c.least for c in shown) - GAP * (len(shown) - 1))
+    bases = _bases(shown)
+    spare = max(0, width - sum(bases) - GAP * (len(shown) - 1))
     weights = sum(c.weight for c in shown)
     widths = []
-    for column in shown:
+    for column, base in zip(shown, bases, strict=True):
         share = spare * column.weight // weights if weights else 0
         spare, weights = spare - share, weights - column.weight
-        widths.append(min(width, column.least + share))
+        widths.append(min(width, base + share))
     return list(zip(shown, widths, strict=True))
+
+
+def _bases(shown: Sequence[Column[R]]) -> list[int]:
+    """How wide each is before spare width is shared."""
+    highest = max(c.rank for c in shown)
+    return [max(c.least, c.enough) if c.enough and highest >= c.before else c.least for c in shown]
 
 
 def _plain(value_of: Callable[[R], str | int | None], style: str = "") -> Callable[[R, float], Cell]:
@@ -121,7 +137,7 @@ DELIVERIES: Sequence[Column[Delivery]] = (
     Column("State", 12, _state, rank=0),
     Column("Age", 4, _age(lambda row: row.received_at), rank=1, right=True),
     Column("Event", 17, _event, weight=3, rank=2),
-    Column("Repo", 14, _plain(lambda row: row.repo), weight=4, rank=3),
+    Column("Repo", 14, _plain(lambda row: row.repo), weight=5, rank=3, enough=36, before=8),
     Column("About", 14, _target, weight=8, rank=4),
     Column("Sender", 12, _plain(lambda row: row.sender), weight=2, rank=6),
     Column("Reason", 10, _plain(lambda row: row.reason), weight=1, rank=5),
@@ -134,7 +150,7 @@ TASKS: Sequence[Column[Task]] = (
     Column("State", 12, _state, rank=0),
     Column("Age", 4, _age(lambda row: row.created_at), rank=1, right=True),
     Column("Route", 14, _plain(lambda row: row.route), weight=3, rank=2),
-    Column("Repo", 16, _plain(lambda row: row.repo), weight=4, rank=3),
+    Column("Repo", 16, _plain(lambda row: row.repo), weight=5, rank=3, enough=36, before=9),
     Column("No.", 6, _plain(lambda row: row.number), rank=5, right=True),
     Column("Tries", 5, _plain(lambda row: row.attempts), rank=6, right=True),
     Column("Reason", 11, _plain(lambda row: row.category or row.reason), weight=2, rank=4),
@@ -149,7 +165,7 @@ ATTEMPTS: Sequence[Column[LatestAttempt]] = (
     Column("Began", 5, _age(lambda row: row.started_at), rank=1, right=True),
     Column("Took", 5, _took, rank=2, right=True),
     Column("Route", 14, _plain(lambda row: row.route), weight=3, rank=3),
-    Column("Repo", 16, _plain(lambda row: row.repo), weight=4, rank=5),
+    Column("Repo", 16, _plain(lambda row: row.repo), weight=5, rank=5, enough=36, before=11),
     Column("No.", 6, _plain(lambda row: row.number), rank=6, right=True),
     Column("Try", 3, _plain(lambda row: row.attempt), rank=4, right=True),
     Column("Category", 11, _plain(lambda row: row.category), weight=1, rank=7),
