@@ -106,6 +106,8 @@ def test_hints_and_findings_and_what_is_told_have_it(tmp_path: Path) -> None:
     assert f"`covenq deliveries {place}`" in said("show", "nobody-knows-it")
     doctor = daemon.cli("doctor", "--data", str(data), exit_code=1).stdout.decode()
     assert f"next: covenq serve {place}\n" in doctor
+    status = daemon.cli("status", "--data", str(data), exit_code=None).stdout.decode()
+    assert f"`covenq serve {place}` starts one. `covenq doctor {place}` says what to do." in status
     assert "--data" not in daemon.cli("why", "nobody-knows-it", exit_code=3).stderr.decode(), (
         "the environment is theirs, too"
     )

@@ -28,6 +28,7 @@ from journal.records import Appended, Entry
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import POLICY, moved, note, of, queued, received
+from tests.support.terminal import InTerminal
 
 CONFIG = """
 [[route]]
@@ -359,6 +360,22 @@ def test_all_that_is_asked_for_has_a_verdict(past: Past) -> None:
         if found.kind == "delivery":
             assert found.verdict == found.stories[0].verdict
     assert past.source.why("forged").verdict.text.startswith("Refused once,")
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_on_a_terminal_it_is_coloured_wrapped_and_has_short_ids_that_commands_take(past: Past, columns: int) -> None:
+    daemon = Daemon(data=past.data, config=past.config)
+    short = of("failed")[:9]
+    said = InTerminal(daemon, "why", short, "--data", str(past.data), COLUMNS=str(columns)).said.replace("\r\n", "\n")
+    assert said.startswith("\x1b[1m\x1b[31mFailed: three attempts, the last of which exited with 4\x1b[0m")
+    plain = re.sub(r"\x1b\[[0-9]*m", "", said)
+    assert f"covenq requeue {short} --data {past.data}" in " ".join(plain.split())
+    assert of("failed") not in plain
+    assert max(map(len, plain.split("\n"))) <= columns
+    assert re.search(r"^  accepted\? {12}Yes: durable as record", plain, re.MULTILINE)
+    runs = InTerminal(daemon, "why", "9/runs", COLUMNS=str(columns), NO_COLOR="1").said
+    assert "\x1b[" not in runs
+    assert f"covenq tail -f id:{of('runs')}" in runs, "a filter takes whole ids alone"
 
 
 def test_what_never_arrived_or_was_refused_is_said_so(past: Past) -> None:

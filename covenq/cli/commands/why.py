@@ -5,6 +5,7 @@ Its first line serves the decision whether anything is to be done, and what; the
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.id_prefix import prefix_hint, whole_id
+from covenq.cli.id_prefix import TASK_SHORT, prefix_hint, whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.cli.prose import unbroken
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""
+_TASK_ID = re.compile(r"(?<![:0-9A-Za-z_-])t[0-9a-f]{24}(?![0-9A-Za-z_-])")
 COLOURS = {
     "ok": output.state_colour("completed"),
     "active": output.state_colour("running"),
@@ -86,14 +88,28 @@ def why(
         _raise_not_found(answer, id, quiet=json)
 
 
+def _shown(text: str) -> str:
+    """Text without what a terminal would obey; on a terminal the ids of tasks in it are short, as commands take them.
+
+    In a filter (`id:t…`) they stay whole: there the beginning is none.
+    """
+    text = clean(text)
+    if not output.is_terminal(output.stdout()):
+        return text
+    short = {id: id[:TASK_SHORT] for id in _TASK_ID.findall(text)}
+    if len(set(short.values())) < len(short):
+        return text
+    return _TASK_ID.sub(lambda found: short[found[0]], text)
+
+
 def _print_verdict(verdict: StoryVerdict | None) -> None:
     """Its sentence and the command; nothing for a daemon that gives none."""
     if verdict is None:
         return
     coloured = output.has_colour(output.stdout())
-    told = output.paint(with_suggestions(clean(verdict.text)), COLOURS[verdict.level], coloured)
+    told = output.paint(with_suggestions(_shown(verdict.text)), COLOURS[verdict.level], coloured)
     if verdict.command is not None:
-        command = unbroken(suggested(clean(verdict.command)))
+        command = unbroken(suggested(_shown(verdict.command)))
         told += f" {unbroken(f'· {output.paint(command, output.BOLD, coloured)}')}"
     output.prose(told)
 
@@ -101,14 +117,14 @@ def _print_verdict(verdict: StoryVerdict | None) -> None:
 def _print_lines(told: Iterator[tuple[str, str]]) -> None:
     coloured = output.has_colour(output.stdout())
     for label, words in told:
-        label, words = clean(label), clean(words)
+        label, words = _shown(label), _shown(words) if label else clean(words)  # what has no label may be quoted
         if not words:
             output.line()
             output.prose(output.paint(label, output.BOLD, coloured))
         elif label.startswith("covenq "):
             output.prose(f"  {unbroken(output.paint(suggested(label), output.BOLD, coloured))}  ({words})", 6)
         elif len(label) <= LABEL:
-            words = with_suggestions(words) if label else words  # what has no label may be quoted
+            words = with_suggestions(words) if label else words
             output.prose(
                 f"  {output.paint(label, output.MUTED, coloured)}{' ' * (LABEL + 1 - len(label))}{words}", LABEL + 3
             )
@@ -132,7 +148,7 @@ def _print_target(answer: Why) -> None:
         state = output.paint(clean(delivery.state), output.state_colour(delivery.state), coloured)
         output.line(f"\n{clean(story.id)}  {clean(event)}  {output.timestamp(delivery.received_at)}  {state}")
         told = story.answers.now.words if story.verdict is None else story.verdict.text  # an older daemon gives none
-        output.prose(f"  {clean(told)}", 4)
+        output.prose(f"  {_shown(told)}", 4)
     say("`covenq why GUID` tells one of them whole.")
 
 
