@@ -34,7 +34,7 @@ COLOURS = {
     "active": output.state_colour("running"),
     "idle": output.BOLD,
     "warning": output.WARNING,
-    "error": f"{output.BOLD}{output.state_colour('failed')}",
+    "error": output.state_colour("failed"),
 }
 """Of a verdict, by its level."""
 
