@@ -316,9 +316,7 @@ def test_what_was_erased_or_dropped_has_no_command_that_would_need_it() -> None:
 
 def test_one_that_no_route_wanted_says_which_there_were_and_one_of_today_is_named() -> None:
     ignored = {"state": "ignored", "reason": "no_match", "detail": "No route matches event star; there is fix."}
-    assert alone(**ignored) == StoryVerdict(
-        "Ignored: no route matches event star; there is fix", "idle", "covenq routes"
-    )
+    assert alone(**ignored) == StoryVerdict("Ignored: no route matches event star", "idle", "covenq routes")
     wanted = verdict(of(delivery(**ignored), verdicts=[Verdict("fix", "event:star", True, [])]))
     assert wanted.command == "covenq reroute 9/g"
     own = alone(state="ignored", reason="too_small", detail="No route matches event push; fix came nearest.")

@@ -283,7 +283,8 @@ def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
     issue = daemon.cli("why", "octo/hello#12").stdout.decode()
     first, _, rest = issue.partition("\n\n")
     command = f"covenq requeue {of('failed')}"
-    assert first == f"10 deliveries: 1 failed, 1 running, 5 queued, 1 cancelled, 1 completed, 1 received · {command}"
+    counts = "10 deliveries: 1 failed, 1 running, 5 queued, 1 cancelled, 1 completed, 1 received"
+    assert first == f"{counts}; 9/failed: Failed: three attempts, the last of which exited with 4 · {command}"
     assert rest.startswith("octo/hello#12: 10 deliveries, newest first\n")
     assert "  Failed: three attempts, the last of which exited with 4\n" in rest
 

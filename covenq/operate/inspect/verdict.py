@@ -153,7 +153,7 @@ def _ignored(facts: DeliveryFacts) -> tuple[str, Level]:
         return f"Ignored, {reason}: {_lowered(delivery.detail) or 'a route has this word for it'}", "idle"
     words, level = IGNORED[known]
     if known is IgnoredReason.NO_MATCH and delivery.detail:
-        words = f"Ignored: {_lowered(delivery.detail)}"
+        words = f"Ignored: {_lowered(delivery.detail).partition('; there ')[0]}"  # the names of all routes follow
     elif known is IgnoredReason.DISMISSED and facts.rerouted is not None:
         words = f"Dismissed{by_whom(facts.rerouted)}"
     return words, level
@@ -328,11 +328,13 @@ def _lowered(sentence: str | None) -> str:
 
 def of_several(stories: Sequence[Story]) -> StoryVerdict | None:
     """On all deliveries about one thing, the newest first: how many stand how, and the newest of the gravest."""
-    verdicts = [story.verdict for story in stories if story.verdict is not None]
-    if len(stories) < 2 or not verdicts:
-        return verdicts[0] if verdicts else None
+    found = [(story.id, story.verdict) for story in stories if story.verdict is not None]
+    if len(stories) < 2 or not found:
+        return found[0][1] if found else None
     states = [story.delivery.state for story in stories]
     order = sorted(dict.fromkeys(states), key=_gravity)
     told = ", ".join(f"{states.count(state)} {state}" for state in order)
-    gravest = min(verdicts, key=lambda one: _LEVELS.index(one.level))
-    return StoryVerdict(f"{counted(len(stories), 'delivery', 'deliveries')}: {told}", gravest.level, gravest.command)
+    id, gravest = min(found, key=lambda one: _LEVELS.index(one[1].level))
+    which = f"; {id}: {gravest.text}" if gravest.level in ("error", "warning") else ""
+    text = f"{counted(len(stories), 'delivery', 'deliveries')}: {told}{which}"
+    return StoryVerdict(text, gravest.level, gravest.command)
