@@ -14,7 +14,7 @@ import pytest
 import covenq
 from covenq.intake.refusal_hints import HINTS, with_hint
 from covenq.intake.refusal_log import Refusal
-from covenq.model import Category, IgnoredReason, Kind, ReceivedReason, State, SupersededReason
+from covenq.model import Category, IgnoredReason, Kind, ReceivedReason, State, SupersededReason, seconds_of
 from covenq.model.ledger import HERE, STATES
 from covenq.model.rows import TASK_STATES, Attempt, Delivery, Dropped, Origin, Task, Waits
 from covenq.model.status import NotHeldDelivery
@@ -259,6 +259,21 @@ def test_one_that_runs_says_since_when_and_where() -> None:
     found = on(task("running", attempts=2), running)
     assert found.text == "Running since 2026-11-30 02:00:00Z: attempt 2 at w1, started"
     assert found.command == "covenq logs t-fix -f"
+
+
+def test_one_that_should_have_ended_says_why() -> None:
+    running, policy = attempt(ended_at=None, outcome=None), {"run": ["true"], "timeout_s": 10.0}
+
+    def told(after_s: float, **values: Any) -> tuple[str, Level]:
+        one = task("running", attempts=1, policy=policy, **values)
+        found = verdict(of(delivery(), one, attempts={one.id: [running]}, now=seconds_of(AT) + after_s))
+        return found.text.partition("at w1")[2], found.level
+
+    assert told(69.0) == ("", "active")
+    assert told(71.0) == ("; that is longer than its timeout of 10 s", "warning")
+    assert told(60.0, lease_until=LATER) == ("", "active")
+    over = "; its lease was over at 2026-11-30 02:00:01Z, and nobody ended its attempt"
+    assert told(62.0, lease_until=LATER) == (over, "warning")
 
 
 def test_one_that_completed_says_after_how_many_attempts() -> None:

@@ -27,6 +27,8 @@ class DeliveryFacts:
     """What a task's newest attempt wrote last, if it failed, by task id."""
     notes: Sequence[Record] = ()
     """The newest of the rarer records of it and its tasks, oldest first."""
+    now: float | None = None
+    """When they were gathered, seconds since 1970."""
     decided_by: str | None = None
     """Hash of the configuration that first decided about it; None where it was not recorded."""
     verdicts: Sequence[Verdict] = ()

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from covenq.model import Category, IgnoredReason, Kind, ReceivedReason, State, SupersededReason
+from covenq.model import Category, IgnoredReason, Kind, ReceivedReason, State, SupersededReason, seconds_or
 from covenq.model.rows import Attempt, Delivery, Task
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import Level, Step, Story, StoryVerdict
 from covenq.operate.inspect.next_steps import delivery_steps, task_steps
 from covenq.operate.inspect.story_text import because, by_whom, times, took, when
+from covenq.operate.inspect.stuck import GRACE_S
 from covenq.operate.origin import FETCHED
+from covenq.tasks.scheduling.outcome import Policy
 from covenq.text import counted
 from journal.records import Record
 
@@ -249,7 +251,19 @@ def _running(task: Task, facts: DeliveryFacts) -> Found:
         return "Running", "", "active"
     last = attempts[-1]
     phase = f", {last.phases[-1][0]}" if last.phases else ""
-    return "Running", f" since {when(last.started_at)}: attempt {last.attempt} at {last.worker}{phase}", "active"
+    rest = f" since {when(last.started_at)}: attempt {last.attempt} at {last.worker}{phase}"
+    late = None if facts.now is None else _overdue(task, last, facts.now)
+    return ("Running", rest, "active") if late is None else ("Running", f"{rest}; {late}", "warning")
+
+
+def _overdue(task: Task, last: Attempt, now: float) -> str | None:
+    """Why it should have ended by now, as `covenq.operate.inspect.stuck` tells it of all tasks; None while it may run."""
+    if task.lease_until is not None:
+        over = now - seconds_or(task.lease_until, now) > GRACE_S
+        return f"its lease was over at {when(task.lease_until)}, and nobody ended its attempt" if over else None
+    limit = Policy.from_record(task.policy or {}).timeout_s
+    over = now - seconds_or(last.started_at, now) > limit + GRACE_S
+    return f"that is longer than its timeout of {limit:g} s" if over else None
 
 
 def _completed(task: Task, facts: DeliveryFacts) -> Found:

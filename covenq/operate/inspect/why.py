@@ -173,6 +173,7 @@ def _facts(
         attempts=attempts,
         outputs={id: last_output(its, read_log) for id, its in attempts.items() if not row.redacted},
         notes=found,
+        now=now,
         decided_by=_decided_by(records, row),
         verdicts=_verdicts(records, config.routes, row),
         config=config.sha256,
