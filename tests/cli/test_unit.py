@@ -233,15 +233,22 @@ def test_who_may_not_look_at_the_configuration_is_told_so(place: Path) -> None:
     assert done.returncode == 4 and b"Run it as root" in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_a_program_below_a_closed_home_is_refused_with_what_to_type(tmp_path: Path) -> None:
-    home = tmp_path / "home"
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """Not below pytest's own directories: another run of it closes those that it shares with this one."""
+    with tempfile.TemporaryDirectory(prefix="covenq-unit-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_a_program_below_a_closed_home_is_refused_with_what_to_type(open_place: Path) -> None:
+    home = open_place / "home"
     program = home / ".venv" / "bin" / "covenq"
     program.parent.mkdir(parents=True)
     program.write_text("")
     program.chmod(0o755)
-    tmp_path.chmod(0o755)
     other = Account("covenq", "covenq")
-    opened = [path for path in (tmp_path, *tmp_path.parents) if not path.stat().st_mode & 0o001]
+    opened = [path for path in open_place.parents if not path.stat().st_mode & 0o001]
     if opened:
         other = Account("covenq", "covenq", None, frozenset(path.stat().st_gid for path in opened))
         for path in opened:
@@ -253,7 +260,7 @@ def test_a_program_below_a_closed_home_is_refused_with_what_to_type(tmp_path: Pa
     with pytest.raises(Refused, match="isn't open to it") as refused:
         unit.service(made(command=(str(program),), account=other))
     assert "python3 -m venv /opt/covenq" in refused.value.hint
-    link = tmp_path / "covenq"
+    link = open_place / "covenq"
     link.symlink_to(program)
     assert unreachable(link, other) == home, "a link into it, as pipx makes, is no way in"
     owner = home.stat()
@@ -266,17 +273,17 @@ def test_a_program_below_a_closed_home_is_refused_with_what_to_type(tmp_path: Pa
 
 
 def test_the_python_to_install_with_is_not_one_that_the_user_can_not_reach(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A virtualenv elsewhere of a version manager's Python below a home would be refused just the same."""
     other = Account("covenq", "covenq", 12345)
-    for path in (tmp_path, *tmp_path.parents):
+    for path in open_place.parents:
         if not path.stat().st_mode & 0o001:
             path.chmod(path.stat().st_mode | 0o001)
-    home = tmp_path / "home"
+    home = open_place / "home"
     python = home / ".pyenv" / "versions" / "3.12.1"
     python.mkdir(parents=True)
-    for prefix in (tmp_path / "venv", Path("/opt/covenq")):
+    for prefix in (open_place / "venv", Path("/opt/covenq")):
         monkeypatch.setattr(sys, "prefix", str(prefix))
         monkeypatch.setattr(sys, "base_prefix", str(python))
         home.chmod(0o755)
