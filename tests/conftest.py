@@ -77,13 +77,19 @@ def write_config(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def make_daemon(data: Path, write_config: Callable[[str], Path]) -> Iterator[Callable[..., Daemon]]:
+def forked() -> bool:
+    """Whether `make_daemon` forks daemons from a process that has imported covenq: not where the process itself is tested."""
+    return True
+
+
+@pytest.fixture
+def make_daemon(data: Path, write_config: Callable[[str], Path], forked: bool) -> Iterator[Callable[..., Daemon]]:
     """make_daemon(config="…TOML…", **fields of Daemon) → a Daemon, started unless start=False; ended with the test."""
     made: list[Daemon] = []
 
     def make(config: str | Path | None = None, *, start: bool = True, **fields: Any) -> Daemon:
         path = write_config(config) if isinstance(config, str) else config
-        daemon = Daemon(data=fields.pop("data", data), config=path, **fields)
+        daemon = Daemon(data=fields.pop("data", data), config=path, **{"forked": forked, **fields})
         made.append(daemon)
         return daemon.start() if start else daemon
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.checkout import clean_env
 from tests.support.commands import run_command
+from tests.support.daemon import Daemon
+from tests.support.forking import ForkedDaemon
 from tests.support.journal_json import payload_of
 from tests.support.requests import sign
 from tests.support.waiting import eventually
@@ -74,6 +80,23 @@ def test_a_forked_command_does_and_says_what_one_that_is_started_does(
     started = subprocess.run(argv, env=env, input=said, capture_output=True, check=False)
     forked = run_command(words, env, said)
     assert (forked.returncode, forked.stdout, forked.stderr) == (started.returncode, started.stdout, started.stderr)
+
+
+def test_a_forked_daemon_says_and_does_what_one_that_is_started_does(
+    make_daemon: Callable[..., Daemon], data: Path
+) -> None:
+    said = []
+    for number, forked in enumerate((True, False)):
+        daemon = make_daemon(data=data.with_name(f"data-{number}"), forked=forked)
+        assert isinstance(daemon.process, ForkedDaemon) == forked
+        assert daemon.api("/api/v1/status").json["pid"] == daemon.pid
+        assert os.getsid(daemon.pid) == daemon.pid and daemon.post("ping", {}).status == 200
+        daemon.wait_told("covenq init --data ")  # its last line
+        assert daemon.stop() == 0
+        said.append(re.sub(r"[0-9]+", "N", daemon.log.read_text()))
+        daemon.start().kill()
+        assert daemon.process.returncode == -signal.SIGKILL
+    assert said[0] == said[1]
 
 
 def test_a_command_that_hangs_is_ended_and_told(tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ TOKENS = {
 """Secrets that a request, or its body, may hold. The last has no token's form: it stays out only because nothing logs it."""
 
 
+@pytest.fixture
+def forked() -> bool:
+    return False  # its arguments and its streams are looked at
+
+
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     root = logging.getLogger()

@@ -43,6 +43,11 @@ run = ["/bin/sleep", "600"]
 """
 
 
+@pytest.fixture
+def forked() -> bool:
+    return False  # how the program starts and ends
+
+
 def test_sigterm_ends_commands_as_interrupted_streams_and_the_socket(make_daemon: Make) -> None:
     daemon = make_daemon(SLEEPER)
     task = daemon.post("issues", issue()).json["tasks"][0]

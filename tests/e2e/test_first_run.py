@@ -21,6 +21,11 @@ from tests.support.waiting import eventually
 Make = Callable[..., Daemon]
 
 
+@pytest.fixture
+def forked() -> bool:
+    return False  # as somebody starts it first
+
+
 def test_a_first_start_makes_a_private_directory_and_secret_and_says_what_comes_next(make_daemon: Make) -> None:
     daemon = make_daemon(secret=None)
     assert stat.S_IMODE(daemon.data.stat().st_mode) == 0o700

@@ -32,6 +32,11 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to run somet
 on_linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux's /proc shows an environment")
 
 
+@pytest.fixture
+def forked() -> bool:
+    return False  # what others may see of the process
+
+
 def python_of_everybody() -> tuple[str, dict[str, str]]:
     """A Python of this version, and variables, by which another user can run covenq; skips where there is none."""
     packages = next(path for path in sys.path if path.endswith("site-packages"))

@@ -20,6 +20,11 @@ FOLLOWER_IDLE, FOLLOWER_MAX = 60 << 20, 80 << 20
 SIZE = 24 << 20
 
 
+@pytest.fixture
+def forked() -> bool:
+    return False  # the memory of a process that imports only what it needs
+
+
 def memory(pid: int, what: str) -> int:
     """A value of /proc/PID/status, in bytes: VmRSS is the current size, VmHWM the peak."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

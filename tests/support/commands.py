@@ -1,4 +1,4 @@
-"""covenq commands, run to their end: hundreds of them in the suite, so that what they share is started once."""
+"""covenq commands, run to their end, and daemons: thousands of them in the suite, so that what they share is started once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.checkout import clean_env
-from tests.support.forking import MOST_STDIN, Forker
+from tests.support.forking import MOST_STDIN, ForkedDaemon, Forker
 
 _forkers: dict[int, Forker] = {}
 """By the process whose it is: a test may fork."""
@@ -23,23 +23,41 @@ def run_command(
 ) -> subprocess.CompletedProcess[bytes]:
     """What `python -m covenq ARGS` does, writes and exits with.
 
-    It is forked from a process in which only Python and the libraries are started (`forking`): covenq itself is imported anew,
-    from its `__main__` on. What can't be the same there is started as a user would: beside other threads' commands, with other
-    settings of the interpreter, or with more on its standard input than a pipe takes.
+    It is forked from a process that has imported covenq (`forking`). What can't be the same there is started as a user would:
+    beside other threads' commands, with other settings of the interpreter, or with more on its standard input than a pipe takes.
     """
-    ours = threading.current_thread() is threading.main_thread() and len(input) <= MOST_STDIN
-    if not ours or _for_interpreter(env) != _for_interpreter(clean_env()):
+    forker = _forker(env)
+    if forker is None or len(input) > MOST_STDIN:
         argv = [sys.executable, "-m", "covenq", *args]
         return subprocess.run(argv, env=env, input=input, capture_output=True, timeout=timeout)
-    if os.getpid() not in _forkers:
-        _forkers[os.getpid()] = Forker(libraries_only=True, env=clean_env())
-        atexit.register(_forkers[os.getpid()].__exit__)
-    umask = os.umask(0o077)
-    os.umask(umask)
-    done = _forkers[os.getpid()].run(*args, env=env, cwd=Path.cwd(), stdin=input, umask=umask, hang_s=timeout)
+    done = forker.run(*args, env=env, cwd=Path.cwd(), stdin=input, umask=_umask(), hang_s=timeout)
     if done.code == -signal.SIGALRM:
         raise subprocess.TimeoutExpired(["covenq", *args], timeout, done.stdout, done.stderr)
     return subprocess.CompletedProcess(args, done.code, done.stdout, done.stderr)
+
+
+def fork_daemon(args: Sequence[str], env: Mapping[str, str], log: Path) -> ForkedDaemon | None:
+    """`covenq ARGS`, running, with its output at the end of `log`; None where only an interpreter of its own will do."""
+    forker = _forker(env)
+    return None if forker is None else forker.start_daemon(*args, env=env, cwd=Path.cwd(), umask=_umask(), log=log)
+
+
+def _forker(env: Mapping[str, str]) -> Forker | None:
+    """This process's; None beside the main thread, where the umask is another's, and for other settings of the interpreter."""
+    if threading.current_thread() is not threading.main_thread() or _for_interpreter(env) != _for_interpreter(
+        clean_env()
+    ):
+        return None
+    if os.getpid() not in _forkers:
+        _forkers[os.getpid()] = Forker(env=clean_env())
+        atexit.register(_forkers[os.getpid()].__exit__)
+    return _forkers[os.getpid()]
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _for_interpreter(env: Mapping[str, str]) -> dict[str, str]:

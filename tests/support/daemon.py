@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.support.checkout import clean_env
-from tests.support.commands import run_command
+from tests.support.commands import fork_daemon, run_command
+from tests.support.forking import ForkedDaemon
 from tests.support.journal_json import FINAL_KINDS, records
 from tests.support.requests import HOOK, SECRET, Answer, UnixConnection, ask, encode, signed
 from tests.support.waiting import eventually
@@ -55,10 +56,12 @@ class Daemon:
     args: Sequence[str] = ()
     port: int = 0
     pass_fds: Sequence[int] = ()
-    process: subprocess.Popen[bytes] | None = None
+    forked: bool = False
+    """Whether it may be forked from a process that has imported covenq, where nothing asks for an interpreter of its own."""
+    process: subprocess.Popen[bytes] | ForkedDaemon | None = None
     posted: bool = True
     """Whether it listens for deliveries; else it is asked on its Unix socket."""
-    before: subprocess.Popen[bytes] | None = None
+    before: subprocess.Popen[bytes] | ForkedDaemon | None = None
     """The one that `process` takes over from, or took over from."""
 
     @property
@@ -118,7 +121,11 @@ class Daemon:
             self.port = 0
         raise AssertionError("no port to be had")
 
-    def _spawn(self, log: IO[bytes], *more: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, log: IO[bytes], *more: str) -> subprocess.Popen[bytes] | ForkedDaemon:
+        if self.forked and not (self.wrapper or self.pass_fds or self.faults):
+            forked = fork_daemon([*self.command()[3:], *more], self.environment(), self.log)
+            if forked is not None:
+                return forked
         return subprocess.Popen(
             [*self.command(), *more],
             env=self.environment(),
@@ -129,7 +136,7 @@ class Daemon:
             pass_fds=self.pass_fds,
         )
 
-    def start_successor(self) -> subprocess.Popen[bytes]:
+    def start_successor(self) -> subprocess.Popen[bytes] | ForkedDaemon:
         """Start a process that takes over, and return the one before, which still runs; `process` is the new one."""
         before = self.process
         assert before is not None and before.poll() is None

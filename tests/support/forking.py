@@ -1,21 +1,24 @@
-"""Commands as processes of their own, forked from one that has imported much: real descriptors, limits, users and signals,
-at a fraction of the time that Python and the libraries take to start.
+"""Commands and daemons as processes of their own, forked from one that has imported covenq: real descriptors, limits, users and
+signals, at a fraction of the time that Python and its imports take.
 
 This file is both: `Forker` is what tests use, and run as a program it is the process that forks.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
 import os
 import pkgutil
-import runpy
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,22 +56,50 @@ class Done:
         return self.stderr.decode("utf-8", "replace")
 
 
+class ForkedDaemon:
+    """A daemon that was forked, with what tests use of `subprocess.Popen`; for any thread."""
+
+    def __init__(self, forker: Forker, pid: int) -> None:
+        self._forker = forker
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._forker.exit_code(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.0005
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(f"the daemon {self.pid}", timeout or 0.0)
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Forker:
-    """Starts the process that forks; one command at a time. Use as a context.
+    """Starts the process that forks; one command at a time, and any number of daemons beside it. Use as a context."""
 
-    With `libraries_only` it has imported what is not covenq's. The command then imports covenq, and ends, as it would anywhere:
-    only the interpreter's start and the libraries' are left out.
-    """
-
-    def __init__(self, *, libraries_only: bool = False, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, env: Mapping[str, str] | None = None) -> None:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *(["libraries"] if libraries_only else [])],
+            [sys.executable, __file__],
             env={**os.environ, "PYTHONPATH": path} if env is None else env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._asking = threading.Lock()
 
     def __enter__(self) -> Forker:
         return self
@@ -118,29 +149,35 @@ class Forker:
             said = [(Path(scratch) / name).read_bytes() for name in ("out", "err")]
         return Done(code, *said)
 
+    def start_daemon(self, *args: str, env: Mapping[str, str], cwd: Path, umask: int, log: Path) -> ForkedDaemon:
+        """`covenq ARGS` in a session of its own, with nothing on its standard input and its output at the end of `log`."""
+        asked = {"args": args, "env": dict(env), "cwd": str(cwd), "umask": umask, "log": str(log)}
+        return ForkedDaemon(self, int(self._ask(asked)["pid"]))
+
+    def exit_code(self, pid: int) -> int | None:
+        """Of a daemon, negative: the signal; None while it runs. To be asked for until it has one, and then no more."""
+        code: int | None = self._ask({"poll": pid})["code"]
+        return code
+
     def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        with self._asking:
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
 
 # ---- the process that forks
 
 
-def _serve(libraries_only: bool) -> None:
+def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for whoever runs the tests, who then ends this
     sys.path[0] = str(ROOT)  # not this directory, whose names are those of libraries too
     for name in OUTSIDE:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    if libraries_only:
-        for name in _libraries():
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
-    else:
-        _import_commands()
+    _import_covenq()
     copying: dict[int, int] = {}
     unread: dict[int, int] = {}
     for line in sys.stdin:
@@ -153,44 +190,29 @@ def _serve(libraries_only: bool) -> None:
             if pid in unread:
                 os.close(unread.pop(pid))
             answer = {"code": os.waitstatus_to_exitcode(status)}
+        elif "poll" in asked:
+            pid, status = os.waitpid(asked["poll"], os.WNOHANG)
+            answer = {"code": os.waitstatus_to_exitcode(status) if pid else None}
+        elif "log" in asked:
+            answer = {"pid": _start_daemon(asked)}
         else:
             pid = _start(asked, copying, unread)
             answer = {"pid": pid}
         print(json.dumps(answer), flush=True)
 
 
-def _import_commands() -> None:
+def _import_covenq() -> None:
     import covenq
     import journal
 
     for package in (covenq, journal):
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            if not module.name.startswith(("covenq.tui.", "covenq.http.")):
+            if not module.name.startswith(("covenq.tui.", "covenq.__main__")):
                 importlib.import_module(module.name)
     from covenq.cli.app import COMMANDS, build
 
     for name in COMMANDS:  # Typer too imports late: what it converts options with
         build(name).make_context(name, [], resilient_parsing=True)
-
-
-def _libraries() -> list[str]:
-    """What the commands import that is not covenq's, by a process that imports them."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        from covenq.cli.app import COMMANDS, build
-
-        for name in COMMANDS:
-            build(name).make_context(name, [], resilient_parsing=True)
-        names = [name for name in sys.modules if name.partition(".")[0] not in ("covenq", "journal", "__main__")]
-        with open(writer, "w") as out:  # noqa: PTH123
-            json.dump(names, out)
-        os._exit(0)
-    os.close(writer)
-    with open(reader) as told:  # noqa: PTH123
-        found: list[str] = json.load(told)
-    os.waitpid(pid, 0)
-    return found
 
 
 def _start(asked: dict[str, Any], copying: dict[int, int], unread: dict[int, int]) -> int:
@@ -222,11 +244,7 @@ def _start(asked: dict[str, Any], copying: dict[int, int], unread: dict[int, int
     pid = os.fork()
     if pid == 0:
         _settle(asked, out, out if asked["stdout"] == "terminal" else err)
-        if "covenq" in sys.modules:
-            _run()
-        sys.path[0] = asked["cwd"]
-        runpy.run_module("covenq", run_name="__main__", alter_sys=True)
-        sys.exit()
+        _run()
     if asked["stdout"] == "stuck":
         unread[pid] = reader
     if terminal is not None:  # what is written to a terminal is gone when its last writer is, so it is read meanwhile
@@ -243,8 +261,20 @@ def _start(asked: dict[str, Any], copying: dict[int, int], unread: dict[int, int
     return pid
 
 
+def _start_daemon(asked: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        log = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        _settle({"stdin": None, "closed": (), "swallowing": False, "file_limit": None, "user": None, **asked}, log, log)
+        from covenq.cli.main import main
+
+        main()
+        sys.exit()
+    return pid
+
+
 def _run() -> NoReturn:
-    """In the child, with covenq imported: the command, and the end of the interpreter without its cleaning up."""
+    """In the child: the command, and the end of the interpreter without its cleaning up of modules."""
     code = 70
     try:
         from covenq.cli.main import main
@@ -253,6 +283,8 @@ def _run() -> NoReturn:
             main()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            threading._shutdown()  # waits for the threads that the interpreter waits for
+            atexit._run_exitfuncs()
             try:
                 if sys.stdout is not None:
                     sys.stdout.flush()  # as the interpreter does at its end, and says so when it can't
@@ -268,10 +300,12 @@ def _run() -> NoReturn:
 
 
 def _settle(asked: dict[str, Any], out: int, err: int) -> None:
-    """Take up what the command is given: session, descriptors, directory, environment, limits, user, arguments."""
+    """Take up what the process is given: session, descriptors, directory, environment, limits, user, arguments."""
+    from journal import append
+
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
-    signal.setitimer(signal.ITIMER_REAL, asked["hang_s"])
+    signal.setitimer(signal.ITIMER_REAL, asked.get("hang_s", 0))
     for descriptor, place in ((out if os.isatty(out) else _stdin(asked["stdin"]), 0), (out, 1), (err, 2)):
         os.dup2(descriptor, place)
     os.closerange(3, 256)
@@ -296,7 +330,10 @@ def _settle(asked: dict[str, Any], out: int, err: int) -> None:
         os.setgroups([])
         os.setgid(asked["user"])
         os.setuid(asked["user"])
-    sys.argv = ["covenq", *asked["args"]]
+    sys.argv = [str(ROOT / "covenq" / "__main__.py"), *asked["args"]]
+    sys.path[0] = asked["cwd"]
+    assert append._PROCESS  # by which one process's appends are told from another's: it is made when covenq is imported
+    append._PROCESS = secrets.token_hex(8)
 
 
 def _stdin(given: str | None) -> int:
@@ -320,4 +357,4 @@ def _swallow_errors() -> None:
 
 
 if __name__ == "__main__":
-    _serve(libraries_only=len(sys.argv) > 1)
+    _serve()

@@ -37,6 +37,11 @@ needs_proc = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def forked() -> bool:
+    return False  # what a process sets of itself
+
+
 def route(run: list[str], more: str = "") -> str:
     return f"[worker]\nconcurrency = 2\n[[route]]\nname = 'all'\nmatch = 'event:issues'\nrun = {run}\n{more}\n"
 
