@@ -40,6 +40,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -128,7 +129,14 @@ class TakeoverServer:
 
     def _run(self) -> None:
         bound = self._bound
-        while bound is not None and not self._closing.is_set():
+        if bound is None:
+            return
+        asked = select.poll()
+        asked.register(bound, select.POLLIN)
+        while not self._closing.is_set():
+            # Not by `accept` alone: of a socket that was shut down it asks again and again, until its time is over.
+            if not asked.poll(_POLL_S * 1000) or self._closing.is_set():
+                continue
             try:
                 accepted, _ = bound.accept()
             except TimeoutError:

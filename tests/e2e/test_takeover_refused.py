@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
@@ -135,6 +136,19 @@ def test_of_two_at_once_the_second_is_told_of_the_first(server: TakeoverServer, 
     finally:
         server.close()
         server.release()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket that is shut down wakes nobody")
+def test_its_end_is_not_waited_for_until_somebody_might_ask(
+    server: TakeoverServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be with `accept`, in a circle that takes a processor: of what is shut down, that asks until its time is over."""
+    monkeypatch.setattr(takeover, "_POLL_S", 600.0)
+    server.start()
+    closing = threading.Thread(target=server.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
 
 
 def test_one_that_is_gone_before_it_is_answered_is_called_gone(
