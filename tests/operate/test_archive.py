@@ -280,9 +280,10 @@ def test_a_daemons_slice_has_what_was_acknowledged_last(make_daemon: Callable[..
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_no_part_of_a_file(there: Daemon, tmp_path: Path, number: signal.Signals) -> None:
     program = """if True:
-        import sys, time
+        import signal, sys, time
         from covenq.cli import main
         from covenq.cli.commands import exchange
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # below nohup it is ignored
         exchange._write_line = lambda file, value: time.sleep(60)
         main.main()
     """
