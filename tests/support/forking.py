@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -82,6 +83,9 @@ class ForkedDaemon:
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -178,6 +182,8 @@ def _serve() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     _import_covenq()
+    gc.collect()
+    gc.freeze()  # what no child looks through stays shared between all of them
     copying: dict[int, int] = {}
     unread: dict[int, int] = {}
     for line in sys.stdin:
@@ -266,15 +272,12 @@ def _start_daemon(asked: dict[str, Any]) -> int:
     if pid == 0:
         log = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         _settle({"stdin": None, "closed": (), "swallowing": False, "file_limit": None, "user": None, **asked}, log, log)
-        from covenq.cli.main import main
-
-        main()
-        sys.exit()
+        _run()
     return pid
 
 
 def _run() -> NoReturn:
-    """In the child: the command, and the end of the interpreter without its cleaning up of modules."""
+    """In the child: the command or daemon, and the end of the interpreter without its cleaning up of modules."""
     code = 70
     try:
         from covenq.cli.main import main
