@@ -314,7 +314,7 @@ def test_what_came_otherwise_than_from_github_or_again_is_remarked() -> None:
     assert remarked() == ""
     assert remarked(Origin(reason="reconcile"), source="import") == "it was fetched from GitHub's delivery log"
     assert remarked(Origin(by="cli:ada"), source="import") == "it was imported by cli:ada"
-    assert remarked(source="send") == "it came from `covenq send`"
+    assert remarked(source="send") == "it came from covenq send"
     assert remarked(duplicates=2) == "it came twice more, and made no other task"
     assert remarked(conflicts=1) == "another body came under its id, and was refused"
 

@@ -124,7 +124,7 @@ def _remarks(facts: DeliveryFacts) -> Iterable[str]:
     elif delivery.source == "import" and delivery.reason != IgnoredReason.IMPORTED:
         yield f"it was imported{because(origin.by, None) if origin is not None else ''}"
     elif delivery.source == "send":
-        yield "it came from `covenq send`"
+        yield "it came from covenq send"
     if delivery.duplicates:
         yield f"it came {times(delivery.duplicates)} more, and made no other task"
     if delivery.conflicts:
