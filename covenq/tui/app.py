@@ -109,7 +109,7 @@ class Dashboard(App[int]):
         return self.refresher.status
 
     def compose(self) -> ComposeResult:
-        yield Static(id="tabs")
+        yield header.Tabs(id="tabs")
         yield Static(id="alarm")
         with ContentSwitcher(initial="opening"):
             yield Lines([[("… opening", "muted")]], id="opening")

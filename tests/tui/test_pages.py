@@ -35,7 +35,7 @@ from covenq.model.status import (
 )
 from covenq.operate.maintain import verify_note
 from covenq.tui import text
-from covenq.tui.panes import alarms, overview, pages
+from covenq.tui.panes import alarms, header, overview, pages
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
 from covenq.tui.screens.menus import Menu
@@ -462,6 +462,20 @@ async def test_rerouting_is_recorded(daemon: Daemon, write_config: Callable[[str
         assert "covenq reroute" in static_text(app, "#dialog-body")
         await pilot.press("escape")
     assert [one["data"]["route"] for one in daemon.records("task.queued")] == ["stars"]
+
+
+async def test_a_click_on_a_tab_opens_its_page(data: Path) -> None:
+    app = dashboard(data)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "stopped" in static_text(app, "#tabs"), "it is open")
+        line = static_text(app, "#tabs")
+        for _, name, title in (*header.PAGES[::-1], header.PAGES[3]):
+            assert await pilot.click("#tabs", offset=(line.index(title) + 1, 0))
+            assert app.page == name
+        before = app.page
+        for column in (0, line.index("stopped")):
+            await pilot.click("#tabs", offset=(column, 0))
+            assert app.page == before, "beside the tabs nothing happens"
 
 
 async def test_the_keys_that_were_shown_are_forgotten(data: Path) -> None:
