@@ -299,6 +299,14 @@ def elapsed(at: str | None, now: float) -> str:
     return clean(at) if then is None else duration(max(0.0, now - then))
 
 
+def minute(at: str | None, now: float) -> str:
+    """When it was, to the minute, UTC: `02:34`, and longer than a day ago `11-23 02:34`. What isn't a time is shown as it is."""
+    then = instant(at)
+    if at is None or then is None:
+        return clean(at)
+    return at[11:16] if abs(now - then) < 86400 else f"{at[5:10]} {at[11:16]}"
+
+
 def clock(at: str | None, now: float) -> str:
     """When it was, UTC: `02:34:56Z`, and longer than a day ago `11-23 02:34Z`. What isn't a time is shown as it is."""
     then = instant(at)

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.cli import output
+from covenq.cli.commands import listing, refused
 from covenq.cli.table import SAMPLE, Column, print_table
+from covenq.cli.table_layout import layout
 from covenq.cli.text_width import shorten, width
 from covenq.errors import CovenqError, UsageError
 
@@ -44,6 +46,45 @@ def terminal(monkeypatch: pytest.MonkeyPatch, **env: str) -> Terminal:
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     return out
+
+
+@pytest.mark.parametrize(
+    ("at", "minute", "clock"),
+    [
+        ("2027-01-15T07:59:58.000000Z", "07:59", "07:59:58Z"),
+        ("2027-01-14T09:00:00.000000Z", "09:00", "09:00:00Z"),
+        ("2027-01-13T07:59:58.000000Z", "01-13 07:59", "01-13 07:59Z"),
+        (None, "", ""),
+        ("no time\x1b", "no time\\x1b", "no time\\x1b"),
+    ],
+)
+def test_a_clock_stands_beside_an_age(at: str | None, minute: str, clock: str) -> None:
+    assert (output.minute(at, 1_800_000_000.0), output.clock(at, 1_800_000_000.0)) == (minute, clock)
+
+
+def test_lists_have_it_behind_the_age_and_keep_it_at_80_columns() -> None:
+    at = "2027-01-13T07:59:58.000000Z"
+    for columns in (listing.DELIVERY_COLUMNS, listing.TASK_COLUMNS, refused.COLUMNS):
+        headings = [one.heading for one in columns]
+        assert headings.index("UTC") == headings.index("AGE") + 1
+    rows = [
+        [
+            f"{number:08x}-guid",
+            f"{number}h",
+            at[11:16],
+            "push",
+            f"octo/hello#{number}",
+            "mona",
+            state,
+            "",
+            "",
+            "9",
+            "exit",
+        ]
+        for number, state in ((7, "failed"), (8, "completed"))
+    ]
+    found = layout(listing.DELIVERY_COLUMNS, rows, 80)
+    assert "UTC" in {listing.DELIVERY_COLUMNS[at].heading for at in found.widths}
 
 
 def test_clean_shows_what_a_terminal_would_obey() -> None:

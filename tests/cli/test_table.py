@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covenq.cli import bench_report, reconcile_report
-from covenq.cli.commands import demo, doctor, info, listing, refused, routes, show, tokens
+from covenq.cli.commands import demo, info, listing, refused, routes, show, tokens
 from covenq.cli.commands.listing import DELIVERY_COLUMNS, TASK_COLUMNS
 from covenq.cli.table import Column, print_table
 from covenq.cli.table_layout import layout, telling
@@ -113,7 +113,6 @@ TABLES: dict[str, Sequence[Column[Any]]] = {
     "refused": refused.COLUMNS,
     "routes": routes.COLUMNS,
     "tokens": tokens.COLUMNS,
-    "doctor": doctor.COLUMNS,
     "settings": info.COLUMNS,
     "paths": info.PATHS,
     "reconcile": reconcile_report.COLUMNS,

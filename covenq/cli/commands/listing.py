@@ -149,6 +149,7 @@ def notes_of(delivery: Delivery) -> str:
 DELIVERY_COLUMNS: list[Column[Delivery]] = [
     Column("GUID", lambda d: d.guid, rank=1, short=GUID_SHORT),
     Column("AGE", lambda d: output.age(d.received_at, time.time()), right=True, rank=2),
+    Column("UTC", lambda d: output.minute(d.received_at, time.time()), right=True, rank=6),
     Column("EVENT", event_of, shrink=16, cut=shorten_middle, rank=3),
     Column("TARGET", target_of, shrink=18, cut=shorten_target),
     Column("SENDER", lambda d: d.sender, shrink=12, rank=7),
@@ -172,6 +173,7 @@ def waits_of(task: Task) -> str:
 TASK_COLUMNS: list[Column[Task]] = [
     Column("TASK", lambda t: t.id, rank=1, short=TASK_SHORT),
     Column("AGE", lambda t: output.age(t.created_at, time.time()), right=True, rank=2),
+    Column("UTC", lambda t: output.minute(t.created_at, time.time()), right=True, rank=6),
     Column("ROUTE", lambda t: t.route, shrink=10, cut=shorten_middle, rank=3),
     Column("TARGET", target_of, shrink=18, cut=shorten_target),
     Column("STATE", lambda t: t.state, colour=output.state_colour),

@@ -102,6 +102,7 @@ def _event_or_path(one: Refusal) -> str:
 
 COLUMNS: list[Column[Refusal]] = [
     Column("AGE", lambda one: output.age(one.at, time.time()), right=True, rank=1),
+    Column("UTC", lambda one: output.minute(one.at, time.time()), right=True, rank=5),
     Column("STATUS", lambda one: one.status, right=True, rank=5),
     Column("REASON", lambda one: one.error),
     Column("WHAT", _event_or_path, shrink=12, cut=shorten_middle, rank=2),
