@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 import typer
 from msgspec.structs import replace
 
+from covenq.cli import output
 from covenq.cli.commands import status as command
 from covenq.cli.text_width import width
 from covenq.model import NOT_RUNNING, at_text
@@ -127,9 +129,9 @@ def test_on_a_terminal_it_wraps_at_words_below_its_labels(monkeypatch: pytest.Mo
     said, code = say(monkeypatch, found, terminal=columns)
     assert code == 1
     assert max(map(width, said.splitlines())) <= columns
-    assert "\x1b[1m\x1b[31mNOT READY\x1b[0m   nothing is received" in said
-    assert "\x1b[33mPAUSED" in said
-    text = said.replace("\x1b[1m", "").replace("\x1b[33m", "").replace("\x1b[0m", "")
+    assert f"{output.BOLD}{output.BAD}NOT READY{output.PLAIN}   nothing is received" in said
+    assert f"{output.BOLD}{output.WARNING}PAUSED{output.PLAIN} " in said
+    text = re.sub(r"\x1b\[[0-9;]*m", "", said)
     assert REASON in " ".join(text.split()), "and no word of it is cut"
     assert all(line.startswith(" " * 12) for line in text.splitlines() if "route-39" in line)
 
