@@ -78,6 +78,10 @@ COMMANDS = [
     "pause route nightly --reason 'the receiver is being replaced, and nobody knows for how long that will take'",
     "resume route nightly",
     "worker",
+    "--help",
+    "serve --help",
+    "nope",
+    "tasks state:faild",
 ]
 
 
