@@ -10,6 +10,8 @@ from covenq.cli.output import clean
 if TYPE_CHECKING:
     from covenq.model.answers import TailItem
 
+HANG = 22
+"""Columns by which later lines are indented: only times stand where a record begins."""
 KIND_COLOURS = {"received": output.WARNING, "completed": output.GOOD, "failed": output.BAD, "retry": output.BAD}
 
 
@@ -25,4 +27,4 @@ def print_record(item: TailItem, json: bool = False) -> None:
     _, _, word = item.kind.partition(".")
     kind = output.paint(f"{clean(item.kind):<20}", KIND_COLOURS.get(word, ""), coloured)
     rest = "  ".join(clean(part) for part in parts_of(item) if part)
-    output.prose(f"{output.timestamp(item.at)}  {item.seq:>8}  {kind}  {rest}".rstrip())
+    output.prose(f"{output.timestamp(item.at)}  {item.seq:>8}  {kind}  {rest}".rstrip(), HANG)
