@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ from covenq.tui.screens.help import Help
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.widgets.lines import Lines
 from tests.support import screenshots
-from tests.support.contrast import ENOUGH, TERMINALS, contrast, rgb
+from tests.support.checkout import ROOT
+from tests.support.contrast import ENOUGH, NAMES_16, TERMINALS, contrast, rgb
 from tests.support.dashboard import drawn, until
 
 GRAPHIC = re.compile(r"[─-╿▀-▟■-◿\s]+")
@@ -272,3 +274,16 @@ async def test_no_page_has_a_bar_below_it_and_none_is_cut_by_the_one_beside_it(
         assert "Help" in drawn(app)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help), "help")
+
+
+# ---- the sources
+
+
+def test_no_colour_is_named_but_in_the_palette() -> None:
+    """What a run of text means is a tone; a colour named elsewhere is legible on nobody knows what."""
+    named = re.compile(rf"\b(?:{'|'.join(NAMES_16)}|dim)\b")
+    style = re.compile(rf"(?:(?:bold|{named.pattern})\s?)+")
+    for path in sorted((ROOT / "covenq" / "tui").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and style.fullmatch(node.value):
+                assert not named.search(node.value), f"{path.name}:{node.lineno}: {node.value}"

@@ -95,7 +95,7 @@ def _waits(row: Task, now: float) -> Cell:
     """What a queued task waits for, and its place in its installation's queue: `quota`, `worker #3`."""
     waits = row.waits
     if waits is None:
-        return text.ABSENT, "dim"
+        return text.ABSENT, "muted"
     place = "" if waits.position is None else f" #{waits.position}"
     return f"{text.clean(cause_name(waits.cause or waits.word))}{place}", ""
 

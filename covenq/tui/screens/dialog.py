@@ -17,12 +17,7 @@ class HasCursorLine(Protocol):
 
 
 class Dialog(ModalScreen[ScreenResultType], Generic[ScreenResultType]):
-    """Stands above the row under the cursor or below it, where there is more room; in the middle where no list is in view.
-
-    `room` is how many lines it may take.
-    """
-
-    room = 0
+    """Stands right above or below the row under the cursor, where there is more room; in the middle where no list is in view."""
 
     def on_mount(self) -> None:
         self._arrange()
@@ -30,13 +25,19 @@ class Dialog(ModalScreen[ScreenResultType], Generic[ScreenResultType]):
     def on_resize(self, event: events.Resize) -> None:
         self._arrange()
 
-    def _arrange(self) -> None:
+    @property
+    def room(self) -> int:
+        """How many lines it may take."""
         row, height = self._row_below(), self.app.size.height
-        above = row is not None and row >= height - 1 - row
-        self.room = height if row is None else row if above else height - 1 - row
-        self.styles.align_vertical = "middle" if row is None else "top" if above else "bottom"
+        return height if row is None else max(row, height - 1 - row)
+
+    def _arrange(self) -> None:
+        row, room, height = self._row_below(), self.room, self.app.size.height
+        self.styles.align_vertical = "middle" if row is None else "bottom" if row == room else "top"
         for dialog in self.query("#dialog"):
-            dialog.styles.max_height = self.room
+            dialog.styles.max_height = room
+            if row is not None:  # a padding of the screen would hide what is below it
+                dialog.styles.margin = (0, 0, height - row, 0) if row == room else (row + 1, 0, 0, 0)
 
     def _row_below(self) -> int | None:
         """The line of the row under the cursor, of a list in the screen that this was opened over."""

@@ -28,7 +28,7 @@ from covenq.tui.screens.screen_stack import is_on_stack
 
 LISTED_MAX = 6
 """Ids, and reasons to skip, that are listed; further ids are counted."""
-OTHER_ROWS = 10
+OTHER_ROWS = 7
 WARNING_ROWS = 2
 """Of a dialog, beside the plan: border, title, force, question, reason, buttons; and the warning, where there is one."""
 GROUPS_MIN = 4
@@ -116,7 +116,7 @@ class Confirm(Dialog[bool]):
 
     def _room(self) -> int:
         """Rows that the plan may take."""
-        return max(3, self.size.height - OTHER_ROWS - (WARNING_ROWS if self._action.warning else 0))
+        return max(3, self.room - OTHER_ROWS - (WARNING_ROWS if self._action.warning else 0))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self._action.forceable and not (self._applying or self._done) if action == "force" else True
