@@ -17,6 +17,7 @@ from covenq.model import at_text
 from covenq.model.palette import ANSI_DARK, DARK, LIGHT, PLAIN, Palette
 from covenq.model.status import Status, Stuck
 from covenq.tui.app import Dashboard
+from covenq.tui.panes import window
 from covenq.tui.panes.table import RowTable
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.help import Help
@@ -274,6 +275,30 @@ async def test_no_page_has_a_bar_below_it_and_none_is_cut_by_the_one_beside_it(
         assert "Help" in drawn(app)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help), "help")
+
+
+# ---- how many
+
+
+@pytest.mark.usefixtures("clock")
+async def test_all_attempts_are_counted_and_never_fewer_than_are_listed(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "OPEN_RANGE_ROWS", 10)
+    app = dashboard(data)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(app, pilot)
+        source = app.connection.source
+        assert source is not None
+        every, failures = source.count("attempts"), source.count("attempts", "state:failed")
+        assert every > 30 and failures > 2
+        await pilot.press("4")
+        await until(pilot, lambda: f"FOLLOWING  {every} attempts" in drawn(app), "all, not the 10 that were read")
+        assert app.pane is not None
+        app.pane.apply_filter("state:failed")
+        await until(pilot, lambda: f"  {failures} match /state:failed" in drawn(app), "those that match")
+        app.pane.total = 0  # of a status from before they came
+        assert f"{failures} of {failures} match" in app.pane.status_line()
 
 
 # ---- the sources
