@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from covenq.cli.commands.listing import waits_of
 from covenq.cli.text_width import width
 from covenq.cli.waiting_lines import typed_here, waiting_lines
 from covenq.client.suggestion import options_given
 from covenq.model import at_text
+from covenq.model.rows import Waits
 from covenq.model.waiting import ORDER, WaitingTasks
 from covenq.tui import text
 from covenq.tui.panes import waiting as overview
+from covenq.tui.panes.columns import TASKS
 from covenq.tui.widgets.lines import plain
 
 NOW = 1_800_000_000.0
@@ -107,3 +113,22 @@ def test_the_overview_tells_the_same(room: int) -> None:
         assert one.command is None or one.command in shown
         assert one.why.removeprefix("paused ") in together
     assert overview.waiting_lines([], NOW, room) == []
+
+
+@pytest.mark.parametrize(
+    ("waits", "shown"),
+    [
+        (Waits("repo_daily", "…", 3, "quota"), "quota #3"),
+        (Waits("retry", "…", None, "not_before"), "not before"),
+        (Waits("pull", "…", 1, "unclaimed"), "nobody claims #1"),
+        (Waits("retry", "…"), "retry"),
+    ],
+    ids=str,
+)
+def test_a_task_names_its_cause_in_both_lists(waits: Waits, shown: str) -> None:
+    """That of an older daemon, which tells no cause, its word."""
+    task: Any = SimpleNamespace(waits=waits)
+    (column,) = [one for one in TASKS if one.title == "Waits"]
+    assert column.draw(task, NOW) == (shown, "")
+    assert waits_of(task) == shown
+    assert waits_of(cast(Any, SimpleNamespace(waits=None))) == ""

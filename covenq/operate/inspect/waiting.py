@@ -31,8 +31,8 @@ LONG_S = 0.02
 _OLDEST = "SELECT id, created_at FROM tasks WHERE created_seq = ?"
 _FIRST = "SELECT min(created_seq) FROM tasks WHERE state = ?"
 _TAKEN = "SELECT route, count(*) FROM tasks WHERE state = 'running' AND pull GROUP BY 1"
-_NUMBERS = """SELECT DISTINCT repo_id FROM tasks INDEXED BY tasks_repo
-    WHERE repo = ? COLLATE NOCASE AND state = 'queued' AND repo_id IS NOT NULL"""
+_NUMBERS = """SELECT DISTINCT repo_id FROM tasks
+    WHERE repo = ? COLLATE NOCASE AND +state = 'queued' AND repo_id IS NOT NULL"""
 _PAUSES = "SELECT group_concat(seq) FROM (SELECT seq FROM pauses ORDER BY seq)"
 
 
