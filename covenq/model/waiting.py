@@ -6,15 +6,18 @@ doctor`, the Overview, the list of tasks and the metrics have the same causes an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
 from covenq.model.palette import Tone
 from covenq.model.rows import Count, Time
 from covenq.text import duration, instant
+
+if TYPE_CHECKING:
+    from covenq.model.status import ActivePause
 
 
 class Cause(StrEnum):
@@ -110,6 +113,12 @@ def scope_name(scope: str | None) -> str:
     if not name:
         return word
     return f"inst. {name}" if word == "installation" else name
+
+
+def untold_pauses(pauses: Iterable[ActivePause], found: Sequence[WaitingTasks]) -> list[ActivePause]:
+    """The pauses that no line of what waits tells of."""
+    told = {one.scope for one in found if one.cause == Cause.PAUSED}
+    return [one for one in pauses if " ".join(filter(None, (one.what, one.repo or one.name))) not in told]
 
 
 def waiting_text(one: WaitingTasks, now: float) -> str:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from covenq.config.limits import BackingOff, Cap, Caps, RouteCap
 from covenq.model import NOT_RUNNING, at_text
-from covenq.model.waiting import GLYPHS, ORDER, cause_name, waiting_text
+from covenq.model.waiting import GLYPHS, ORDER, cause_name, untold_pauses, waiting_text
+from covenq.operate.inspect import view
 from covenq.operate.inspect.waiting import KEPT_TIMES, LINES_MAX, KeptWaiting, by_cause, waiting
 from covenq.tasks.scheduling.waiting import Waiting
 from tests.support.task_queue import NOW, Queue
@@ -297,3 +298,14 @@ def test_each_queued_task_is_counted_once_under_the_cause_that_its_own_waits_nam
         assert all(one.task in queued and one.why for one in lines)
     finally:
         queue.conn.close()
+
+
+def test_a_pause_is_told_once(queue: Queue) -> None:
+    queue.add("t", route="fix")
+    queue.pause("route", "fix")
+    queue.pause("route", "idle")
+    queue.pause("intake", None)
+    found = waiting(queue.conn, NOW, queue.caps)
+    left = untold_pauses(view.pauses(queue.conn), found)
+    assert [(one.what, one.name) for one in left] == [("route", "idle"), ("intake", None)], "nothing waits for these"
+    assert len(untold_pauses(view.pauses(queue.conn), [])) == 3

@@ -40,6 +40,7 @@ from covenq.model.status import (  # noqa: E402
     WorkerAttempt,
     WorkerStatus,
 )
+from covenq.model.waiting import WaitingTasks  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
 from covenq.tui.screens.detail import DetailScreen  # noqa: E402
@@ -145,6 +146,18 @@ class DemoDaemon(LocalSource):
             upkeep=UpkeepStatus(doing=None, error=None),
             refused={"signature_wrong": 3, "body_not_json": 1},
             verified=Verified(at_text(NOW - 5400), ok=True, records=300, findings=0, seq=300, seconds=0.1),
+            waiting=[
+                WaitingTasks(
+                    cause="paused",
+                    scope="repo octo/spoon",
+                    count=found.tasks["queued"],
+                    oldest=found.oldest.tasks["queued"],
+                    until=None,
+                    command="covenq resume repo octo/spoon",
+                    why="paused by mona: a release is going out",
+                    since=at_text(NOW - 720),
+                )
+            ],
             pauses=[
                 ActivePause(
                     "repo",

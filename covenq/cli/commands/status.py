@@ -22,6 +22,7 @@ from covenq.cli.waiting_lines import typed_here, waiting_lines
 from covenq.client.suggestion import with_suggestions
 from covenq.model import NOT_RUNNING
 from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
+from covenq.model.waiting import untold_pauses
 from covenq.text import duration, instant
 
 if TYPE_CHECKING:
@@ -138,13 +139,10 @@ def _wrong_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
 
         for row in drift_rows(drift.warnings):
             yield "DRIFT", _in_a_line(row)
-    if found.pauses:
+    if pauses := untold_pauses(found.pauses, found.waiting):
         from covenq.cli.commands.pauses import pause_details, pause_subject
 
-        told = {one.scope for one in found.waiting}
-        for pause in found.pauses:
-            if " ".join(filter(None, (pause.what, pause.repo or pause.name))) in told:
-                continue  # with what waits for it, and with the command
+        for pause in pauses:
             subject = pause_subject(pause.what, pause.repo or pause.name)
             yield "PAUSED", f"{subject}, {pause_details(pause.since, pause.by, pause.reason, now)}"
     if upkeep is not None and upkeep.error:

@@ -17,7 +17,7 @@ from covenq.model.status import (
     Status,
     Watchdog,
 )
-from covenq.model.waiting import TONES, WaitingTasks, waiting_text
+from covenq.model.waiting import TONES, WaitingTasks, untold_pauses, waiting_text
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
@@ -52,10 +52,8 @@ def status_findings(context: DoctorContext) -> Iterator[Finding]:
 def _of_status(status: Status, now: float) -> Iterator[Finding]:
     for line in status.waiting:
         yield _waits(line, now)
-    told = {line.scope for line in status.waiting}
-    for pause in status.pauses:
-        if " ".join(filter(None, (pause.what, pause.repo or pause.name))) not in told:
-            yield _paused(pause)
+    for pause in untold_pauses(status.pauses, status.waiting):
+        yield _paused(pause)
     for secret in status.secrets:
         yield Finding("secret", BAD, f"the daemon can't read {secret.secret}: {secret.problem}", "covenq secrets")
     for loop in status.overdue:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from covenq.model import NOT_RUNNING
 from covenq.model.palette import STATE_TONES
+from covenq.model.waiting import untold_pauses
 from covenq.text import counted
 from covenq.tui import text
 from covenq.tui.panes import alarms
@@ -59,7 +62,8 @@ def overview(
 
     `seen` are the alarms that were acknowledged: they are listed all the same, without their colour.
     """
-    lines = _alarm_lines(alarms.of_status(status, now, writable=writable), seen, width)
+    told = replace(status, pauses=untold_pauses(status.pauses, status.waiting))  # the others stand in what waits
+    lines = _alarm_lines(alarms.of_status(told, now, writable=writable), seen, width)
     if waits := waiting_lines(status.waiting, now, width - 3):
         lines += [*waits, []]
     if throughput is not None or problem is None:
