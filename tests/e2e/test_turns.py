@@ -87,9 +87,10 @@ def test_a_queued_task_says_what_it_waits_for(make_daemon: Make) -> None:
         "word": "route_concurrency",
         "why": "route all runs 2 at once, its limit",
         "position": 2,
+        "cause": "cap",
     }
     listed = daemon.cli("tasks", "state:queued", env={"COLUMNS": "200"}).stdout
-    assert b"route_concurrency #2" in listed
+    assert b"cap #2" in listed
     assert b"route all runs 2 at once, its limit" in daemon.cli("show", third).stdout
     daemon.cli("pause", "route", "all")
     assert task_of(daemon, third)["waits"]["word"] == "paused_route"
