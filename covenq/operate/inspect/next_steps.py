@@ -5,7 +5,6 @@ Values in, values out. `covenq.operate.inspect.verdict` takes the one that helps
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from covenq.model import NOT_RUNNING, REQUEUEABLE, Category, State
@@ -104,6 +103,8 @@ def _waiting_steps(task: Task, facts: DeliveryFacts) -> Iterator[Step]:
 
 def _paused_name(task: Task, what: str) -> str | None:
     """What `covenq resume` is told to resume, for the task to go on; None if it can't be named by what is known of the task."""
+    import shlex  # here, for nearly all have nothing to quote, and `covenq why` must start fast
+
     names = {"route": task.route, "repo": task.repo or task.repo_id, "installation": task.installation}
     if what == "worker":
         return what

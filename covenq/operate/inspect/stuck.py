@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
-from statistics import median
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import seconds_or
@@ -81,6 +80,8 @@ def stuck(
         "SELECT id AS task, route, repo, created_at FROM tasks WHERE state = 'queued' ORDER BY created_seq LIMIT ?",
         (QUEUED_EXAMINED,),
     ).fetchall()
+    from statistics import median  # here, for `covenq why`, which needs none of it and must start fast
+
     ages = [now - seconds_or(row["created_at"], now) for row in rows]
     usual = median(ages) if len(ages) > 1 else 0.0
     waiting: Waiting | None = None
