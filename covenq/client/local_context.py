@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from covenq.client.local_files import LocalFiles
+from covenq.config.limits import Caps
 from covenq.config.load import Config
 from covenq.config.secret_keys import readable, sources_of
 from covenq.intake.scope_bindings import ScopeBindings
@@ -26,6 +27,10 @@ class LocalContext:
     files: LocalFiles
     config: Config
     clock: Callable[[], float] = time.time
+
+    @property
+    def caps(self) -> Caps:
+        return self.config.caps
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Journal, sqlite3.Connection]]:

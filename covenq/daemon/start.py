@@ -40,6 +40,7 @@ from covenq.daemon.stop import UPKEEP_S
 from covenq.daemon.systemd import watchdog_of
 from covenq.daemon.takeover import Predecessor, TakeoverServer
 from covenq.errors import ConfigError, PortBusy, Refused, UsageError
+from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
 from covenq.http.server.listener import address_of
 from covenq.intake.admission import Admission
@@ -144,7 +145,7 @@ def start(
     )
     stats: StatsByName = {}
     stopping = threading.Event()
-    background = make_background(live, storage, intake, upkeep, env, cleanup)
+    background = make_background(live, storage, intake, workers, upkeep, env, cleanup)
     routes = make_routes(info, live, storage, intake, workers, background, stats, stopping)
     listeners = make_listeners(live.now.config, storage, opened.parts, routes, intake.refusals, stats, cleanup)
     cleanup.callback(successors.close)
@@ -296,11 +297,25 @@ def make_upkeep(live: Live, storage: Storage, cleanup: ExitStack) -> Upkeep:
 
 
 def make_background(
-    live: Live, storage: Storage, intake: Intake, upkeep: Upkeep, env: Mapping[str, str], cleanup: ExitStack
+    live: Live,
+    storage: Storage,
+    intake: Intake,
+    workers: Workers,
+    upkeep: Upkeep,
+    env: Mapping[str, str],
+    cleanup: ExitStack,
 ) -> Background:
     """What works by itself. The passes over GitHub's logs take deliveries in as the API's import does."""
+    observed = EffectiveConfig(live, workers.pool.blocked_routes)
     operations = DaemonContext(
-        live, storage.journal, storage.state.reader, upkeep, intake.admission, intake.bindings, time.time
+        live,
+        storage.journal,
+        storage.state.reader,
+        upkeep,
+        intake.admission,
+        intake.bindings,
+        time.time,
+        lambda: observed.caps,
     )
     schedule: PassSchedule = PeriodicPasses()
     if live.now.config.follows_log:

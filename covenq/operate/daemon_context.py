@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
+from covenq.config.limits import Caps
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.intake.admission import Admission
@@ -21,6 +22,7 @@ class DaemonContext:
     """The daemon's journal and state, shared with everything else that it does.
 
     `rows` gives the calling thread's connection, once everything durable is folded; raises StateBehind and JournalDamaged.
+    `observed` gives the limits with what the daemon knows of receivers.
     """
 
     live: Live
@@ -30,6 +32,11 @@ class DaemonContext:
     admission: Admission
     bindings: ScopeBindings
     clock: Callable[[], float]
+    observed: Callable[[], Caps]
+
+    @property
+    def caps(self) -> Caps:
+        return self.observed()
 
     @property
     def config(self) -> Config:

@@ -10,7 +10,7 @@ covenq-state(5), `state/fold_history.py` and `operate/inspect/story.py`; one on 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import sqlite3
     from contextlib import AbstractContextManager
 
+    from covenq.config.limits import Caps
     from covenq.config.load import Config
     from covenq.filter.grammar import Filter
     from covenq.operate.act.importing import SigningSecrets
@@ -57,6 +58,10 @@ class Context(Protocol):
     @property
     def config(self) -> Config:
         """The configuration in effect."""
+
+    @property
+    def caps(self) -> Caps:
+        """The limits on tasks now: those configured, and what is known of receivers that fail."""
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -124,7 +129,7 @@ def _plan_and_apply(
 
     filter = parameters.parsed_filter()  # before anything is opened, or waited for
     with context.writing() as (journal, conn):
-        planned = plan(journal, conn, context.config, parameters, filter)
+        planned = plan(journal, conn, replace(context.config, caps=context.caps), parameters, filter)
         return planned.answer() if parameters.dry_run else apply(planned, journal)
 
 
@@ -187,7 +192,7 @@ def _pause(context: Context, parameters: Pause) -> Paused:
 
     with context.pausing() as (journal, rows):
         done = pause(journal, rows, parameters, routes=[route.name for route in context.config.routes])
-        return with_summary(done, rows, context.config.caps, context.clock())
+        return with_summary(done, rows, context.caps, context.clock())
 
 
 def _resume(context: Context, parameters: Pause) -> Paused:
@@ -196,7 +201,7 @@ def _resume(context: Context, parameters: Pause) -> Paused:
 
     with context.pausing() as (journal, rows):
         done = resume(journal, rows, parameters)
-        return with_summary(done, rows, context.config.caps, context.clock())
+        return with_summary(done, rows, context.caps, context.clock())
 
 
 def _unbind(context: Context, parameters: Unbind) -> Unbound:

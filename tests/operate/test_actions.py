@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec import to_builtins
 
+from covenq.config.limits import Caps
 from covenq.config.load import Config, build
 from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
 from covenq.model import DeliveryId, Kind, task_id
@@ -79,6 +80,10 @@ class Desk:
     def state(self, id: str) -> str:
         state: str = self.delivery(id).state
         return state
+
+    @property
+    def caps(self) -> Caps:
+        return self.config.caps
 
     @contextmanager
     def writing(self) -> Iterator[tuple[FileJournal, Any]]:

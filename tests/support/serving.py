@@ -174,7 +174,9 @@ def serving(
         stopping = threading.Event()
         live = Live(config, keys)
         upkeep = Upkeep(journal, store, fold_thread, data, lambda: config.retention, truncate_wal=store.truncate_wal)
-        operations = DaemonContext(live, journal, state.reader, upkeep, admission, intake.bindings, time.time)
+        operations = DaemonContext(
+            live, journal, state.reader, upkeep, admission, intake.bindings, time.time, lambda: config.caps
+        )
         made = make_routes(
             DaemonInfo("0", "2026-11-23T00:00:00.000000Z", f"http://127.0.0.1:{port}/webhook"),
             live,

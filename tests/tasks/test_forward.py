@@ -103,6 +103,9 @@ def test_a_failing_receiver_is_left_alone_and_its_tasks_wait_with_the_reason(
     assert (row["state"], row["attempts"], row["retries"]) == ("queued", 0, 0)
     assert row["waits"]["word"] == "receiver"
     assert f"failed {FAILURES_TO_OPEN} times in a row" in row["waits"]["why"]
+    plan = daemon.cli_json("requeue", "state:failed", "--dry-run")["summary"]
+    assert [(one["cause"], one["count"]) for one in plan["waits"]] == [("receiver", FAILURES_TO_OPEN)]
+    assert "times in a row" in plan["waits"][0]["why"], "a plan says what would only wait"
     assert len(receiver.seen) == FAILURES_TO_OPEN
 
 
