@@ -6,12 +6,14 @@ doctor`, the Overview, the list of tasks and the metrics have the same causes an
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
+from covenq.model import NOT_RUNNING
 from covenq.model.palette import Tone
 from covenq.model.rows import Count, Time
 from covenq.text import duration, instant
@@ -96,6 +98,18 @@ class WaitingTasks(Struct):
     """Since when it holds, where that is known."""
     task: str | None = None
     """The id of the oldest of them."""
+
+
+def command_for(cause: str, holder: tuple[str, str], why: str) -> str | None:
+    """The command that ends it, where one does. `holder` is what blocks, as an operator names it, `why` the words of it."""
+    what, name = holder
+    if cause == Cause.PAUSED:
+        return shlex.join(["covenq", "resume", what, *([name] if name else [])])
+    if cause == Cause.STOPPED and why == NOT_RUNNING:
+        return "covenq serve"
+    if cause == Cause.UNCLAIMED and name:
+        return f"{shlex.join(['covenq', 'worker', '--route', name])} -- CMD"
+    return None
 
 
 def cause_name(cause: str) -> str:

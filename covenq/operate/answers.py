@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from covenq.model.rows import Count, Repository, Time
+from covenq.model.waiting import WaitingTasks
 
 ALREADY_HERE = "it is here already"
 """The reason why a delivery isn't imported that has been recorded before."""
@@ -49,15 +50,6 @@ class SkippedGroup(Struct, frozen=True):
     count: Count
 
 
-class WouldWait(Struct, frozen=True):
-    """How many of the tasks would wait for the same: a word, a sentence, and the command that helps, if one does."""
-
-    cause: str
-    why: str
-    count: Count
-    command: str | None
-
-
 class PlanSummary(Struct, frozen=True, kw_only=True):
     """What a plan comes to, in numbers: it can be judged however many it is about. Made by `covenq.operate.act.plan_summary`."""
 
@@ -70,8 +62,8 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     skipped: list[SkippedGroup]
     excluded: list[SkippedGroup]
     """Parts that are left out of what is eligible."""
-    waits: list[WouldWait]
-    """What is known to keep tasks from starting at once."""
+    waits: list[WaitingTasks]
+    """What is known to keep tasks from starting at once, as the status tells it of those that wait already."""
 
 
 class PlanAnswer(Struct):

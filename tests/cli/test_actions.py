@@ -107,12 +107,12 @@ def test_a_pause_says_what_it_holds_and_its_end_what_goes_on(stopped: Daemon) ->
     assert "\n1 task waits; it came " in stopped.cli("pause", "route", "fix").stderr.decode()
     stopped.cli("pause", "worker")
     dry = stopped.cli("resume", "route", "fix", "--dry-run").stderr.decode()
-    assert "\n1 task would go on; it came " in dry and "would still wait 1: worker is paused since " in dry
+    assert "\n1 task would go on; it came " in dry and "would still wait 1: worker, paused " in dry
     planned = stopped.cli_json("resume", "worker", "--dry-run")
     assert (planned["changed"], planned["dry_run"], planned["summary"]["groups"][0]["count"]) == (True, True, 1)
-    assert [one["cause"] for one in planned["summary"]["waits"]] == ["paused_route"]
+    assert [one["cause"] for one in planned["summary"]["waits"]] == ["paused"]
     assert not kinds(stopped, "ops.resumed")
-    assert "still waiting 1: worker is paused" in stopped.cli("resume", "route", "fix").stderr.decode()
+    assert "still waiting 1: worker, paused" in stopped.cli("resume", "route", "fix").stderr.decode()
     assert b"would be paused" in stopped.cli("pause", "intake", "--dry-run").stderr
 
 

@@ -92,22 +92,22 @@ def test_what_would_wait_is_told_with_what_ends_it(source: LocalSource) -> None:
 
     worker = "covenq worker --route look -- CMD"
     # One attempt a day is all that `fix` may begin, and today's are seven.
-    assert waits() == {"route_daily": (7, None), "pull": (2, worker)}
+    assert waits() == {"quota": (7, None), "unclaimed": (2, worker)}
     steps = [("repo", "acme/pay"), ("route", "fix"), ("installation", "5"), ("worker", None)]
     expected: list[dict[str, tuple[int, str | None]]] = [
-        {"route_daily": (7, None), "pull": (2, worker)},  # a repository's pause is narrower than the route's limit
-        {"paused_route": (7, "covenq resume route fix"), "pull": (2, worker)},
-        {"paused_installation": (9, "covenq resume installation 5")},
-        {"paused_worker": (9, "covenq resume worker")},
+        {"paused": (3, "covenq resume repo acme/pay"), "quota": (4, None), "unclaimed": (2, worker)},
+        {"paused": (7, "covenq resume route fix"), "unclaimed": (2, worker)},
+        {"paused": (9, "covenq resume installation 5")},
+        {"paused": (9, "covenq resume worker")},
     ]
     try:
         for (what, name), told in zip(steps, expected, strict=True):
             source.act(operations.PAUSE, Pause(what=what, name=name, reason="a release"))
             assert waits() == told
         (why,) = planned(source, "state:failed", operations.REQUEUE).waits
-        assert why.why.startswith("worker is paused since ") and why.why.endswith(": a release")
+        assert why.scope == "worker" and why.why.startswith("paused") and why.why.endswith(": a release")
         said = plan_lines(planned(source, "state:failed", operations.REQUEUE), TASK, START, escape)[-1]
-        assert re.fullmatch(r"would wait 9: worker is paused since [-0-9T:]+Z: a release: `covenq resume worker`", said)
+        assert re.fullmatch(r"would wait 9: worker, paused \S+.*: a release: `covenq resume worker`", said)
         assert not planned(source, "", operations.CANCEL).waits, "what is cancelled waits for nothing"
     finally:
         for what, name in steps:
@@ -122,7 +122,7 @@ def test_a_paused_repository_is_resumed_by_its_name(source: LocalSource) -> None
         )
         found = planned(unlimited, "state:failed route:fix", operations.REQUEUE)
         assert [(one.cause, one.count, one.command) for one in found.waits] == [
-            ("paused_repo", 3, "covenq resume repo acme/pay")
+            ("paused", 3, "covenq resume repo acme/pay")
         ]
     finally:
         source.act(operations.RESUME, Pause(what="repo", name="acme/pay"))

@@ -40,6 +40,6 @@ def _summary(conn: sqlite3.Connection, done: Paused, caps: Caps, now: float, end
     for route, state, tenant, repo_id, repo, pull, count, at in conn.execute(
         sql, {"name": done.name, "repo": done.repo}
     ):
-        waits = tenant if state == "queued" else None
+        waits = tenant if state == "queued" else ""
         tally.add_tasks(Part(route, state, None, at, repo, repo_id, waits, pull=bool(pull)), count)
     return tally.summary()

@@ -7,15 +7,17 @@ thousand: each list has a bound, beyond which the rest is counted together.
 from __future__ import annotations
 
 import re
-import shlex
 import sqlite3
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from covenq.config.limits import Caps
-from covenq.operate.answers import PlannedGroup, PlanSummary, SkippedGroup, WouldWait
+from covenq.model.waiting import Cause, WaitingTasks, command_for
+from covenq.operate.answers import PlannedGroup, PlanSummary, SkippedGroup
 from covenq.state.fold_pauses import PauseTarget
-from covenq.tasks.scheduling.limiter import BlockReason, Limiter
+from covenq.tasks.scheduling.limiter import Limiter
 
 GROUPS_MAX = 200
 REASONS_MAX = 200
@@ -26,14 +28,15 @@ REASON_MAX = 120
 
 _NUMBER = re.compile(r",? by record \d+")
 """What makes otherwise equal reasons differ."""
-_PASSING = ("_concurrency",)
-"""What keeps tasks from starting only until another ends: every plan of many tasks would say so."""
+_LASTING = (Cause.PAUSED, Cause.RECEIVER, Cause.QUOTA)
+"""What keeps tasks from starting for longer than until another ends: of that every plan of many tasks would tell."""
+CLAIMED_ELSEWHERE = "until a worker elsewhere claims them"
 
 
 class Part(NamedTuple):
     """A task that a plan would make or move or, where it has none, its delivery; and what decides whether the task may start.
 
-    `tenant` is None where none would be queued. `id` and `key` are for the limits, which need no task of its own here.
+    `tenant` is empty where none would be queued. `id` and `key` are for the limits, which need no task of its own here.
     """
 
     route: str | None
@@ -42,7 +45,7 @@ class Part(NamedTuple):
     at: str
     repo: str | None = None
     repo_id: int | None = None
-    tenant: str | None = None
+    tenant: str = ""
     pull: bool = False
     by_repo: bool = False
     """Whether the plan is about repositories, not routes."""
@@ -59,36 +62,25 @@ class WaitReasons:
         """`ended` are the seqs of pauses that are taken for ended."""
         self._limiter = Limiter(conn, now, caps, ended=ended)
 
-    def of(self, part: Part) -> tuple[BlockReason, str | None] | None:
-        """The reason, and the command that ends it where one does; None if nothing is known to keep it from starting."""
-        if part.tenant is None:
+    def of(self, part: Part) -> WaitingTasks | None:
+        """What this one would wait for; None if nothing is known to keep it from starting."""
+        if not part.tenant:
             return None
-        limiter = self._limiter
-        block = (
-            limiter.check_paused()
-            or limiter.check_tenant(part.tenant)
-            or limiter.check_route(part.route)
-            or limiter.check_repo(part.repo_id, part.repo)
-        )
-        if block is not None and not block.word.endswith(_PASSING):
-            return block, _command(block.word, part)
+        block = self._limiter.first(part)
+        if block is not None and block.cause in _LASTING:
+            what, name = block.holder
+            holder = (what, part.repo or name) if what == PauseTarget.REPO else (what, name)
+            return _waiting(block.cause, holder, block.short, part, block.since, block.until)
         if part.pull:
-            route = part.route or ""
-            why = f"route {route} is worked on elsewhere: until a worker claims them"
-            return BlockReason("pull", why), shlex.join(["covenq", "worker", "--route", route, "--", "CMD"])
+            return _waiting(Cause.UNCLAIMED, (PauseTarget.ROUTE, part.route or ""), CLAIMED_ELSEWHERE, part)
         return None
 
 
-def _command(word: str, part: Part) -> str | None:
-    names: dict[str, str | None] = {
-        f"paused_{PauseTarget.ROUTE}": part.route,
-        f"paused_{PauseTarget.REPO}": part.repo,
-        f"paused_{PauseTarget.INSTALLATION}": part.tenant,
-    }
-    if word == f"paused_{PauseTarget.WORKER}":
-        return "covenq resume worker"
-    name = names.get(word)
-    return None if name is None else shlex.join(["covenq", "resume", word.removeprefix("paused_"), name])
+def _waiting(
+    cause: Cause, holder: tuple[str, str], why: str, part: Part, since: str | None = None, until: str | None = None
+) -> WaitingTasks:
+    scope = " ".join(filter(None, holder))
+    return WaitingTasks(cause, scope, 1, part.at, until, command_for(cause, holder, why), why, since)
 
 
 class Tally:
@@ -101,7 +93,7 @@ class Tally:
         self._groups: dict[_GroupKey, tuple[int, str | None]] = {}
         self._skipped: dict[str, int] = {}
         self._excluded: dict[str, int] = {}
-        self._would_wait: dict[_WaitKey, int] = {}
+        self._would_wait: dict[_WaitKey, WaitingTasks] = {}
 
     def add(self, parts: Iterable[Part], excluded: Iterable[str] = ()) -> None:
         """Count an item that is eligible."""
@@ -124,8 +116,8 @@ class Tally:
         _group(self._groups, (*name, part.state, reason), count, part.at)
         found = None if self._waits is None else self._waits.of(part)
         if found is not None:
-            block, command = found
-            _count(self._would_wait, (block.word, block.why, command), count, _OTHER_WAITS)
+            found.count = count
+            _wait(self._would_wait, found)
 
     def skip(self, reason: str) -> None:
         """Count an item that is left out."""
@@ -136,9 +128,8 @@ class Tally:
 
 
 _GroupKey = tuple[str | None, str | None, str | None, str | None]
-_WaitKey = tuple[str, str, str | None]
+_WaitKey = tuple[str, str | None]
 _OTHERS: _GroupKey = (None, None, None, None)
-_OTHER_WAITS: _WaitKey = ("other", OTHER_REASONS, None)
 
 
 def general(reason: str) -> str:
@@ -153,7 +144,7 @@ def merged(first: PlanSummary | None, second: PlanSummary | None) -> PlanSummary
     groups: dict[_GroupKey, tuple[int, str | None]] = {}
     skipped: dict[str, int] = {}
     excluded: dict[str, int] = {}
-    waits: dict[_WaitKey, int] = {}
+    waits: dict[_WaitKey, WaitingTasks] = {}
     for one in (first, second):
         for group in one.groups:
             _group(groups, (group.route, group.repo, group.state, group.reason), group.count, group.oldest)
@@ -162,7 +153,7 @@ def merged(first: PlanSummary | None, second: PlanSummary | None) -> PlanSummary
         for left in one.excluded:
             _count(excluded, left.reason, left.count, OTHER_REASONS)
         for wait in one.waits:
-            _count(waits, (wait.cause, wait.why, wait.command), wait.count, _OTHER_WAITS)
+            _wait(waits, wait)
     return _summary(first.eligible + second.eligible, first.tasks + second.tasks, groups, skipped, excluded, waits)
 
 
@@ -171,6 +162,16 @@ def _group(groups: dict[_GroupKey, tuple[int, str | None]], key: _GroupKey, coun
         key = _OTHERS
     number, oldest = groups.get(key, (0, None))
     groups[key] = (number + count, min(filter(None, (oldest, at)), default=None))
+
+
+def _wait(waits: dict[_WaitKey, WaitingTasks], one: WaitingTasks) -> None:
+    """Count what waits for the same together; of each cause what is beyond the bound, without what holds it."""
+    key = (str(one.cause), one.scope)
+    if key not in waits and len(waits) >= REASONS_MAX:
+        key, one = (key[0], None), WaitingTasks(one.cause, None, one.count, one.oldest, None, None, OTHER_REASONS)
+    known = waits.get(key)
+    times = [each.oldest for each in (one, known) if each is not None and each.oldest is not None]
+    waits[key] = replace(one, count=one.count + (known.count if known else 0), oldest=min(times, default=None))
 
 
 _Key = TypeVar("_Key")
@@ -188,7 +189,7 @@ def _summary(
     groups: dict[_GroupKey, tuple[int, str | None]],
     skipped: dict[str, int],
     excluded: dict[str, int],
-    waits: dict[_WaitKey, int],
+    waits: dict[_WaitKey, WaitingTasks],
 ) -> PlanSummary:
     oldest = min((at for _, at in groups.values() if at is not None), default=None)
     largest = sorted(groups.items(), key=lambda one: (-one[1][0], str(one[0])))
@@ -199,7 +200,7 @@ def _summary(
         groups=[PlannedGroup(*key, count, at) for key, (count, at) in largest],
         skipped=_reasons(skipped),
         excluded=_reasons(excluded),
-        waits=[WouldWait(cause, why, count, command) for (cause, why, command), count in _largest(waits)],
+        waits=sorted(waits.values(), key=lambda one: (-one.count, one.cause, str(one.scope))),
     )
 
 

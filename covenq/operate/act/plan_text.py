@@ -5,11 +5,11 @@ It serves one decision, whether to go on; the question comes after these lines.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
+from covenq.model.waiting import waiting_text
 from covenq.operate.answers import Compaction, Paused, PlannedGroup, PlanSummary, SkippedGroup
 from covenq.text import byte_size, counted, duration, instant
 
@@ -29,8 +29,6 @@ Clean = Callable[[str], str]
 
 TASKS: Noun = ("task", "tasks")
 DELIVERIES: Noun = ("delivery", "deliveries")
-_FRACTION = re.compile(r"\.\d{6}Z")
-"""Of the second in a time: nobody decides by that."""
 FOR_EVER = (
     "For ever: payloads, repositories, senders, titles, labels, and all files of the tasks' attempts are erased; nothing brings"
     " them back."
@@ -75,7 +73,7 @@ def plan_lines(
     lines += skipped_lines([*summary.skipped, *summary.excluded], clean)
     if summary.eligible:
         lines += [f"would wait: {why}" for why in waits]
-    return [*lines, *_wait_lines(summary, "would wait", clean)]
+    return [*lines, *_wait_lines(summary, "would wait", now, clean)]
 
 
 def compaction_lines(plan: Compaction) -> list[str]:
@@ -114,13 +112,14 @@ def pause_lines(done: Paused, now: float, clean: Clean) -> list[str]:
     running = sum(one.count for one in done.summary.groups if one.state == "running")
     if running and done.paused:
         lines.append(f"{counted(running, *TASKS)} that run{'s' if running == 1 else ''} already: left alone")
-    return [*lines, *_wait_lines(done.summary, "would still wait" if done.dry_run else "still waiting", clean)]
+    return [*lines, *_wait_lines(done.summary, "would still wait" if done.dry_run else "still waiting", now, clean)]
 
 
-def _wait_lines(summary: PlanSummary, verb: str, clean: Clean) -> Iterator[str]:
+def _wait_lines(summary: PlanSummary, verb: str, now: float, clean: Clean) -> Iterator[str]:
     for one in summary.waits[:REASONS_SHOWN]:
         help = "" if one.command is None else f": `{clean(one.command)}`"
-        yield f"{verb} {one.count:,}: {_FRACTION.sub('Z', clean(one.why))}{help}"
+        scope = "" if one.scope is None else f"{clean(one.scope)}, "
+        yield f"{verb} {one.count:,}: {scope}{clean(waiting_text(one, now))}{help}"
     yield from _more(len(summary.waits) - REASONS_SHOWN, "reason to wait", "reasons to wait")
 
 

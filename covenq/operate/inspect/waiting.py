@@ -6,7 +6,6 @@ same one (`covenq.tasks.scheduling.waiting`, which both ask).
 
 from __future__ import annotations
 
-import shlex
 import sqlite3
 import threading
 import time
@@ -14,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from covenq.config.limits import Caps
-from covenq.model import NOT_RUNNING, State, at_text
-from covenq.model.waiting import ORDER, Cause, WaitingTasks
+from covenq.model import State, at_text
+from covenq.model.waiting import ORDER, Cause, WaitingTasks, command_for
 from covenq.state import query, repositories
 from covenq.state.fold_pauses import PauseTarget
 from covenq.tasks.scheduling.limiter import BlockReason
@@ -163,7 +162,7 @@ def _told(conn: sqlite3.Connection, lines: Sequence[_Line]) -> list[WaitingTasks
 def _line(conn: sqlite3.Connection, line: _Line, scope: str | None, why: str) -> WaitingTasks:
     row = conn.execute(_OLDEST, (line.oldest,)).fetchone()
     task, oldest = (None, None) if row is None else (str(row[0]), str(row[1]))
-    command = None if scope is None else _command(line)
+    command = None if scope is None else command_for(line.cause, line.holder, line.why)
     return WaitingTasks(line.cause.value, scope, line.count, oldest, line.until, command, why, line.since, task)
 
 
@@ -172,14 +171,3 @@ def _scope(conn: sqlite3.Connection, line: _Line) -> str:
     if what == PauseTarget.REPO and name.isdecimal():
         name = repositories.present_name(conn, int(name)) or name
     return f"{what} {name}".strip()
-
-
-def _command(line: _Line) -> str | None:
-    what, name = line.holder
-    if line.cause == Cause.PAUSED:
-        return shlex.join(["covenq", "resume", what, *([name] if name else [])])
-    if line.cause == Cause.STOPPED and line.why == NOT_RUNNING:
-        return "covenq serve"
-    if line.cause == Cause.UNCLAIMED and name:
-        return f"{shlex.join(['covenq', 'worker', '--route', name])} -- CMD"
-    return None
