@@ -6,10 +6,9 @@ doctor`, the Overview, the list of tasks and the metrics have the same causes an
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -18,8 +17,19 @@ from covenq.model.palette import Tone
 from covenq.model.rows import Count, Time
 from covenq.text import duration, instant
 
-if TYPE_CHECKING:
-    from covenq.model.status import ActivePause
+
+class Paused(Protocol):
+    """Something that is paused, as `covenq.model.status.ActivePause` has it."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def repo(self) -> str | None: ...
+
+
+P = TypeVar("P", bound=Paused)
 
 
 class Cause(StrEnum):
@@ -102,6 +112,8 @@ class WaitingTasks(Struct):
 
 def command_for(cause: str, holder: tuple[str, str], why: str) -> str | None:
     """The command that ends it, where one does. `holder` is what blocks, as an operator names it, `why` the words of it."""
+    import shlex  # here, for a status that suggests nothing: it must start fast
+
     what, name = holder
     if cause == Cause.PAUSED:
         return shlex.join(["covenq", "resume", what, *([name] if name else [])])
@@ -129,7 +141,7 @@ def scope_name(scope: str | None) -> str:
     return f"inst. {name}" if word == "installation" else name
 
 
-def untold_pauses(pauses: Iterable[ActivePause], found: Sequence[WaitingTasks]) -> list[ActivePause]:
+def untold_pauses(pauses: Iterable[P], found: Sequence[WaitingTasks]) -> list[P]:
     """The pauses that no line of what waits tells of."""
     told = {one.scope for one in found if one.cause == Cause.PAUSED}
     return [one for one in pauses if " ".join(filter(None, (one.what, one.repo or one.name))) not in told]
