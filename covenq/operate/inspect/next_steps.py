@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from covenq.model import NOT_RUNNING, REQUEUEABLE, Category, State
+from covenq.model import REQUEUEABLE, Category, State
 from covenq.model.rows import Delivery, Task
 from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
@@ -95,8 +95,6 @@ def _waiting_steps(task: Task, facts: DeliveryFacts) -> Iterator[Step]:
         name = _paused_name(task, waits.word.removeprefix("paused_"))
         if name is not None:
             yield Step("let it go on, if it may", f"covenq resume {name}")
-    elif waits.word == "stopped" and NOT_RUNNING in waits.why:
-        yield Step("have a daemon start it", "covenq serve")
     elif waits.word == "pull" and task.route:
         yield Step("work on such tasks by a command of yours", f"covenq worker --route {task.route} -- CMD")
 

@@ -91,7 +91,7 @@ WAITS: Mapping[str, Level] = {
 _HELPS: Mapping[State, tuple[str, ...]] = {
     State.FAILED: ("covenq doctor", "covenq requeue", "covenq replay", "covenq logs", "covenq show"),
     State.RUNNING: ("covenq logs", "covenq tail"),
-    State.QUEUED: ("covenq resume", "covenq serve", "covenq worker", "covenq status", "covenq doctor"),
+    State.QUEUED: ("covenq resume", "covenq worker", "covenq status", "covenq doctor"),
     State.CANCELLED: ("covenq requeue",),
     State.SUPERSEDED: ("covenq why", "covenq requeue"),
 }
