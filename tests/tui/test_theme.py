@@ -285,15 +285,16 @@ async def test_all_attempts_are_counted_and_never_fewer_than_are_listed(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(window, "OPEN_RANGE_ROWS", 10)
+    monkeypatch.setattr(window, "OLDER_RANGE_ROWS", 5)
     app = dashboard(data)
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
         source = app.connection.source
         assert source is not None
         every, failures = source.count("attempts"), source.count("attempts", "state:failed")
-        assert every > 30 and failures > 2
+        assert every > 45 and failures > 2
         await pilot.press("4")
-        await until(pilot, lambda: f"FOLLOWING  {every} attempts" in drawn(app), "all, not the 10 that were read")
+        await until(pilot, lambda: f"FOLLOWING  {every} attempts" in drawn(app), "all, not those alone that were read")
         assert app.pane is not None
         app.pane.apply_filter("state:failed")
         await until(pilot, lambda: f"  {failures} match /state:failed" in drawn(app), "those that match")
