@@ -99,6 +99,28 @@ def test_a_forked_daemon_says_and_does_what_one_that_is_started_does(
     assert said[0] == said[1]
 
 
+def test_a_daemon_is_ended_and_waited_for_by_any_threads_while_a_command_runs(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    daemon = make_daemon()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    ended: list[int] = []
+
+    def end() -> None:
+        with pipe.open("w"):  # when the command reads it, which goes on until all of these have closed it
+            daemon.kill()
+            ended.append(daemon.process.wait(30))
+
+    threads = [threading.Thread(target=end) for _ in range(4)]
+    for one in threads:
+        one.start()
+    done = run_command(["routes", "check", "--config", str(pipe)], daemon.environment(), timeout=60)
+    for one in threads:
+        one.join(60)
+    assert (done.returncode, ended) == (0, [-signal.SIGKILL] * 4), done.stderr
+
+
 def test_a_command_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run_command(["tail", "--follow"], clean_env(COVENQ_DATA=str(tmp_path / "data")), timeout=1)

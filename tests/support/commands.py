@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.support.checkout import clean_env
 from tests.support.forking import MOST_STDIN, ForkedDaemon, Forker
 
-_forkers: dict[int, Forker] = {}
-"""By the process whose it is: a test may fork."""
+_forkers: dict[tuple[int, str], Forker] = {}
+"""By the process whose it is, for a test may fork, and by what it forks."""
 
 
 def run_command(
@@ -26,7 +26,7 @@ def run_command(
     It is forked from a process that has imported covenq (`forking`). What can't be the same there is started as a user would:
     beside other threads' commands, with other settings of the interpreter, or with more on its standard input than a pipe takes.
     """
-    forker = _forker(env)
+    forker = _forker("commands", env)
     if forker is None or len(input) > MOST_STDIN:
         argv = [sys.executable, "-m", "covenq", *args]
         return subprocess.run(argv, env=env, input=input, capture_output=True, timeout=timeout)
@@ -38,20 +38,21 @@ def run_command(
 
 def fork_daemon(args: Sequence[str], env: Mapping[str, str], log: Path) -> ForkedDaemon | None:
     """`covenq ARGS`, running, with its output at the end of `log`; None where only an interpreter of its own will do."""
-    forker = _forker(env)
+    forker = _forker("daemons", env)
     return None if forker is None else forker.start_daemon(*args, env=env, cwd=Path.cwd(), umask=_umask(), log=log)
 
 
-def _forker(env: Mapping[str, str]) -> Forker | None:
+def _forker(of: str, env: Mapping[str, str]) -> Forker | None:
     """This process's; None beside the main thread, where the umask is another's, and for other settings of the interpreter."""
     if threading.current_thread() is not threading.main_thread() or _for_interpreter(env) != _for_interpreter(
         clean_env()
     ):
         return None
-    if os.getpid() not in _forkers:
-        _forkers[os.getpid()] = Forker(env=clean_env())
-        atexit.register(_forkers[os.getpid()].__exit__)
-    return _forkers[os.getpid()]
+    key = (os.getpid(), of)
+    if key not in _forkers:
+        _forkers[key] = Forker(env=clean_env())
+        atexit.register(_forkers[key].__exit__)
+    return _forkers[key]
 
 
 def _umask() -> int:

@@ -64,11 +64,13 @@ class ForkedDaemon:
         self._forker = forker
         self.pid = pid
         self.returncode: int | None = None
+        self._polling = threading.Lock()
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            self.returncode = self._forker.exit_code(self.pid)
-        return self.returncode
+        with self._polling:
+            if self.returncode is None:
+                self.returncode = self._forker.exit_code(self.pid)
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -81,8 +83,9 @@ class ForkedDaemon:
         return code
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        with self._polling:
+            if self.returncode is None:  # until it is asked for, the number is no other process's
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -92,7 +95,10 @@ class ForkedDaemon:
 
 
 class Forker:
-    """Starts the process that forks; one command at a time, and any number of daemons beside it. Use as a context."""
+    """Starts the process that forks: one command at a time, or any number of daemons. Use as a context.
+
+    Not both of one: while it waits for a command, nobody is told of a daemon's end.
+    """
 
     def __init__(self, *, env: Mapping[str, str] | None = None) -> None:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
