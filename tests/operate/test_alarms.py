@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -177,7 +178,7 @@ def test_doctor_tells_what_is_overdue_where_the_state_is_behind_too(served: Serv
     loop.done()
     loop.bound_s = -1.0
     served.journal.append([Entry("ops.x", "ops.note", {})])
-    assert "`covenq doctor` says what to do" in cli(served, "status").stdout
+    assert re.search("`covenq doctor --data [^`]+` says what to do", cli(served, "status").stdout)
     found = json.loads(cli(served, "doctor", "--json").stdout)["findings"]
     (overdue,) = [one for one in found if "the fold loop" in one["words"]]
     assert overdue["level"] == "problem" and "journalctl -u covenq" in overdue["next"]
