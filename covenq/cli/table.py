@@ -125,7 +125,7 @@ def _widths_of_row(columns: Sequence[Column[Row]], found: Layout, shown: dict[in
 
 def _block(column: Column[Row], text: str, wide: int, is_last: bool) -> list[str]:
     """The lines of a cell. Of a sentence a word that is longer than its column is cut, but for the last column's."""
-    if column.shrink is None:
+    if column.shrink is None and not (column.wraps and is_last):
         return [text]
     if not column.wraps:
         return [column.cut(text, wide)]

@@ -222,6 +222,8 @@ def test_sentences_are_wrapped_in_their_column_and_long_paths_stay_whole() -> No
         f"          {path}",
         "                        now",
     ]
+    whole: list[Column[Any]] = [Column("PATH", lambda row: row[0]), Column("WHERE", lambda row: row[1], wraps=True)]
+    assert shown(whole, [("data", f"{path} is not there")], 50)[1:] == ["data", path, "      is not there"]
     lines = shown(columns, [("ok", "one two three four five six", "seven eight nine ten eleven twelve")], 40)
     assert all(width(line) <= 40 for line in lines)
     assert re.sub(r"\s+", " ", " ".join(lines)).count("e") == len(re.findall("e", "".join(itertools.chain(*lines))))
