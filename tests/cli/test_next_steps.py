@@ -79,7 +79,7 @@ def test_what_why_says_to_type_finds_the_place_that_why_was_told(here: Daemon, g
 
 
 def _type(daemon: Daemon, words: list[str], env: dict[str, str] | None = None) -> None:
-    """Run it: it does what it is for. `doctor` does, and has a problem to tell, where no daemon is running; `serve` would stay."""
+    """Run it: it does what it is for. Where no daemon is running `doctor` does, and has a problem to tell; `serve` would stay."""
     if words[0] == "serve":
         words = [*words, "--help"]
     daemon.cli(*words, env=env, exit_code=1 if words[0] == "doctor" else 0)
