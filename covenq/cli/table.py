@@ -120,6 +120,7 @@ def _widths_of_row(columns: Sequence[Column[Row]], found: Layout, shown: dict[in
         if total(widths.values()) > room and columns[i].rank:
             shown[i], widths[i] = "…", found.widths[i]
     shrink(widths, least, room)
+    shrink(widths, {i: width(shown[i]) for i in widths if i not in cuttable}, room)  # of this row alone
     return widths
 
 

@@ -92,7 +92,7 @@ def test_a_row_of_a_list_is_a_line_with_its_state_and_number(
             named = [one for one in ids if one.startswith(word)]
             assert len(named) == 1 or len(parts) == 2, f"{word!r} is cut, and nothing says so"
             if len(parts) == 2:
-                assert any(cell.startswith(parts[0]) and cell.endswith(parts[1]) for cell in cells)
+                assert any(one.startswith(parts[0]) and one.endswith(parts[1]) for one in (*cells, *whole))
 
 
 @pytest.mark.parametrize("columns", [DELIVERY_COLUMNS, TASK_COLUMNS], ids=["deliveries", "tasks"])
