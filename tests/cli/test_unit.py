@@ -205,7 +205,7 @@ def test_the_steps_as_printed_make_a_service_that_another_user_can_run(place: Pa
             assert daemon.post("issues", issue(1), secret=secret.read_text().strip()).status == 202
             look = left["Look"].partition("; ")[2]
             looked = subprocess.run(["sh", "-euc", look], env=env, check=True, cwd="/", capture_output=True)
-            assert b"eady" in looked.stdout
+            assert b"READY" in looked.stdout
             process.terminate()
             assert process.wait(30) == 0
         finally:

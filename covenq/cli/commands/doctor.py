@@ -100,6 +100,7 @@ def doctor(
         _print(findings)
         warned = sum(finding.level == WARN for finding in findings)
         say(f"{output.count(len(worst), 'problem')}, {output.count(warned, 'warning')}.")
+    output.flush()  # what can't be written is told instead of what it says
     if worst:
         raise typer.Exit(1)
 
