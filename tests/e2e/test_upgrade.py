@@ -62,7 +62,8 @@ def test_it_is_read_and_verified_as_it_was(written: Path, old: Daemon) -> None:
     assert {**deliveries, "items": as_before(deliveries["items"])} == said(written, "deliveries")
     tasks, before = old.cli_json("tasks", "--limit", "0"), said(written, "tasks")
     for task in (*tasks["items"], *before["items"]):
-        assert (task.pop("waits") is None) is (task["state"] != "queued")  # in words of its own, for what waits has more causes
+        # In words of its own: more causes are told apart.
+        assert (task.pop("waits") is None) is (task["state"] != "queued")
     assert {**tasks, "items": as_before(tasks["items"])} == before
     assert old.cli_json("verify") == said(written, "verify")
 
