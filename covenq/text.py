@@ -1,4 +1,4 @@
-"""Text from outside made safe to show, to log or to store; and instants, durations and sizes as people read them.
+"""Text from outside made safe to show, to log or to store; its columns in a terminal; and instants, durations and sizes as read.
 
 Values in, values out. The four cleaners differ in what they keep, because their readers do: see each. All replace only what
 is harmful, so that plain text passes unchanged.
@@ -26,6 +26,10 @@ _HIDDEN = re.compile(f"[{INVISIBLE}{_SELECTORS}]")
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """A C0 control, DEL or a lone surrogate: what neither one line of text, nor UTF-8, nor an environment variable can hold."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""What the command line colours with: no other control gets to a terminal."""
+_ISSUE = re.compile(r"#[0-9]+\Z")
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 
@@ -99,6 +103,81 @@ def character_end(content: bytes) -> int:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(content[-4:])
     return len(content) - len(decoder.getstate()[0])
+
+
+def width(text: str) -> int:
+    """The columns a cleaned text takes: a wide character takes two, a combining one and our own colours none.
+
+    The dashboard draws by rich.cells, as Textual does; all else saves the time of importing it.
+    """
+    if "\x1b" in text:
+        text = _COLOUR.sub("", text)
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def _width_of(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me") or _joins_syllable(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _joins_syllable(character: str) -> bool:
+    """Whether it is a vowel or final of Hangul, drawn in the room of the consonant before it."""
+    return "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff"
+
+
+def shorten(text: str, room: int) -> str:
+    """The text in at most `room` columns, with … where its end was cut."""
+    return text if width(text) <= room else _first(text, room - 1) + "…"
+
+
+def shorten_middle(text: str, room: int, keep: int = 0) -> str:
+    """The text in at most `room` columns, with … where its middle was cut; the last `keep` characters stay while there is room.
+
+    For what is told apart by its end: `octo/a-long-name#12`, a file's path.
+    """
+    if width(text) <= room:
+        return text
+    end = text[len(text) - keep :] if keep else ""
+    left = room - 1 - width(end)
+    if left < 0:
+        return shorten(text, room)
+    rest = text[: len(text) - keep]
+    if keep:  # the end says which one, and of the rest the beginning says most
+        return f"{_first(rest, left)}…{end}"
+    return f"{_first(rest, (left + 1) // 2)}…{_last(rest, left // 2)}"
+
+
+def _first(text: str, room: int) -> str:
+    """As much of its beginning as `room` columns take."""
+    used = 0
+    for at, character in enumerate(text):
+        used += _width_of(character)
+        if used > room:
+            return text[:at]
+    return text
+
+
+def _last(text: str, room: int) -> str:
+    """As much of its end as `room` columns take; it doesn't begin with what combines with a character before it."""
+    start, used = len(text), 0
+    for at in range(len(text) - 1, -1, -1):
+        taken = _width_of(text[at])
+        used += taken
+        if used > room:
+            break
+        if taken:
+            start = at
+    return text[start:]
+
+
+def shorten_target(text: str, room: int) -> str:
+    """`octo/a-long-name#12` in at most `room` columns, cut in its middle. The number stays, even where there is no room for it:
+    it tells the target from others of its repository."""
+    number = _ISSUE.search(text)
+    if number is None:
+        return shorten_middle(text, room)
+    return shorten_middle(text, max(room, len(number[0]) + 1), len(number[0]))
 
 
 def instant(text: str | None) -> float | None:

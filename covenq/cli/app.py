@@ -136,7 +136,7 @@ class LazyGroup(TyperGroup):
 def _wrapped_message(error: typer.BadParameter) -> str:
     """Typer's words about a wrong value, wrapped: it prints `Error: Invalid value for '--limit': ` before them."""
     from covenq.cli.prose import wrap
-    from covenq.cli.text_width import columns
+    from covenq.cli.terminal_width import columns
 
     before, found, _ = f"Error: {error.format_message()}".partition(error.message)
     text = "\n".join(wrap(before + error.message, columns(sys.stderr)))

@@ -22,7 +22,7 @@ from covenq.cli.id_prefix import whole_ids
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.cli.prose import wrap
-from covenq.cli.text_width import columns
+from covenq.cli.terminal_width import columns
 from covenq.errors import UsageError
 
 if TYPE_CHECKING:

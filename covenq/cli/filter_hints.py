@@ -78,10 +78,7 @@ def _known(field: str) -> Collection[str]:
         from covenq.github.events import EVENTS
 
         return EVENTS
-    from covenq.model import Category
-    from covenq.routing import decide, held, imported, late
-    from covenq.tasks.scheduling import supersede
+    from covenq.model import Category, IgnoredReason, ReceivedReason, SupersededReason
 
-    own = {decide.NO_MATCH, decide.NO_ROUTES, decide.PING, held.HELD, held.DISMISSED, imported.IMPORTED, late.LATE}
     # Beside them there are those that are written into routes, and that operators gave.
-    return {*map(str, Category), *own, supersede.NEWER, supersede.STALE, "rule_failed", "redacted"}
+    return {str(one) for kind in (Category, IgnoredReason, ReceivedReason, SupersededReason) for one in kind}

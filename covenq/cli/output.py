@@ -19,7 +19,7 @@ from typing import IO, TextIO
 
 from covenq import stderr
 from covenq.cli.prose import HANG, wrap
-from covenq.cli.text_width import columns
+from covenq.cli.terminal_width import columns
 from covenq.client.suggestion import with_suggestions
 from covenq.errors import CovenqError
 from covenq.json_text import json_text as any_depth
@@ -181,6 +181,20 @@ def report_of_act(acted: bool = True) -> Iterator[None]:
     lost = next((error for error in given_up if not isinstance(error, BrokenPipeError)), None)
     if lost is not None:
         say(f"warning: it is done, and not all that it printed was written: standard output: {lost.strerror}")
+
+
+@contextmanager
+def report_of_verdict() -> Iterator[None]:
+    """For what a command prints whose exit code is its verdict: a reader that left changes nothing of it.
+
+    Else `covenq status | head -1` would say of a daemon that is ready that it isn't. What can't be written for another reason is
+    an error as any output's is.
+    """
+    try:
+        yield
+        flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from covenq.cli.text_width import width
+from covenq.text import width
 
 HANG = 2
 """Columns by which a sentence's second and later lines are indented, if nothing else is said."""

@@ -14,8 +14,8 @@ from itertools import chain, islice, zip_longest
 from covenq.cli.output import BOLD, MUTED, clean, has_colour, line, paint, stdout
 from covenq.cli.prose import wrap
 from covenq.cli.table_layout import GAP, LEAST, Column, Layout, Row, layout, shrink, total
-from covenq.cli.text_width import columns as columns_of
-from covenq.cli.text_width import shorten_middle, width
+from covenq.cli.terminal_width import columns as columns_of
+from covenq.text import shorten_middle, width
 
 __all__ = ["SAMPLE", "Column", "print_table"]
 

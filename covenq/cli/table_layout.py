@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-from covenq.cli.text_width import shorten, width
+from covenq.text import shorten, width
 
 GAP = "  "
 LEAST = 8

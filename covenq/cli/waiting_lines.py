@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from covenq.cli import output
 from covenq.cli.output import clean
 from covenq.cli.prose import wrap
-from covenq.cli.text_width import shorten, shorten_middle, width
 from covenq.client.suggestion import suggested
 from covenq.model.waiting import TONES, WaitingTasks, glyph, scope_name, waiting_text
+from covenq.text import shorten, shorten_middle, width
 
 _COLOURS = {"bad": output.BAD, "warning": output.WARNING}
 _SCOPE_MAX = 30

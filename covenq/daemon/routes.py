@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass
 
 from covenq import log_writer
-from covenq.config.live import Live
 from covenq.daemon import logs
 from covenq.daemon.datadir import Storage
 from covenq.daemon.parts import Background, Intake, StatsByName, Workers
@@ -44,7 +43,7 @@ class _Observed:
 
 def make_routes(
     info: DaemonInfo,
-    live: Live,
+    effective: EffectiveConfig,
     storage: Storage,
     intake: Intake,
     workers: Workers,
@@ -54,9 +53,8 @@ def make_routes(
 ) -> Routes:
     """`stats` is read at each scrape: listeners may be added to it later, since they are made of these routes."""
     alarms = _make_alarms(storage, workers, background)
-    pool = workers.pool
-    config = EffectiveConfig(live, pool.blocked_routes, pool.waits, pool.stopped, pool.all_busy)
-    observed = _Observed(config, alarms, KeptWaiting(lambda: config.caps))
+    live = effective.live
+    observed = _Observed(effective, alarms, KeptWaiting(lambda: effective.caps))
 
     def missing(conn: sqlite3.Connection, now: float) -> Missing | None:
         config = live.now.config

@@ -145,8 +145,9 @@ def start(
     )
     stats: StatsByName = {}
     stopping = threading.Event()
-    background = make_background(live, storage, intake, workers, upkeep, env, cleanup)
-    routes = make_routes(info, live, storage, intake, workers, background, stats, stopping)
+    effective = EffectiveConfig(live, workers.pool)
+    background = make_background(effective, storage, intake, upkeep, env, cleanup)
+    routes = make_routes(info, effective, storage, intake, workers, background, stats, stopping)
     listeners = make_listeners(live.now.config, storage, opened.parts, routes, intake.refusals, stats, cleanup)
     cleanup.callback(successors.close)
     daemon = Daemon(info, live, storage, intake, workers, background, listeners, successors, stopping)
@@ -297,16 +298,15 @@ def make_upkeep(live: Live, storage: Storage, cleanup: ExitStack) -> Upkeep:
 
 
 def make_background(
-    live: Live,
+    effective: EffectiveConfig,
     storage: Storage,
     intake: Intake,
-    workers: Workers,
     upkeep: Upkeep,
     env: Mapping[str, str],
     cleanup: ExitStack,
 ) -> Background:
     """What works by itself. The passes over GitHub's logs take deliveries in as the API's import does."""
-    observed = EffectiveConfig(live, workers.pool.blocked_routes)
+    live = effective.live
     operations = DaemonContext(
         live,
         storage.journal,
@@ -315,7 +315,7 @@ def make_background(
         intake.admission,
         intake.bindings,
         time.time,
-        lambda: observed.caps,
+        lambda: effective.caps,
     )
     schedule: PassSchedule = PeriodicPasses()
     if live.now.config.follows_log:

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from covenq.filter.tree import And, Filter, Match, Node, Not
+from covenq.filter.tree import Filter, Match, leaves
 
 
 def literals(filter: Filter) -> Iterator[tuple[str, str]]:
     """(field, value) for each value of a field of text without a star, of negated terms too, as they were typed."""
-    yield from _literals(filter.node)
-
-
-def _literals(node: Node) -> Iterator[tuple[str, str]]:
-    match node:
-        case And(nodes):
-            for one in nodes:
-                yield from _literals(one)
-        case Not(inner):
-            yield from _literals(inner)
-        case Match(field, patterns):
-            yield from ((field, one.literal) for one in patterns if one.literal is not None)
+    for leaf in leaves(filter.node):
+        if isinstance(leaf, Match):
+            yield from ((leaf.field, one.literal) for one in leaf.patterns if one.literal is not None)

@@ -129,7 +129,8 @@ class And(Struct, frozen=True):
     nodes: tuple[Node, ...]
 
 
-Node = Match | InRange | Age | Word | Payload | Not | And
+Leaf = Match | InRange | Age | Word | Payload
+Node = Leaf | Not | And
 
 
 class Filter(Struct, frozen=True):
@@ -147,7 +148,7 @@ class Filter(Struct, frozen=True):
 
     def fields(self) -> frozenset[str]:
         """The names it uses: fields, `payload`, and `word` for bare words. For callers that can't offer all."""
-        return frozenset(_names(self.node))
+        return frozenset(map(_name, leaves(self.node)))
 
     def split(self, field: str) -> tuple[frozenset[str] | None, Filter]:
         """(texts, rest): the filter matches where `field`, of one value, is one of `texts` and `rest` matches.
@@ -170,21 +171,28 @@ class Filter(Struct, frozen=True):
         return self.text
 
 
-def _names(node: Node) -> Iterator[str]:
+def leaves(node: Node) -> Iterator[Leaf]:
+    """The terms of a tree, also those that are negated, in their order."""
     match node:
         case And(nodes):
             for inner in nodes:
-                yield from _names(inner)
+                yield from leaves(inner)
         case Not(inner):
-            yield from _names(inner)
+            yield from leaves(inner)
+        case _:
+            yield node
+
+
+def _name(leaf: Leaf) -> str:
+    match leaf:
         case Match(field) | InRange(field):
-            yield field
+            return field
         case Age():
-            yield "age"
+            return "age"
         case Word():
-            yield "word"
+            return "word"
         case Payload():
-            yield "payload"
+            return "payload"
 
 
 # ---- the predicate

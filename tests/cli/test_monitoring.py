@@ -163,6 +163,11 @@ def test_init_writes_each_whole_or_not_at_all(tmp_path: Path) -> None:
         assert init(option) == (shipped.text(), f"{shipped.next}\n")
         path = tmp_path / shipped.name
         assert init(option, "--to", str(path))[0] == f"{path}\n" and path.read_text() == shipped.text()
+        elsewhere = tmp_path / "no" / shipped.name
+        assert (
+            "no is no directory" in init(option, "--to", str(elsewhere), exit_code=4)[1]
+            and not elsewhere.parent.exists()
+        )
         assert "is there already" in init(option, "--to", str(path), exit_code=4)[1]
         for other in ("--systemd", "--config=x", "--github-app"):
             assert "can't be combined" in init(option, other, exit_code=2)[1]

@@ -15,8 +15,8 @@ from covenq.cli import output
 from covenq.cli.commands import listing, refused
 from covenq.cli.table import SAMPLE, Column, print_table
 from covenq.cli.table_layout import layout
-from covenq.cli.text_width import shorten, width
 from covenq.errors import CovenqError, UsageError
+from covenq.text import shorten, width
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \r\nforged line \x00 \ud800 \u2028"
 

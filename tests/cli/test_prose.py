@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from covenq.cli import output
 from covenq.cli.app import app
 from covenq.cli.prose import unbroken, wrap
-from covenq.cli.text_width import columns, shorten, shorten_middle, width
+from covenq.cli.terminal_width import columns
+from covenq.text import shorten, shorten_middle, width
 
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=["Zs", "Zl", "Zp", "Cc", "Cs", "Cf", "Cn", "Co"])

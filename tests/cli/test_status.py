@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from covenq.cli import output
 from covenq.cli.commands import status as command
-from covenq.cli.text_width import width
 from covenq.model import NOT_RUNNING, at_text
 from covenq.model.status import (
     ActivePause,
@@ -32,6 +31,7 @@ from covenq.model.status import (
     Verified,
     WorkerStatus,
 )
+from covenq.text import width
 from tests.support.answers import blank
 
 NOW = 1_800_000_000.0

@@ -21,10 +21,9 @@ from covenq.cli.commands import demo, info, listing, refused, routes, show, toke
 from covenq.cli.commands.listing import DELIVERY_COLUMNS, TASK_COLUMNS
 from covenq.cli.table import Column, print_table
 from covenq.cli.table_layout import layout, telling
-from covenq.cli.text_width import shorten_target, width
 from covenq.model import State
 from covenq.model.rows import Waits
-from covenq.text import escape
+from covenq.text import escape, shorten_target, width
 
 NAME = st.text(st.sampled_from("abc-_.日本e\u0301"), min_size=1, max_size=40)
 ROWS = {

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from covenq.cli.commands.listing import waits_of
-from covenq.cli.text_width import width
 from covenq.cli.waiting_lines import typed_here, waiting_lines
 from covenq.client.suggestion import options_given
 from covenq.model import at_text
 from covenq.model.rows import Waits
 from covenq.model.waiting import ORDER, WaitingTasks
+from covenq.text import width
 from covenq.tui import text
 from covenq.tui.panes import waiting as overview
 from covenq.tui.panes.columns import TASKS

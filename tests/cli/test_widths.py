@@ -13,8 +13,8 @@ from unittest.mock import patch
 import pytest
 
 from covenq.cli.main import _run
-from covenq.cli.text_width import width
 from covenq.intake.refusal_log import Refusals
+from covenq.text import width
 from journal.file.open import open_journal
 from tests.support.checkout import clean_env
 from tests.support.records import moved, note, of, queued, received

@@ -259,7 +259,7 @@ def test_the_lines_say_what_an_operator_decides_by() -> None:
     assert plan_lines(found, TASK, START + 10_800, escape, waits=["no daemon is running"]) == [
         "eligible  209 tasks; the oldest came 3h ago",
         "  208  mirror                  failed: http  oldest 3h",
-        "    1  aaaaaaaaaa…aaaaaaaaaaa  failed: exit  oldest 1h",
+        "    1  aaaaaaaaaaa…aaaaaaaaaa  failed: exit  oldest 1h",
         "skipped 12: it is queued",
         "would wait: no daemon is running",
     ]

@@ -24,6 +24,7 @@ from covenq.daemon.pass_schedule import PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.routes import Routes, make_routes
 from covenq.daemon.start import make_twins
+from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
 from covenq.http.app import RouteGroup, make_app
 from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
@@ -174,15 +175,16 @@ def serving(
         stopping = threading.Event()
         live = Live(config, keys)
         upkeep = Upkeep(journal, store, fold_thread, data, lambda: config.retention, truncate_wal=store.truncate_wal)
+        effective = EffectiveConfig(live, Pool(journal, store, fold_thread, data, dispatcher=dispatcher))
         operations = DaemonContext(
-            live, journal, state.reader, upkeep, admission, intake.bindings, time.time, lambda: config.caps
+            live, journal, state.reader, upkeep, admission, intake.bindings, time.time, lambda: effective.caps
         )
         made = make_routes(
             DaemonInfo("0", "2026-11-23T00:00:00.000000Z", f"http://127.0.0.1:{port}/webhook"),
-            live,
+            effective,
             storage,
             intake,
-            Workers(Pool(journal, store, fold_thread, data, dispatcher=dispatcher), claims),
+            Workers(effective.pool, claims),
             Background(operations, Reconciler(operations, {}, PeriodicPasses())),
             stats,
             stopping,

@@ -94,13 +94,14 @@ def doctor(
     if crash_test:
         findings += [Finding("crash test", level, words, next) for level, words, next in _crash_test_findings(where)]
     worst = [finding for finding in findings if finding.level == BAD]
-    if json:
-        output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
-    else:
-        _print(findings)
+    with output.report_of_verdict():
+        if json:
+            output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
+        else:
+            _print(findings)
+    if not json:
         warned = sum(finding.level == WARN for finding in findings)
         say(f"{output.count(len(worst), 'problem')}, {output.count(warned, 'warning')}.")
-    output.flush()  # what can't be written is told instead of what it says
     if worst:
         raise typer.Exit(1)
 

@@ -17,7 +17,7 @@ from covenq.cli.context import config_path, daemon_config, is_not_a_directory, k
 from covenq.cli.options import ConfigOption, DataOption
 from covenq.cli.output import clean, say
 from covenq.errors import CovenqError, Refused, UsageError
-from journal.presence import exists, is_file
+from journal.presence import exists, is_directory, is_file
 
 if TYPE_CHECKING:
     from covenq.cli.app_setup import Wanted
@@ -214,6 +214,10 @@ def _monitoring(given: Mapping[str, object], to: Path | None, *, force: bool) ->
     if to is None:
         output.write_bytes(shipped.text().encode())
     else:
+        if not is_directory(
+            to.absolute().parent
+        ):  # it is another program's to read, and one made here would be closed to it
+            raise Refused(f"{to.absolute().parent} is no directory", hint="Make it first, or choose another with --to.")
         write(to, shipped.text(), force=force)
         with output.report_of_act():
             output.line(str(to))

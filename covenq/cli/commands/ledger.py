@@ -14,10 +14,10 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
-from covenq.cli.text_width import shorten_middle
 from covenq.errors import UsageError
 from covenq.model import parse_duration
 from covenq.model.ledger import STATES, missing_text
+from covenq.text import shorten_middle
 
 if TYPE_CHECKING:
     from covenq.model.status import LedgerHour, ReconcileStatus

@@ -17,9 +17,9 @@ from covenq.cli.id_prefix import GUID_SHORT, TASK_SHORT
 from covenq.cli.options import After, ConfigOption, DataOption, Json, Jsonl, Limit, TokenFileOption, UrlOption, Words
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
-from covenq.cli.text_width import shorten_middle, shorten_target
 from covenq.model.waiting import cause_name
 from covenq.paths import JOURNAL_NAME
+from covenq.text import shorten_middle, shorten_target
 from journal.presence import is_directory
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from covenq.cli.id_prefix import GUID_SHORT
 from covenq.cli.options import LIMIT_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
-from covenq.cli.text_width import shorten_middle
 from covenq.errors import Failure
 from covenq.operate.inspect.story_text import UNPROVEN
+from covenq.text import shorten_middle
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source

@@ -14,9 +14,9 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Jsonl, Reason, TokenFileOption, UrlOption, Yes
 from covenq.cli.output import BAD, GOOD, WARNING, clean, say
 from covenq.cli.table import Column, print_table
-from covenq.cli.text_width import shorten_middle
 from covenq.errors import UsageError
 from covenq.filter.tree import fold_case
+from covenq.text import shorten_middle
 
 if TYPE_CHECKING:
     from covenq.model.answers import ScopeBinding, Secret

@@ -14,8 +14,8 @@ from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, Words
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
-from covenq.cli.text_width import shorten_middle
 from covenq.model import parse_duration
+from covenq.text import shorten_middle
 
 if TYPE_CHECKING:
     from covenq.model.answers import Interval, NameStats, RouteStats

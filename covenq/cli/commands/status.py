@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import asdict
 
-from covenq.cli import output, text_width
+from covenq.cli import output, terminal_width
 from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
@@ -57,11 +57,11 @@ def status(
         found = opened.status()
     typed_here(found.waiting)
     told = readiness(found)
-    if json:
-        output.emit_json({"ok": True, **asdict(found)})
-    else:
-        _print(found, told, time.time())
-    output.flush()  # what can't be written is told instead of what it says
+    with output.report_of_verdict():
+        if json:
+            output.emit_json({"ok": True, **asdict(found)})
+        else:
+            _print(found, told, time.time())
     if told.exit_code and not exit_zero:
         raise typer.Exit(told.exit_code)
 
@@ -203,7 +203,7 @@ def _location_lines(found: Status) -> Iterator[tuple[str, str]]:
 
 def _waiting(found: Status, now: float) -> Iterator[tuple[str, str]]:
     """How many tasks wait, and for what."""
-    columns = text_width.columns(output.stdout())
+    columns = terminal_width.columns(output.stdout())
     room = None if columns is None else max(20, columns - LABEL - 1)
     label = f"waiting {sum(one.count for one in found.waiting):,}"
     if found.waiting and len(label) > LABEL:
@@ -272,7 +272,7 @@ def _drift_lines(drift: Drift, now: float) -> Iterator[tuple[str, str]]:
 
 def _in_a_line(row: str) -> str:
     """Cut to the terminal's width, or 80 columns, beside the labels."""
-    from covenq.cli.text_width import shorten
+    from covenq.text import shorten
 
     return shorten(clean(row), shutil.get_terminal_size().columns - LABEL - 1)
 

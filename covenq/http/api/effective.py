@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from covenq.config.limits import BackingOff, Caps
+from covenq.config.limits import Caps
 from covenq.config.live import Live
 from covenq.config.load import Config
+from covenq.tasks.execution.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveConfig:
-    """`blocked_routes` returns the routes whose tasks wait for a receiver, each with the reason (`Pool.blocked_routes`).
-
-    `short_of` returns what keeps the pool from starting as many tasks as are configured (`Pool.waits`), `stopped` why it starts
-    nothing, and `all_busy` how many tasks run where no more can (`Pool.all_busy`).
-    """
+    """The configuration in effect, and what the pool knows of the work that it starts."""
 
     live: Live
-    blocked_routes: Callable[[], Mapping[str, BackingOff]]
-    short_of: Callable[[], str | None] = lambda: None
-    stopped: Callable[[], str | None] = lambda: None
-    all_busy: Callable[[], int | None] = lambda: None
+    pool: Pool
 
     @property
     def config(self) -> Config:
@@ -36,8 +29,8 @@ class EffectiveConfig:
         """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open, and a shortage."""
         return replace(
             self.config.caps,
-            backing_off=self.blocked_routes(),
-            short_of=self.short_of(),
-            stopped=self.stopped(),
-            all_busy=self.all_busy(),
+            backing_off=self.pool.blocked_routes(),
+            short_of=self.pool.waits(),
+            stopped=self.pool.stopped(),
+            all_busy=self.pool.all_busy(),
         )

@@ -11,8 +11,6 @@ import sqlite3
 from collections.abc import Callable, Collection
 from typing import Any
 
-from msgspec import structs
-
 from covenq.errors import NotDurable, NotFound, UsageError
 from covenq.intake.admission import Reason
 from covenq.model import INTAKE_PAUSED, JsonObject, parse_repo
@@ -63,8 +61,16 @@ def pause(journal: Journal, rows: FoldedRows, wanted: Pause, *, routes: Collecti
             about = {"repo": known_as}
         if wanted.dry_run:
             repo = None if about is None else about["repo"]
-            told = Paused(what=what, name=data["name"], repo=repo, by=by, reason=reason, paused=True, changed=True)
-            return structs.replace(told, dry_run=True)
+            return Paused(
+                what=what,
+                name=data["name"],
+                repo=repo,
+                by=by,
+                reason=reason,
+                paused=True,
+                changed=True,
+                dry_run=True,
+            )
         # The seq of this record isn't known yet: true means "this record".
         data["intake"] = True if what == PauseTarget.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq

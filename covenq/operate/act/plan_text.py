@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rich.cells import cell_len, set_cell_size
-
 from covenq.model.waiting import waiting_text
 from covenq.operate.answers import Compaction, Paused, PlannedGroup, PlanSummary, SkippedGroup
-from covenq.text import byte_size, counted, duration, instant
+from covenq.text import byte_size, counted, duration, instant, shorten_middle, width
 
 IDS_SHOWN = 3
 GROUPS_SHOWN = 10
@@ -136,14 +134,14 @@ def _group_lines(groups: Sequence[PlannedGroup], shown: int, now: float, clean: 
 def group_lines(groups: Sequence[Group], shown: int, now: float, clean: Clean) -> Iterator[str]:
     """The first of the groups in columns, and how many are in the others."""
     rows = [
-        (f"{count:,}", _cut(clean(name), NAME_MAX), _cut(clean(cause), CAUSE_MAX), _age(at, now))
+        (f"{count:,}", shorten_middle(clean(name), NAME_MAX), shorten_middle(clean(cause), CAUSE_MAX), _age(at, now))
         for count, name, cause, at in groups[:shown]
     ]
-    widths = [max((cell_len(row[n] or "") for row in rows), default=0) for n in range(3)]
+    widths = [max((width(row[n] or "") for row in rows), default=0) for n in range(3)]
     for number, name, cause, age in rows:
         told = "" if age is None else f"oldest {age}"
-        name, cause = set_cell_size(name, widths[1]), set_cell_size(cause, widths[2])
-        yield f"  {number:>{widths[0]}}  {name}  {cause}  {told}".rstrip()
+        padded = (text + " " * (wide - width(text)) for text, wide in zip((name, cause), widths[1:], strict=True))
+        yield f"  {number:>{widths[0]}}  {'  '.join(padded)}  {told}".rstrip()
     rest = groups[shown:]
     if rest:
         yield f"  {sum(one[0] for one in rest):,} in {counted(len(rest), 'further group')}"
@@ -160,18 +158,6 @@ def _cause(group: PlannedGroup) -> str:
 def _age(at: str | None, now: float) -> str | None:
     then = instant(at)
     return None if then is None else duration(max(0.0, now - then))
-
-
-def _cut(text: str, room: int) -> str:
-    """The text in so many columns at most, without its middle where it has more: names are told apart by their ends."""
-    if cell_len(text) <= room:
-        return text
-    left, right = set_cell_size(text, (room - 1) // 2), ""
-    for character in reversed(text):
-        if cell_len(right) + cell_len(character) > room // 2:
-            break
-        right = character + right
-    return f"{left}…{right}"
 
 
 def _more(number: int, one: str, many: str) -> list[str]:

@@ -40,6 +40,11 @@ _RUNNING = """SELECT t.id, t.route, t.repo, t.lease_until, t.updated_at, t.polic
     WHERE t.state = 'running' ORDER BY t.created_seq LIMIT ?"""
 
 
+def is_overdue(since: str, may_take_s: float, now: float) -> bool:
+    """Whether what began then takes longer than it may, and than ending it takes."""
+    return now - seconds_or(since, now) > may_take_s + GRACE_S
+
+
 def stuck_running(
     conn: sqlite3.Connection, now: float, held: Collection[str] | None = None, leases_since: float | None = None
 ) -> list[Stuck]:
@@ -56,12 +61,12 @@ def stuck_running(
             ends = seconds_or(row["lease_until"], now)
             if leases_since is not None and now - max(ends, leases_since) > GRACE_S:
                 word, why = LEASE_OVER, f"its lease was over at {row['lease_until']}, and its attempt isn't ended"
-        elif held is not None and row["id"] not in held and now - seconds_or(row["updated_at"], now) > GRACE_S:
+        elif held is not None and row["id"] not in held and is_overdue(row["updated_at"], 0.0, now):
             word, why = (
                 UNHELD,
                 "it runs by the records, and nobody holds it: the next start of the daemon ends its attempt",
             )
-        elif now - seconds_or(since, now) > (limit := policy_of(row["policy"]).timeout_s) + GRACE_S:
+        elif is_overdue(since, limit := policy_of(row["policy"]).timeout_s, now):
             word, why = OVERTIME, f"it runs for longer than its timeout of {limit:g} s"
         if word:
             found.append(Stuck(row["id"], row["route"], row["repo"], "running", since, why, word))

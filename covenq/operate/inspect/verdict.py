@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from covenq.model import Category, IgnoredReason, Kind, ReceivedReason, State, SupersededReason, seconds_or
+from covenq.model import Category, IgnoredReason, Kind, ReceivedReason, State, SupersededReason
 from covenq.model.rows import Attempt, Delivery, Task
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import Level, Step, Story, StoryVerdict
 from covenq.operate.inspect.next_steps import delivery_steps, task_steps
 from covenq.operate.inspect.story_text import because, by_whom, times, took, when
-from covenq.operate.inspect.stuck import GRACE_S
+from covenq.operate.inspect.stuck import is_overdue
 from covenq.operate.origin import FETCHED
 from covenq.tasks.scheduling.outcome import Policy
 from covenq.text import counted
@@ -31,7 +31,7 @@ GRAVEST = (State.FAILED, State.RUNNING, State.QUEUED, State.CANCELLED, State.SUP
 _LEVELS: tuple[Level, ...] = ("error", "warning", "active", "ok", "idle")
 """The gravest first."""
 
-CATEGORIES: Mapping[Category, str] = {
+CATEGORIES: Mapping[str, str] = {
     Category.EXIT: "exited with an error",
     Category.SIGNAL: "was ended by a signal",
     Category.TIMEOUT: "ran longer than it may",
@@ -45,7 +45,7 @@ CATEGORIES: Mapping[Category, str] = {
 }
 """What an attempt did that ended so, where its record has no detail."""
 
-IGNORED: Mapping[IgnoredReason, tuple[str, Level]] = {
+IGNORED: Mapping[str, tuple[str, Level]] = {
     IgnoredReason.PING: (
         "Ignored: it is the ping that GitHub sends when a hook is made, and nothing is to be done",
         "idle",
@@ -60,12 +60,12 @@ IGNORED: Mapping[IgnoredReason, tuple[str, Level]] = {
     IgnoredReason.REDACTED: ("Erased before it was routed", "idle"),
 }
 
-RECEIVED: Mapping[ReceivedReason, tuple[str, Level]] = {
+RECEIVED: Mapping[str, tuple[str, Level]] = {
     ReceivedReason.HELD: ("Held back until somebody routes it", "warning"),
     ReceivedReason.RULE_FAILED: ("Not routed: a rule failed", "error"),
 }
 
-SUPERSEDED: Mapping[SupersededReason, str] = {
+SUPERSEDED: Mapping[str, str] = {
     SupersededReason.NEWER: "newer work of the same key took its place",
     SupersededReason.STALE: "a newer state of the same had been seen",
     SupersededReason.LATE: "GitHub had sent it before the one that was there already",
@@ -88,7 +88,7 @@ WAITS: Mapping[str, Level] = {
 }
 """By the word of what a queued task waits for: whether that ends by itself, soon."""
 
-_HELPS: Mapping[State, tuple[str, ...]] = {
+_HELPS: Mapping[str, tuple[str, ...]] = {
     State.FAILED: ("covenq doctor", "covenq requeue", "covenq replay", "covenq logs", "covenq show"),
     State.RUNNING: ("covenq logs", "covenq tail"),
     State.QUEUED: ("covenq resume", "covenq worker", "covenq status", "covenq doctor"),
@@ -150,24 +150,25 @@ def _without_tasks(facts: DeliveryFacts) -> StoryVerdict:
 
 def _ignored(facts: DeliveryFacts) -> tuple[str, Level]:
     delivery, reason = facts.delivery, facts.delivery.reason or ""
-    known = next((one for one in IgnoredReason if one == reason), None)
-    if known is None:  # a route's own word
+    if reason not in IGNORED:  # a route's own word
         return f"Ignored, {reason}: {_lowered(delivery.detail) or 'a route has this word for it'}", "idle"
-    words, level = IGNORED[known]
-    if known is IgnoredReason.NO_MATCH and delivery.detail:
+    words, level = IGNORED[reason]
+    if reason == IgnoredReason.NO_MATCH and delivery.detail:
         words = f"Ignored: {_lowered(delivery.detail).partition('; there ')[0]}"  # the names of all routes follow
-    elif known is IgnoredReason.DISMISSED and facts.rerouted is not None:
+    elif reason == IgnoredReason.DISMISSED and facts.rerouted is not None:
         words = f"Dismissed{by_whom(facts.rerouted)}"
     return words, level
 
 
 def _received(delivery: Delivery) -> tuple[str, Level]:
-    known = next((one for one in ReceivedReason if one == delivery.reason), None)
-    if known is None:
+    found = RECEIVED.get(delivery.reason or "")
+    if found is None:
         return "Received, and not routed yet", "warning"
-    words, level = RECEIVED[known]
+    words, level = found
     if delivery.detail:
-        words = f"{'Not routed' if known is ReceivedReason.RULE_FAILED else words}: {_lowered(delivery.detail)}"
+        words = (
+            f"{'Not routed' if delivery.reason == ReceivedReason.RULE_FAILED else words}: {_lowered(delivery.detail)}"
+        )
     return words, level
 
 
@@ -190,7 +191,7 @@ def _gravity(state: str) -> int:
 
 def _help(state: str, steps: Iterable[Step]) -> str | None:
     commands = [step.command for step in steps]
-    for wanted in next((words for one, words in _HELPS.items() if one == state), ()):
+    for wanted in _HELPS.get(state, ()):
         for command in commands:
             if command.startswith(wanted):
                 return command
@@ -259,10 +260,10 @@ def _running(task: Task, facts: DeliveryFacts) -> Found:
 def _overdue(task: Task, last: Attempt, now: float) -> str | None:
     """Why it should have ended by now, as `covenq.operate.inspect.stuck` tells it of all tasks; None while it may run."""
     if task.lease_until is not None:
-        over = now - seconds_or(task.lease_until, now) > GRACE_S
+        over = is_overdue(task.lease_until, 0.0, now)
         return f"its lease was over at {when(task.lease_until)}, and nobody ended its attempt" if over else None
     limit = Policy.from_record(task.policy or {}).timeout_s
-    over = now - seconds_or(last.started_at, now) > limit + GRACE_S
+    over = is_overdue(last.started_at, limit, now)
     return f"that is longer than its timeout of {limit:g} s" if over else None
 
 
@@ -281,8 +282,7 @@ def _cancelled(task: Task, facts: DeliveryFacts) -> Found:
 
 
 def _superseded(task: Task, facts: DeliveryFacts) -> Found:
-    known = next((one for one in SupersededReason if one == task.reason), None)
-    why = task.reason or "nobody said why" if known is None else SUPERSEDED[known]
+    why = SUPERSEDED.get(task.reason or "") or task.reason or "nobody said why"
     return "Superseded", f"{f' by task {task.superseded_by}' if task.superseded_by else ''}: {why}", "idle"
 
 
@@ -320,8 +320,9 @@ def _did_by_category(one: Attempt | Task) -> str:
             return f"was ended by signal {one.signal}"
         if one.category == Category.HTTP and one.http_status is not None:
             return f"was answered {one.http_status}"
-    known = next((words for category, words in CATEGORIES.items() if category == one.category), None)
-    return known or (f"failed ({one.category})" if one.category else "failed, and nobody said why")
+    return CATEGORIES.get(one.category or "") or (
+        f"failed ({one.category})" if one.category else "failed, and nobody said why"
+    )
 
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")

@@ -20,7 +20,7 @@ from covenq.model.waiting import RANK, Cause
 from covenq.state.fold_pauses import PauseTarget
 from covenq.state.repositories import number_of
 from covenq.state.rows import scopes
-from covenq.text import instant
+from covenq.text import counted, instant
 
 DAY_S = 86400.0
 
@@ -168,8 +168,8 @@ class Limiter:
         )
 
     def check_repo(self, repo_id: int | None, repo: str | None) -> BlockReason | None:
-        limit = self._repo_paused(repo_id, repo)
-        return limit or self._limit_reached("repo", repo_id, self._caps.repo, repo or repo_id)
+        paused = self._repo_paused(repo_id, repo)
+        return paused or self._limit_reached("repo", repo_id, self._caps.repo, repo or repo_id)
 
     def _backing_off(self, route: str | None) -> BlockReason | None:
         found = self._caps.backing_off.get(route or "")
@@ -293,7 +293,7 @@ class Limiter:
         if cap.daily is not None and (used := self._started_today(scope)) >= cap.daily:
             yield BlockReason(
                 f"{level}_daily",
-                f"{level} {shown} began {cap.daily} attempts in 24 hours, its limit",
+                f"{level} {shown} began {counted(cap.daily, 'attempt')} in 24 hours, its limit",
                 scope,
                 Cause.QUOTA,
                 (level, str(shown)),

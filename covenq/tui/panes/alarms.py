@@ -7,7 +7,6 @@ lists all of them. Pure functions from the status to values.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +14,7 @@ from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.drift import drift_text
 from covenq.model.ledger import missing_text
 from covenq.model.palette import Tone
+from covenq.model.waiting import Cause, command_for
 from covenq.text import counted, duration
 from covenq.tui import text
 
@@ -178,7 +178,7 @@ def _pause(one: ActivePause, now: float, writable: bool) -> Alarm:
     of = text.clean(one.what) + (f" {text.clean(name)}" if name else "")
     by = f" by {text.clean(one.by)}" if one.by else ""
     why = f": {text.clean(one.reason)}" if one.reason else ""
-    command = shlex.join(["covenq", "resume", one.what, *([name] if name else [])])
+    command = command_for(Cause.PAUSED, (one.what, name or ""), "")
     how = "p resumes it" if writable else f"{text.clean(command)} ends it"
     words = f"{of} is paused for {text.age(one.since, now)}{by}{why} ({how})"
     return Alarm(words, f"pause {one.what} {one.name} {one.since}", "bad" if one.what == "intake" else "warning")
