@@ -132,6 +132,18 @@ class GithubRefused(Refused):
     hint = "Look at [github.app] and [[github.hook]] in the configuration."
 
 
+class TookTooLong(CovenqError):
+    """A page for browsers that would take longer to read than it may."""
+
+    hint = "Narrow the filter: a time (since:1d), a repository, a state."
+
+
+class TooMany(CovenqError):
+    """More of such pages than are read at a time."""
+
+    hint = "Try again in a moment."
+
+
 class StateLocked(CovenqError):
     """Another process folds state.db, for longer than was waited for it."""
 

@@ -40,6 +40,7 @@ STATIC = {
     "ingress": "[github] ingress",
     "api_bind": "[api] bind",
     "api_tokens": "[api] tokens",
+    "page": "[api] page, hosts or payloads",
     "webhook_metrics": "[server] metrics",
     "metrics_bind": "[metrics] bind",
     "concurrency": "[worker] concurrency",

@@ -20,6 +20,7 @@ from covenq.config.executor import scrub_of
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.ingress import LOG, WEBHOOK, parse_ingress, require_followable
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
+from covenq.config.page import PageSettings, parse_page
 from covenq.config.public_url import parse_public_url
 from covenq.config.reconcile import NO_RECONCILE, Reconcile, parse_reconcile
 from covenq.config.route import Route, digest, parse_route
@@ -79,6 +80,8 @@ class Config:
     api_bind: str | None = None
     """Where the API listens for clients with a token; None: only on the Unix socket."""
     api_tokens: Path | None = None
+    page: PageSettings | None = None
+    """The pages for browsers, beside the API; None: there are none."""
     webhook_metrics: bool = False
     """Whether /metrics is on the webhook's listener too."""
     metrics_bind: str | None = None
@@ -174,7 +177,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         ("bind", "path", "public_url", "data", "body_limit", "header_timeout", "body_timeout", "threads", "metrics"),
     )
     metrics = top.table("metrics", ("bind",))
-    api = top.table("api", ("bind", "tokens"))
+    api = top.table("api", ("bind", "tokens", "page", "hosts", "payloads"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins", "ingress", "app", "hook"))
     worker = top.table("worker", ("concurrency", "scrub"))
     retention = top.table("retention", ("payloads", "attempts"))
@@ -201,6 +204,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     parse_bind(bind)
     api_bind = _address(api, DEFAULT_API_BIND) if "api" in top.raw else None
     api_tokens = api.text("tokens", "")
+    page = parse_page(api, parse_bind(api_bind or DEFAULT_API_BIND)[0])
     data = server.text("data", "")
     hooks = parse_hooks(github)
     if "hooks" in github.raw and not hooks:
@@ -223,6 +227,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         threads=server.integer("threads", THREADS, 1, 1024),
         api_bind=api_bind,
         api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
+        page=page,
         webhook_metrics=server.flag("metrics", False),
         metrics_bind=metrics_bind,
         secrets=secrets,

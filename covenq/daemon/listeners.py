@@ -31,6 +31,7 @@ from covenq.errors import CovenqError
 from covenq.http.api.events import STREAMS
 from covenq.http.app import RouteGroup, make_app, make_phase_app
 from covenq.http.metrics import SCRAPES_MAX
+from covenq.http.page.dispatch import with_pages
 from covenq.http.server.deferred import FastPath
 from covenq.http.server.held import HELD_MAX
 from covenq.http.server.listener import Listener, ListenerSettings, address_of, bind_tcp, take_bound
@@ -212,7 +213,9 @@ def make_listeners(
 
     def application(groups: Collection[RouteGroup], tokens: Tokens | None = None) -> WSGIApplication:
         path = None if config.follows_log else config.webhook_path
-        app = make_app(groups, refusals, tokens, webhook_path=path, met=storage.readers.met)
+        app: WSGIApplication = make_app(groups, refusals, tokens, webhook_path=path, met=storage.readers.met)
+        if tokens is not None and config.page is not None:
+            app = with_pages(app, routes.api, tokens, config.page, refusals)
         return _releasing(app, storage.readers.release_reader)
 
     def make(
@@ -259,6 +262,8 @@ def make_listeners(
         tokens = Tokens(config.token_file(storage.data))
         remote = make("remote", sockets.api, [routes.health, routes.metrics, routes.api], API_THREADS, tokens)
         _log_remote_api(sockets.api, tokens)
+        if config.page is not None:
+            log.info("pages for browsers are on %s/page, as %s", sockets.api_url, ", ".join(config.page.hosts))
     return Listeners(webhook, api, phases, remote, metrics)
 
 

@@ -273,9 +273,7 @@ class _ErrorHandlers:
         if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError) or no_descriptor_left():
             self.unexpected(req, resp, error, params)
             return
-        log.error(
-            "%s %s failed: state.db can't be read: %s in %s", req.method, req.path[:200], error, _raised_in(error)
-        )
+        log.error("%s %s failed: state.db can't be read: %s in %s", req.method, req.path[:200], error, raised_in(error))
         self._met(error)
         self.failure(req, resp, StateUnreadable(f"state.db can't be read: {error}"), params)
 
@@ -283,7 +281,7 @@ class _ErrorHandlers:
         self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, object]
     ) -> None:
         # The type and place, not the text: an error may quote the payload.
-        log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _raised_in(error))
+        log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, raised_in(error))
         short = no_descriptor_left()
         detail = f"covenq can't answer: {short}." if short else "covenq failed to answer; its log says where."
         status = 503 if short else 500
@@ -302,7 +300,7 @@ _RAISE_LIMIT = (
 _SEE_LOG = "Look at the daemon's log: on its standard error, or `journalctl -u covenq`. It is a fault of covenq's own."
 
 
-def _raised_in(error: Exception) -> str:
+def raised_in(error: Exception) -> str:
     """Where it was raised: file:line."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"

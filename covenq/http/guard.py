@@ -16,7 +16,7 @@ from covenq.http.answers import error_body, respond
 from covenq.http.openapi.operations import OPERATIONS, Operation
 from covenq.intake.refusal_log import Refusals
 
-_LEAKED = frozenset({"access_token", "token", "bearer"})
+LEAKED = frozenset({"access_token", "token", "bearer"})
 """Parameters by which tokens are often sent in a query, which logs and histories keep."""
 _OPEN = frozenset(one.path for one in OPERATIONS if one.access == "open" and one.method == "GET")
 _BY_ROUTE = {(one.method, one.path): one for one in OPERATIONS}
@@ -34,7 +34,7 @@ class Guard:
         """Before the path is looked up: without a token nothing can be learnt of what there is."""
         if self._tokens is None:
             return
-        if any(name.lower() in _LEAKED for name in req.params):
+        if any(name.lower() in LEAKED for name in req.params):
             self._refuse(req, resp, 400, "token_in_query", "A token in a query ends up in logs.", _HINT)
             return
         if req.path in _OPEN:

@@ -33,6 +33,7 @@ HINTS: Mapping[str, str] = {
     "delivery_unstorable": "No journal could hold it; say so to covenq's makers.",
     "event_malformed": "X-GitHub-Event is no event of GitHub's.",
     "event_missing": "GitHub always sends X-GitHub-Event: a proxy took it out, or this isn't GitHub.",
+    "form_cross_site": "A form of /page came from another site, or a proxy in front changes Host: covenq-proxy(7).",
     "form_payload_repeated": "A form has one field `payload`: whoever signed it is not GitHub.",
     "form_without_payload": "GitHub's forms have a field `payload`: set the hook's content type anew.",
     "headers_too_large": "The headers are over 64 KiB: a proxy adds to them, or this isn't GitHub.",
@@ -40,11 +41,13 @@ HINTS: Mapping[str, str] = {
     "hook_not_allowed": "The hook is not among [github] hooks: add it there if it is yours.",
     "intake_closed": ("The disk was low, or failed, or the journal was damaged: `covenq status`. {again}"),
     "intake_paused": "The intake was paused: `covenq resume intake`. {again}",
+    "host_not_allowed": "A browser asked for /page under a name that [api] hosts leaves out: add it there if it is covenq's.",
     "internal": "A fault of covenq's: its log says where. {again}",
     "journal_closed": "covenq was stopping. {again}",
     "journal_full": "The disk had no room. Free some. {again}",
     "journal_poisoned": "The disk failed to sync: see its kernel's messages (dmesg). {again}",
     "journal_unavailable": "The journal could not be written: covenq's log says why. {again}",
+    "login_limited": "Ten log-ins to /page from there had failed within a minute: `covenq refused` has them.",
     "method_not_allowed": (
         "Deliveries are POSTed to /webhook, or to [server] path. A redirect on the way makes a GET of a POST: give GitHub the "
         "final address."

@@ -40,6 +40,8 @@ def test_every_word_of_a_refusal_in_the_code_has_a_hint() -> None:
         "http/server/channel.py",
         "http/guard.py",
         "http/app.py",
+        "http/page/access.py",
+        "http/page/login.py",
     ):
         words = {next(filter(None, groups)) for groups in WORDS.findall((ROOT / "covenq" / name).read_text())}
         assert words, f"no word was found in {name}: has its style changed?"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 from covenq.config import load as configuration
 from covenq.config.api_tokens import Tokens
@@ -27,6 +28,7 @@ from covenq.daemon.start import make_twins
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
 from covenq.http.app import RouteGroup, make_app
+from covenq.http.page.dispatch import with_pages
 from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
@@ -193,8 +195,11 @@ def serving(
         def listener(name: str, groups: Sequence[RouteGroup], socket: Any, tokens: Tokens | None = None) -> Listener:
             streams = name != "webhook"
             limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
+            app: WSGIApplication = make_app(groups, refusals, tokens, webhook_path=config.webhook_path)
+            if tokens is not None and config.page is not None:
+                app = with_pages(app, made.api, tokens, config.page, refusals)
             return Listener(
-                make_app(groups, refusals, tokens, webhook_path=config.webhook_path),
+                app,
                 socket,
                 ListenerSettings(name, threads, limits, streams),
                 on_refusal=lambda word, status, detail, path, client, header: refusals.note(

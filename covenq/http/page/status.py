@@ -1,0 +1,176 @@
+"""GET /page: the verdict, what is wrong, what waits and for what, how many there are.
+
+It serves one decision of who has no shell: is it covenq that the customer waits for, and whom do I tell what? So the verdict
+comes first, then what is wrong, then what waits, each line with the command that an operator would type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import falcon
+
+from covenq.http.api.status import status
+from covenq.http.page import links
+from covenq.http.page.access import session_of
+from covenq.http.page.moment import Moment, moment
+from covenq.http.page.render import respond_page
+from covenq.http.page.sources import PageSources, only
+from covenq.model.ledger import missing_text
+from covenq.model.palette import STATE_TONES, Tone
+from covenq.model.readiness import READY, readiness
+from covenq.model.status import Status
+from covenq.model.waiting import TONES, WaitingTasks, cause_name, glyph, scope_name, untold_pauses, waiting_text
+from covenq.text import byte_size, counted, duration, instant
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """Something that somebody has to do something about."""
+
+    label: str
+    text: str
+    tone: Tone
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLine:
+    """How many tasks wait for the same."""
+
+    glyph: str
+    tone: Tone | None
+    count: int
+    scope: str
+    cause: str
+    text: str
+    oldest: Moment | None
+    command: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many are in a state, the list of them, and since when the oldest of them is, where that matters."""
+
+    state: str
+    tone: Tone | None
+    number: int
+    href: str
+    oldest: Moment | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    word: str
+    tone: Tone
+    sentence: str
+    reasons: list[str]
+    wrong: list[Wrong]
+    waiting: list[WaitingLine]
+    waiting_count: int
+    deliveries: list[Counted]
+    tasks: list[Counted]
+    facts: list[tuple[str, str]]
+
+
+class StatusPage:
+    def __init__(self, sources: PageSources) -> None:
+        self._sources = sources
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        only(req)
+        with self._sources.turns.one():
+            found = status(self._sources.status)
+        view = status_view(found, self._sources.clock())
+        respond_page(resp, "status", session=session_of(req), view=view)
+
+    on_head = on_get
+
+
+def status_view(found: Status, now: float) -> StatusView:
+    told = readiness(found)
+    return StatusView(
+        told.word,
+        "good" if told.word == READY else "bad",
+        told.sentence,
+        list(found.reasons),
+        list(_wrong(found, now)),
+        [_waiting(one, now) for one in found.waiting],
+        sum(one.count for one in found.waiting),
+        _counted(found.deliveries, found.oldest.deliveries, links.DELIVERIES, now),
+        _counted(found.tasks, found.oldest.tasks, links.TASKS, now),
+        list(_facts(found, now)),
+    )
+
+
+def _wrong(found: Status, now: float) -> Iterator[Wrong]:
+    """What can't be had back first."""
+    seen = found.verified
+    if seen and not seen.ok:
+        more = f", and {seen.findings - 1:,} more" if seen.findings > 1 else ""
+        yield Wrong("Damaged", f"{seen.first}{more}", "bad")
+    if found.state.damaged:
+        yield Wrong(
+            "Damaged", "state.db: some of what is asked for can't be answered, until covenq is restarted", "bad"
+        )
+    if found.worker is not None and found.worker.error:
+        yield Wrong("Stopped", f"nothing more is run: {found.worker.error}", "bad")
+    for loop in found.overdue:
+        yield Wrong("Overdue", loop.why, "bad")
+    if found.reconcile is not None and found.reconcile.missing is not None:
+        yield Wrong("Missing", missing_text(found.reconcile.missing, now), "warning")
+    for task in found.stuck:
+        yield Wrong("Stuck", f"{task.task} of {task.route}: {task.why}", "warning")
+    for secret in found.secrets:
+        yield Wrong("Unreadable", f"secret {secret.secret}: {secret.problem}", "bad")
+    if found.reload is not None and not found.reload.ok:
+        yield Wrong("Refused", f"the configuration as it is on disk: {found.reload.error}", "warning")
+    for pause in untold_pauses(found.pauses, found.waiting):
+        subject = " ".join(filter(None, (pause.what, pause.repo or pause.name)))
+        since = instant(pause.since)
+        ago = "" if since is None else f" {duration(max(0.0, now - since))}"
+        by = f" by {pause.by}" if pause.by else ""
+        yield Wrong("Paused", f"{subject}, paused{ago}{by}{f': {pause.reason}' if pause.reason else ''}", "warning")
+    if found.state.left_s is not None or found.state.still_since is not None:
+        yield Wrong("Behind", f"what is shown is {counted(found.state.lag, 'record')} behind the journal", "warning")
+
+
+def _waiting(one: WaitingTasks, now: float) -> WaitingLine:
+    return WaitingLine(
+        glyph(one.cause),
+        TONES.get(one.cause),
+        one.count,
+        scope_name(one.scope),
+        cause_name(one.cause),
+        waiting_text(one, now),
+        moment(one.oldest, now),
+        one.command,
+    )
+
+
+def _counted(counts: Mapping[str, int], oldest: Mapping[str, str], path: str, now: float) -> list[Counted]:
+    return [
+        Counted(
+            state,
+            STATE_TONES.get(state),
+            number,
+            links.listed(path, f"state:{state}"),
+            moment(oldest.get(state), now),
+        )
+        for state, number in counts.items()
+    ]
+
+
+def _facts(found: Status, now: float) -> Iterator[tuple[str, str]]:
+    started = instant(found.started_at)
+    up = "" if started is None else f", up {duration(max(0.0, now - started))}"
+    yield "covenq", f"{found.version}{up}"
+    if found.worker is not None:
+        waits = f"; {found.worker.waits}" if found.worker.waits else ""
+        yield "workers", f"{len(found.worker.running)} of {found.worker.concurrency} busy{waits}"
+    yield "routes", ", ".join(found.routes) or "none: every delivery is kept and ignored"
+    if found.refused:
+        yield "refused", f"{counted(sum(found.refused.values()), 'request')} since the start"
+    yield "journal", f"{counted(found.journal.head.seq, 'record')}, {byte_size(found.journal.bytes, 'TiB')}"
+    if found.disk is not None:
+        yield "disk", f"{byte_size(found.disk.free, 'TiB')} free of {byte_size(found.disk.total, 'TiB')}"

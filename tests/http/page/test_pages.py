@@ -1,0 +1,445 @@
+"""The pages, driven over real sockets as a browser does: logging in, what is shown, and what is refused."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from covenq.config.api_tokens import create, revoke
+from covenq.http.page.attempts_limit import FAILED_MAX
+from covenq.http.page.story import story_view, without_payload
+from covenq.intake import refusal_log
+from covenq.model.answers import LastOutput
+from covenq.operate.inspect import why
+from covenq.operate.inspect.story_text import NEAREST_MAX
+from tests.support.browser import Browser, Form, Shown
+from tests.support.requests import ask, issue, new_guid
+from tests.support.serving import Served, serving
+
+API = {"page": True, "hosts": ["covenq.example.org"]}
+ROUTES = [
+    {"name": "all", "match": "event:issues payload.issue.body:*work*", "run": ["true"]},
+    *(
+        {"name": f"never-{n}", "match": "event:issues payload.issue.body:other", "run": ["true"]}
+        for n in range(NEAREST_MAX + 1)
+    ),
+]
+EVIL = "<script>alert(1)</script>\x1b[2J\u202eevil\u200b\"'>"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Without payloads; 60 deliveries of octo/hello, and a hostile one."""
+    with serving(tmp_path_factory.mktemp("pages"), {"api": API, "route": ROUTES}) as found:
+        yield filled(found)
+
+
+@pytest.fixture(scope="module")
+def served_with_payloads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("payloads"), {"api": {**API, "payloads": True}, "route": ROUTES}) as found:
+        yield found
+
+
+def filled(served: Served) -> Served:
+    for number in range(1, 61):
+        assert served.post("issues", issue(number), hook="7").status == 202
+    hostile = issue(900, repo="octo/evil", sender={"login": EVIL, "id": 9})
+    hostile["issue"] |= {"title": EVIL, "labels": [{"name": EVIL}]}
+    assert served.post("issues", hostile, hook="7").status == 202
+    assert served.post("star", {"action": "created"}, hook="7").status == 202
+    return served
+
+
+def token(served: Served, role: str = "read") -> str:
+    return create(served.data / "tokens.json", new_guid(), role)
+
+
+@pytest.fixture
+def browser(served: Served) -> Browser:
+    found = Browser(served.remote_port)
+    assert found.log_in(token(served)).url.endswith("/page")
+    return found
+
+
+def delivery(served: Served, filter: str) -> str:
+    items = served.ask(f"/api/v1/deliveries?filter={filter}&limit=1").json["items"]
+    return str(items[0]["guid"])
+
+
+# ---- logging in
+
+
+def test_whoever_logs_in_is_led_to_the_page_that_was_asked_for(served: Served) -> None:
+    browser = Browser(served.remote_port)
+    asked = f"/page/deliveries/7/{delivery(served, 'number:7')}"
+    form = browser.get(asked)
+    assert form.status == 200 and "Log in" in form.text and "octo" not in form.text
+    assert form.form("/page/login").method == "post", "never in an address"
+    assert browser.log_in(token(served), asked).url.endswith(asked)
+    assert browser.get("/page/login?next=/page/tasks").url.endswith("/page/tasks")
+    assert browser.get("/").url.endswith("/page")
+    (cookie,) = browser.set_cookies
+    assert re.fullmatch(r"covenq_session=[\w-]{43}; HttpOnly; Path=/page; SameSite=Strict", cookie)
+
+
+def test_nothing_is_shown_to_who_has_not_logged_in(served: Served) -> None:
+    browser = Browser(served.remote_port)
+    guid = delivery(served, "number:7")
+    for path in ("/page", "/page/", "/page/deliveries", f"/page/deliveries/{guid}", "/page/tasks", "/page/nothing"):
+        for headers in ({}, {"Cookie": "covenq_session=x"}, {"Cookie": f"covenq_session={'x' * 5000}"}):
+            shown = browser.ask("GET", path, None, headers)
+            assert shown.status == 303 and shown.headers["location"].startswith("/page/login"), path
+            assert shown.html == ""
+    assert browser.ask("POST", "/page/deliveries", b"", {}).status == 303
+    bearer = {"Authorization": f"Bearer {token(served)}"}
+    assert browser.ask("GET", "/page", None, bearer).status == 303, "a token is for the form"
+
+
+def test_a_session_is_none_to_the_api(served: Served, browser: Browser) -> None:
+    cookie = {"Cookie": f"covenq_session={browser.cookies['covenq_session']}"}
+    shown = browser.ask("GET", "/api/v1/status", None, cookie)
+    assert shown.status == 401 and json.loads(shown.html)["error"] == "token_missing"
+
+
+def test_a_token_of_another_role_or_none_is_refused_and_noted(served: Served) -> None:
+    browser = Browser(served.remote_port)
+    before = served.refused()
+    for typed, status, said in (
+        ("", 400, "Type a token"),
+        ("covenq_wrong", 401, "not known, or was revoked"),
+        ("x" * 300, 401, "not known, or was revoked"),
+        (token(served, "operate"), 403, "take tokens of the role read alone"),
+        (token(served, "worker"), 403, "take tokens of the role read alone"),
+    ):
+        shown = browser.log_in(typed, "/page/tasks")
+        assert (shown.status, browser.cookies) == (status, {}) and said in shown.text
+        assert shown.form("/page/login").fields["next"] == "/page/tasks", "another try leads there too"
+        assert not typed or typed not in shown.html
+    after = served.refused()
+    assert after["token_wrong"] - before.get("token_wrong", 0) == 2
+    assert after["role_insufficient"] - before.get("role_insufficient", 0) == 2
+    noted = list(refusal_log.read(served.data))[-1]
+    assert (noted.path, noted.client, noted.status) == ("/page/login", "127.0.0.1", 403)
+
+
+def test_a_token_in_an_address_is_refused(served: Served, browser: Browser) -> None:
+    secret = token(served)
+    shown = browser.get(f"/page?token={secret}")
+    assert shown.status == 400 and "ends up in logs" in shown.text
+    noted = list(refusal_log.read(served.data))[-1]
+    assert noted.error == "token_in_query" and secret not in repr(noted)
+    assert browser.ask("GET", f"/page/login?next=/page&token={secret}", None, {}).status == 400
+
+
+def test_a_form_that_another_site_sends_does_nothing(served: Served, browser: Browser) -> None:
+    login = Form("post", "/page/login", {"token": token(served), "next": "/page"})
+    other = Browser(served.remote_port)
+    for headers in (
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Sec_Fetch_Site": "", "Origin": "https://evil.example"},
+        {"Sec_Fetch_Site": "", "Origin": "null"},
+    ):
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        assert other.send(login, **sent).status == 403 and other.cookies == {}
+        assert browser.send(Form("post", "/page/logout"), **sent).status == 403
+    assert browser.get("/page").status == 200
+    own = {"Sec-Fetch-Site": "", "Origin": f"http://127.0.0.1:{served.remote_port}"}
+    assert other.send(login, **own).status == 200 and other.cookies, "of a browser before Sec-Fetch-Site"
+
+
+def test_a_link_in_a_ticket_leads_on_though_the_browser_sends_no_cookie_with_it(
+    served: Served, browser: Browser
+) -> None:
+    path = f"/page/deliveries/7/{delivery(served, 'number:7')}"
+    shown = browser.get(path, **{"Sec-Fetch-Site": "cross-site"})
+    onward = shown.document.refresh
+    assert shown.status == 200 and onward is not None and "octo" not in shown.html
+    assert browser.get(onward, **{"Sec-Fetch-Site": "same-origin"}).url.endswith(path)
+    assert "Log in" in Browser(served.remote_port).get(onward).text
+
+
+def test_logging_out_ends_the_session_here_too(served: Served, browser: Browser) -> None:
+    cookies = dict(browser.cookies)
+    shown = browser.send(browser.get("/page").form("/page/logout"))
+    assert shown.url.endswith("/page/login") and browser.cookies == {}
+    browser.cookies = cookies
+    assert "Log in" in browser.get("/page").text
+    assert browser.ask("GET", "/page/logout", None, {}).status == 405
+
+
+def test_a_revoked_token_ends_its_sessions(served: Served) -> None:
+    path = served.data / "tokens.json"
+    browser = Browser(served.remote_port)
+    browser.log_in(create(path, "leaver", "read"))
+    assert "READY" in browser.get("/page").text
+    revoke(path, "leaver")
+    assert "Log in" in browser.get("/page").text
+
+
+def test_each_log_in_has_a_session_of_its_own(served: Served, browser: Browser) -> None:
+    before = dict(browser.cookies)
+    browser.send(Form("post", "/page/login", {"token": token(served), "next": "//evil.example"}))
+    assert browser.cookies != before
+    browser.cookies = before
+    assert "Log in" in browser.get("/page").text, "the one before has ended"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/json", b'{"token":"x"}', 400),
+        ("application/x-www-form-urlencoded", b"token=" + b"x" * 9000, 400),
+        ("application/x-www-form-urlencoded", b"&".join(b"a=b" for _ in range(99)), 400),
+        ("application/x-www-form-urlencoded", b"token=\xff\x00%ff%00", 400),
+        ("application/x-www-form-urlencoded", b"token=%ff%00%0d%0a", 401),
+    ],
+)
+def test_odd_forms_get_a_clear_answer(served: Served, kind: str, body: bytes, status: int) -> None:
+    browser = Browser(served.remote_port)
+    assert browser.ask("POST", "/page/login", body, {"Content-Type": kind}).status == status
+
+
+def test_the_cookie_is_secure_wherever_it_leaves_the_machine(served: Served) -> None:
+    for host, tls, secure in (
+        ("localhost", False, False),
+        ("covenq.example.org", True, True),
+        ("127.0.0.1", True, True),  # a proxy that sends its own name for the host
+        ("covenq.example.org", False, True),
+    ):
+        browser = Browser(served.remote_port, host, tls_in_front=tls)
+        browser.log_in(token(served))
+        assert ("Secure" in browser.set_cookies[-1]) is secure, host
+        assert bool(browser.cookies) is (tls or not secure)
+
+
+def test_too_many_failed_log_ins_wait(tmp_path: Path) -> None:
+    with serving(tmp_path, {"api": API}) as found:
+        right, browser = token(found), Browser(found.remote_port)
+        for _ in range(FAILED_MAX):
+            assert browser.log_in("covenq_wrong").status == 401
+        shown = browser.log_in(right)
+        assert shown.status == 429 and 0 < int(shown.headers["retry-after"]) <= 60 and "Too many" in shown.text
+        assert browser.cookies == {} and found.refused()["login_limited"] == 1
+
+
+# ---- where they are
+
+
+def test_a_host_that_is_not_on_the_list_is_refused(served: Served) -> None:
+    for host in ("evil.example", "covenq.example.org.evil.example", "10.0.0.1"):
+        shown = Browser(served.remote_port, host).get("/page")
+        assert shown.status == 421 and "[api] hosts" in shown.text and "Log in" not in shown.text
+    assert served.refused()["host_not_allowed"] == 3
+    assert Browser(served.remote_port, "covenq.example.org").get("/page").status == 200
+    api = Browser(served.remote_port, "evil.example").ask(
+        "GET", "/api/v1/status", None, {"Authorization": f"Bearer {token(served)}"}
+    )
+    assert api.status == 200, "the API goes by the token"
+
+
+def test_they_are_on_the_listener_of_the_api_alone(served: Served) -> None:
+    for path in ("/page", "/page/login", "/"):
+        assert served.request("GET", path).status == 404
+        assert served.ask(path).status == 404
+
+
+def test_there_are_none_unless_they_are_asked_for(tmp_path: Path) -> None:
+    with serving(tmp_path, {"api": {}}) as found:
+        for headers, status in (({}, 401), ({"Authorization": f"Bearer {token(found)}"}, 404)):
+            plain = http.client.HTTPConnection("127.0.0.1", found.remote_port, timeout=30)
+            try:
+                assert ask(plain, "GET", "/page", None, headers).status == status
+            finally:
+                plain.close()
+
+
+# ---- what is shown
+
+
+def test_the_status_says_the_verdict_and_what_waits(served: Served, browser: Browser) -> None:
+    shown = browser.get("/page")
+    assert shown.status == 200 and "READY deliveries are accepted" in shown.text
+    assert "61 tasks wait" in shown.text and "61 worker" in shown.text
+    assert "/page/deliveries?filter=state%3Aqueued" in shown.document.links
+    served.ask("/api/v1/pause", {"what": "repo", "name": "octo/hello", "reason": EVIL})
+    try:
+        paused = browser.get("/page")
+        assert "60 octo/hello paused" in paused.text and "covenq resume repo octo/hello" in paused.text
+        assert "<script>alert(1)</script>" in paused.text and "\\u202eevil\\u200b" in paused.text, "as text"
+    finally:
+        served.ask("/api/v1/resume", {"what": "repo", "name": "octo/hello"})
+
+
+def test_lists_are_paged_as_the_api_pages_them(served: Served, browser: Browser) -> None:
+    for path in ("/page/deliveries", "/page/tasks"):
+        first = browser.get(f"{path}?filter=repo:octo/hello")
+        (older,) = [one for one in first.document.links if "after=" in one]
+        second = browser.get(older)
+        numbers = [re.findall(r"octo/hello#(\d+)", one.text) for one in (first, second)]
+        assert [len(one) for one in numbers] == [50, 10]
+        assert [int(one) for part in numbers for one in part] == list(range(60, 0, -1)), "newest first"
+        assert not [one for one in second.document.links if "after=" in one]
+        assert f"{path}?filter=repo%3Aocto%2Fhello" in second.document.links
+        assert "Nothing matches." in browser.get(f"{path}?filter=repo:nobody/*").text
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("filter=stat:failed", "'stat' is no field (column 1) Did you mean state:?"),
+        ("filter=%22", "a quote that isn't closed"),
+        ("filter=state:", "state: without a value"),
+        ("after=x", "'x' is no cursor"),
+        ("filter=payload.issue.body:*work*", "no page looks into payloads here"),
+        ("filter=-payload.issue.body:*work*", "no page looks into payloads here"),
+    ],
+)
+def test_a_mistake_in_a_filter_is_said_beside_what_was_typed(browser: Browser, query: str, said: str) -> None:
+    for path in ("/page/deliveries", "/page/tasks"):
+        shown = browser.get(f"{path}?{query}")
+        assert shown.status == 400 and said in shown.text
+        assert shown.form(path).fields["filter"] or query.startswith("after")
+        assert "octo/hello" not in shown.text.partition("How to ask")[0]
+
+
+def test_a_delivery_has_its_verdict_first_at_an_address_of_its_own(served: Served, browser: Browser) -> None:
+    guid = delivery(served, "number:7")
+    told = served.ask(f"/api/v1/why?id={guid}").json
+    for path in (f"/page/deliveries/{guid}", f"/page/deliveries/7/{guid}"):
+        shown = browser.get(path)
+        assert shown.status == 200
+        story = told["stories"][0]
+        at = [shown.text.index(part) for part in ("issues.opened", "Queued", "accepted?", "where is it now?", "UTC")]
+        assert at == sorted(at) and story["answers"]["ignored"]["words"] in shown.text
+        assert f"/page/deliveries/7/{guid}" in shown.document.links
+    ignored = browser.get(f"/page/deliveries/{delivery(served, 'event:star')}")
+    assert "Ignored: no route matches" in ignored.text
+
+
+def test_whatever_support_was_given_is_looked_up(served: Served, browser: Browser) -> None:
+    guid = delivery(served, "number:7")
+    task = served.ask(f"/api/v1/deliveries/{guid}").json["tasks"][0]
+    look_up = browser.get("/page").form("/page/why")
+    for given in (guid, f"7/{guid}", task, "octo/hello#7", " https://github.com/octo/hello/issues/7#issuecomment-1 "):
+        look_up.fields["id"] = given
+        assert browser.send(look_up).url.endswith(f"/page/deliveries/7/{guid}")
+    look_up.fields["id"] = "octo/nothing#1"
+    shown = browser.send(look_up)
+    assert shown.status == 404 and "Nothing that is held is about octo/nothing#1" in shown.text
+    for given, status in (("", 400), ("!!", 400), (EVIL, 400), (new_guid(), 404), ("x" * 3000, 400)):
+        look_up.fields["id"] = given
+        assert browser.send(look_up).status == status
+
+
+def test_a_guid_of_several_hooks_and_an_issue_of_several_deliveries_are_lists(served: Served, browser: Browser) -> None:
+    guid = new_guid()
+    for hook in ("8", "9"):
+        assert served.post("issues", issue(500, repo="octo/twice"), guid, hook).status == 202
+    for path in (f"/page/deliveries/{guid}", "/page/why?id=octo/twice%23500"):
+        links = browser.get(path).document.links
+        assert {f"/page/deliveries/{hook}/{guid}" for hook in ("8", "9")} <= set(links)
+
+
+def test_the_rules_are_folded_until_they_are_asked_for(served: Served, browser: Browser) -> None:
+    guid = delivery(served, "number:7")
+    folded = browser.get(f"/page/deliveries/7/{guid}")
+    (link,) = [one for one in folded.document.links if "rules=1" in one]
+    whole = browser.get(link)
+    for number in range(NEAREST_MAX + 1):
+        assert f"never-{number}" in whole.text and (f"never-{number}" in folded.text) is (number < NEAREST_MAX)
+    assert not [one for one in whole.document.links if "rules=1" in one]
+
+
+def test_what_a_payload_says_is_shown_as_text_alone(served: Served, browser: Browser) -> None:
+    guid = delivery(served, "number:900")
+    for path in ("/page/deliveries", "/page/tasks", f"/page/deliveries/{guid}", "/page/why?id=octo/evil%23900"):
+        shown = browser.get(path)  # which holds every tag of it against the policy
+        assert "<script" not in shown.html.lower() and "\x1b" not in shown.html and "\u202e" not in shown.html
+    shown = browser.get(f"/page/deliveries/{guid}")
+    assert "<script>alert(1)</script>\\x1b[2J\\u202eevil\\u200b\"'>" in shown.text, "and it is readable"
+
+
+# ---- payloads
+
+
+def test_no_page_shows_what_is_in_a_payload_unless_it_may(served: Served, browser: Browser) -> None:
+    guid = delivery(served, "number:7")
+    secret = "It does not work."
+    assert served.ask(f"/api/v1/deliveries/{guid}/payload").body.find(secret.encode()) > 0
+    for path in (f"/page/deliveries/7/{guid}", f"/page/deliveries/7/{guid}?rules=1", "/page/deliveries", "/page/tasks"):
+        shown = browser.get(path)
+        assert shown.status == 200 and secret not in shown.text and "/payload" not in shown.html
+    assert browser.get(f"/page/deliveries/7/{guid}/payload").status == 404
+
+
+def test_they_are_shown_where_the_configuration_lets_it(served_with_payloads: Served) -> None:
+    served = served_with_payloads
+    hostile = issue(1)
+    hostile["issue"]["body"] = EVIL
+    guid = served.post("issues", hostile, hook="7").json["delivery"]
+    work = served.post("issues", issue(2), hook="7").json["delivery"]
+    browser = Browser(served.remote_port)
+    browser.log_in(token(served))
+    story = browser.get(f"/page/deliveries/7/{work}")
+    assert f"/page/deliveries/7/{work}/payload" in story.document.links and "It does not work." in story.text
+    shown = browser.get(f"/page/deliveries/7/{guid}/payload")
+    assert "<script>alert(1)</script>\\u001b[2J\\u202eevil\\u200b\\\"'>" in shown.text
+    found = browser.get("/page/deliveries?filter=payload.issue.body:*work*")
+    assert work in found.text and guid not in found.text
+    assert browser.get(f"/page/deliveries/7/{new_guid()}/payload").status == 404
+
+
+def test_what_may_repeat_a_payload_goes_with_it(served: Served) -> None:
+    conn = served.storage.state.reader()
+    config = served.routes.api.config
+    answer = why.why(
+        conn,
+        served.journal,
+        config.config,
+        delivery(served, "number:7"),
+        now=0.0,
+        waiting=why.waiting(config.caps),
+        refused=tuple,
+        read_log=lambda *_: b"",
+    )
+    (story,) = answer.stories
+    tasks = [replace(task, last_output=LastOutput(1, "stderr", ["SECRET"])) for task in story.tasks]
+    answer.stories = [replace(story, tasks=tasks)]
+    assert "SECRET" in repr(story_view(answer, 0.0, payloads=True, all_rules=True))
+    assert "does not work" in repr(story_view(answer, 0.0, payloads=True, all_rules=True))
+    hidden = repr(story_view(answer, 0.0, payloads=False, all_rules=True))
+    assert "SECRET" not in hidden and "does not work" not in hidden and "payload.issue.body" in hidden
+    assert without_payload(story).delivery is story.delivery
+
+
+# ---- errors
+
+
+def test_errors_are_pages(served: Served, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(path: str) -> Shown:
+        shown = browser.get(path)
+        assert "covenq" in shown.document.text
+        return shown
+
+    assert answer("/page/nothing").status == 404
+    assert answer("/page/deliveries/a/b/c").status == 404
+    assert answer("/page/deliveries?fliter=x").status == 400
+    assert answer("/page/deliveries?filter=a&filter=b").status == 400
+    assert answer("/page?x=1").status == 400
+    assert answer(f"/page/deliveries/{new_guid()}").status == 404
+    assert browser.ask("POST", "/page/deliveries", b"", {}).status == 405
+    assert browser.ask("HEAD", "/page/deliveries", None, {}).html == ""
+
+    def fail(*_: object) -> None:
+        raise ValueError("SECRET of a payload")
+
+    monkeypatch.setattr("covenq.operate.inspect.view.deliveries", fail)
+    shown = answer("/page/deliveries")
+    assert shown.status == 500 and "SECRET" not in shown.html and "its log says where" in shown.text
