@@ -15,7 +15,6 @@ from covenq.http.app import App, raised_in
 from covenq.http.page import links, listing
 from covenq.http.page.access import Access, session_of
 from covenq.http.page.attempts_limit import AttemptsLimit
-from covenq.http.page.headers import set_headers
 from covenq.http.page.login import Login, Logout
 from covenq.http.page.payload import PayloadPage
 from covenq.http.page.render import redirect, respond_page
@@ -114,5 +113,4 @@ class _ErrorPages:
 
 
 def _respond(req: falcon.Request, resp: falcon.Response, status: int, title: str, hint: str | None = None) -> None:
-    set_headers(resp)
     respond_page(resp, "error", status, session=session_of(req), title=title, hint=hint)

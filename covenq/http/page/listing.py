@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import falcon
 
-from covenq.errors import CovenqError, FilterError, UsageError
+from covenq.errors import CovenqError, FilterError, TookTooLong, UsageError
 from covenq.http.answers import status_of
 from covenq.http.api.params import LIMIT
 from covenq.http.page import links
@@ -84,8 +84,8 @@ class Listing:
             rows, following = self._read(filter, after, self._clock())
             older = None if following is None else links.listed(path, filter, following)
             shown = replace(shown, rows=rows, older=older)
-        except UsageError as error:  # the form stays, with what was typed
-            status = status_of(type(error))
+        except (UsageError, TookTooLong) as error:  # the form stays, with what was typed
+            status = 503 if isinstance(error, TookTooLong) else status_of(type(error))
             shown = replace(shown, problem=problem_of(error))
         respond_page(resp, "list", status, session=session_of(req), view=shown)
 

@@ -13,6 +13,7 @@ import falcon
 from msgspec.structs import replace
 
 from covenq.errors import Ambiguous
+from covenq.filter.explain import Term
 from covenq.http.api.params import id_of
 from covenq.http.page import links
 from covenq.http.page.access import session_of
@@ -182,15 +183,17 @@ def story_view(answer: Why, now: float, *, payloads: bool, all_rules: bool) -> S
 
 def without_payload(story: Story) -> Story:
     """The story without what may repeat the payload: what was written, and the values that terms on it looked at."""
-    routes = [
-        replace(one, terms=[replace(term, seen=[]) if "payload" in term.text.lower() else term for term in one.terms])
-        for one in story.rules.routes
-    ]
+    routes = [replace(one, terms=[_unseen(term) for term in one.terms]) for one in story.rules.routes]
     return replace(
         story,
         tasks=[replace(task, last_output=None) for task in story.tasks],
         rules=replace(story.rules, routes=routes),
     )
+
+
+def _unseen(term: Term) -> Term:
+    """Of a payload it isn't said either whether there was a value."""
+    return replace(term, seen=["not shown here"]) if "payload" in term.text.lower() else term
 
 
 def found_view(answer: Why, now: float) -> FoundView:
