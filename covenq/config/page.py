@@ -17,7 +17,7 @@ HOSTS_MAX = 100
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """What a browser on this machine, or at the end of a tunnel to it, calls it. No name service gives these to anybody else."""
 
-_NAME = re.compile(r"(?=.{1,253}\Z)[0-9a-z](?:[0-9a-z-]{0,62})(?:\.[0-9a-z](?:[0-9a-z-]{0,62}))*\Z")
+_NAME = re.compile(r"(?=.{1,253}\Z)[0-9a-z][0-9a-z_-]{0,62}(?:\.[0-9a-z][0-9a-z_-]{0,62})*\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class Access:
         host = req.get_header("Host")
         if not is_allowed(host, self.settings.hosts):
             known = f"{name_of(host)[:100]!r}" if host else "no host"
-            hint = f"Add it to [api] hosts, if it is this one's. Known are {', '.join(self.settings.hosts)}."
+            # Whoever pointed a name of theirs here may read this: it doesn't say which others there are.
+            hint = "Add it to [api] hosts, if it is this covenq's."
             refuse(self.refusals, req, resp, 421, "host_not_allowed", f"This was asked of {known}.", hint)
         elif any(name.lower() in LEAKED for name in req.params):
             hint = "Have it revoked, and type another into the form."

@@ -43,6 +43,7 @@ def make_page_app(sources: PageSources, tokens: Tokens, settings: PageSettings, 
     app: App = falcon.App(middleware=[Access(settings, sessions, refusals)])
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.keep_blank_qs_values = True
+    app.req_options.strip_url_path_trailing_slash = True  # as people type it
     errors = _ErrorPages(sources)
     app.add_error_handler(Exception, errors.unexpected)
     app.add_error_handler(falcon.HTTPError, errors.http)
