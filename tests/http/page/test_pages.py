@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +17,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from covenq.config.api_tokens import create, revoke
+from covenq.errors import TookTooLong, TooMany
+from covenq.http.api import status as status_api
 from covenq.http.page.attempts_limit import FAILED_MAX
+from covenq.http.page.status import status_view
 from covenq.http.page.story import story_view, without_payload
 from covenq.intake import refusal_log
+from covenq.model import seconds_of
 from covenq.model.answers import LastOutput
+from covenq.model.status import ActivePause, Overdue, SecretProblem, Stuck, Verified
 from covenq.operate.inspect import why
 from covenq.operate.inspect.story_text import NEAREST_MAX
 from tests.support.browser import Browser, Form, Shown
@@ -296,6 +302,34 @@ def test_the_status_says_the_verdict_and_what_waits(served: Served, browser: Bro
         served.ask("/api/v1/resume", {"what": "repo", "name": "octo/hello"})
 
 
+def test_the_status_says_what_is_wrong_the_worst_first(served: Served) -> None:
+    at = "2026-11-23T02:34:56.000000Z"
+    well = status_api.status(served.routes.api.status)
+    ill = replace(
+        well,
+        ready=False,
+        reasons=["The disk is full."],
+        verified=Verified(at, False, 9, 3, 9, 1.0, "segment 1 is cut"),
+        overdue=[Overdue("upkeep", "upkeep has not looked for 9m")],
+        stuck=[Stuck("t1", "all", None, "running", at, "runs for 9h")],
+        secrets=[SecretProblem("app", "it can't be read")],
+        pauses=[ActivePause("route", "all", None, at, 1, "root", "a release")],
+        state=replace(well.state, lag=9000, left_s=60),
+    )
+    view = status_view(ill, seconds_of(at) + 3600)
+    assert (view.word, view.tone, view.reasons) == ("DAMAGED", "bad", ["The disk is full."])
+    assert [(one.label, one.tone) for one in view.wrong] == [
+        ("Damaged", "bad"), ("Overdue", "bad"), ("Stuck", "warning"), ("Unreadable", "bad"), ("Paused", "warning"),
+        ("Behind", "warning"),
+    ]  # fmt: skip
+    assert [one.text for one in view.wrong if one.label in ("Damaged", "Paused")] == [
+        "segment 1 is cut, and 2 more",
+        "route all, paused 1h by root: a release",
+    ]
+    calm = status_view(replace(well, state=replace(well.state, lag=3)), 0.0)
+    assert (calm.word, calm.tone, calm.wrong) == ("READY", "good", [])
+
+
 def test_lists_are_paged_as_the_api_pages_them(served: Served, browser: Browser) -> None:
     for path in ("/page/deliveries", "/page/tasks"):
         first = browser.get(f"{path}?filter=repo:octo/hello")
@@ -484,8 +518,16 @@ def test_errors_are_pages(served: Served, browser: Browser, monkeypatch: pytest.
     assert browser.ask("HEAD", "/page/deliveries", None, {}).html == ""
 
     def fail(*_: object) -> None:
-        raise ValueError("SECRET of a payload")
+        raise error
 
     monkeypatch.setattr("covenq.operate.inspect.view.deliveries", fail)
+    error: Exception = ValueError("SECRET of a payload")
     shown = answer("/page/deliveries")
     assert shown.status == 500 and "SECRET" not in shown.html and "its log says where" in shown.text
+    error = TookTooLong("this takes longer than 5 s to read")
+    shown = answer("/page/deliveries?filter=a")
+    assert shown.status == 503 and "Narrow the filter" in shown.text
+    assert shown.form("/page/deliveries").fields["filter"] == "a", "to be narrowed"
+    for error in (TooMany("several pages are being read"), sqlite3.OperationalError("disk I/O error")):
+        shown = answer("/page/deliveries")
+        assert shown.status == 503 and shown.headers["retry-after"] == "30"
