@@ -23,27 +23,30 @@ from covenq.config.load import load
 from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon
 from tests.support.guard.sitecustomize import PORT
+from tests.support.receiver import Receiver, receiving
+from tests.support.requests import issue
 from tests.support.waiting import eventually
 
 BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 """(language, text) of each."""
 
 EXPECTED = {
-    "send issues": r"^[0-9a-f-]{36}$",
-    "deliveries": r"issues\.opened .* ignored .* no_routes",
     "init": r"/\.local/state/covenq/covenq\.toml$",
-    "send issues, again": r"^[0-9a-f-]{36}$",
+    "send issues --action labeled --guid first": r"^first$",
     "tasks": r" hello .* completed ",
-    "send issues --action labeled --number 7 --guid issue-7": r"^issue-7$",
-    "why lantern-works/beacon#7": r"failed\?  +Yes: .* route fix-issue .* spawn",
-    "show issue-7": r"route +fix-issue",
-    "refused": r"[Nn]o(thing| request) .*refused",
-    "tasks state:failed 'age<1h'": r" fix-issue .* failed ",
+    "logs first -f": r'^\{"action":"labeled",',
+    "send push --guid push-1": r"^202 accepted .* 1 task: t",
+    "send push --guid push-1, again": r"^200 duplicate ",
+    "why push-1": r"^Failed: two attempts",
+    "status": r"^READY ",
+    "tasks state:failed 'age<1h'": r" deploy .* failed ",
     "requeue state:failed --dry-run": r"1 task",
-    "replay issue-7": r"446581321/issue-7",
-    "verify": r"^ok, [0-9]+ records, head ",
+    "replay push-1": r"446581321/push-1",
+    "show push-1": r"route +deploy",
+    "refused": r"[Nn]o(thing| request) .*refused",
     "routes diff --config new.toml --since 7d": r"",
     "doctor": r"daemon +ready",
+    "verify": r"^ok, [0-9]+ records, head ",
     "backup ~/covenq-backup": r"covenq-backup",
     "tui": r"deliveries",
     "demo": r"tasks whose command ran twice +0 +0",
@@ -103,7 +106,7 @@ class Newcomer:
         words = re.sub(r"\s+# .*", "", line).strip()
         name = words.removeprefix(".venv/bin/covenq ")
         if words.endswith("covenq tui"):
-            said = self.terminal(words)
+            said = self.terminal(words, awaited=b"FOLLOWING", typed=b"q")
         else:
             shell = ["bash", "-c", words] if shutil.which("bash") else ["sh", "-c", words]
             done = subprocess.run(
@@ -127,8 +130,8 @@ class Newcomer:
             assert re.search(EXPECTED[known], said, re.MULTILINE), f"{words}\n{said}"
         return said
 
-    def terminal(self, words: str) -> str:
-        """Run it in a terminal, press q when it shows something, and what it has written. It exits with 0."""
+    def terminal(self, words: str, awaited: bytes = b"", typed: bytes = b"") -> str:
+        """Run it in a terminal, type that when it shows what is awaited, and what it has written. It exits with 0."""
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             ["sh", "-c", words], cwd=self.checkout, env=self.env, stdin=theirs, stdout=theirs, stderr=theirs,
@@ -138,10 +141,10 @@ class Newcomer:
         written = b""
         try:
             deadline = time.monotonic() + 60
-            while b"FOLLOWING" not in written:
+            while awaited not in written:
                 assert time.monotonic() < deadline, written[-2000:]
                 written += os.read(ours, 65536)
-            os.write(ours, b"q")
+            os.write(ours, typed)
             try:
                 while more := os.read(ours, 65536):
                     written += more
@@ -188,25 +191,41 @@ def test_the_two_commands_are_blocks_of_their_own() -> None:
     assert "\nmake test\n" in ci and "tests/e2e/smoke.py" in ci
 
 
+def same_words(text: str) -> str:
+    """A printed answer without what differs from run to run: times, sizes, the record's number, how long a short id is."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "TIME", text)
+    text = re.sub(r"\b(record )?\d+( bytes)?\b", lambda one: "N" if one[1] or one[2] else one[0], text)
+    return " ".join(re.sub(r"\bt[0-9a-f]{8,}\b", "TASK", text).split())
+
+
 def test_every_block_can_be_followed_in_order(newcomer: Newcomer) -> None:
     newcomer.start()
-    pasted = 0
-    for kind, text in BLOCKS[2:]:
-        if kind == "toml" and not pasted:
-            pasted += 1
-            newcomer.paste(text)
-        elif kind == "toml":
-            pasted += 1
-            file = newcomer.checkout / "other.toml"
-            file.write_text(re.sub(r"^ +", "", text, flags=re.MULTILINE))
-            assert {one.name for one in load(file, {}).secrets} == {"app", "old"}
-            newcomer.shell(f"COVENQ_OLD_SECRET={'x' * 40} .venv/bin/covenq routes check --config other.toml >/dev/null")
-        else:
-            assert kind == "sh", f"a block of {kind}, which nobody runs"
-            for line in text.replace("\\\n", " ").splitlines():
-                newcomer.shell(line)
-                newcomer.rest()
-    assert pasted == 2
-    assert set(newcomer.seen) == set(EXPECTED)
-    assert [one["data"]["guid"] for one in newcomer.daemon.records("delivery.received")][-1] == "from-github"
-    assert (newcomer.home / "covenq-backup" / "journal").is_dir()
+    configuration = newcomer.data / "covenq.toml"
+    last, pasted = "", 0
+    with receiving(Receiver()) as app:
+        app.secret = (newcomer.data / "secret").read_text().strip()
+        for kind, text in BLOCKS[2:]:
+            if kind == "toml" and "hello" in text:
+                assert text in configuration.read_text(), "it is what `covenq init` wrote"
+            elif kind == "toml":
+                pasted += 1
+                newcomer.paste(text.replace("http://127.0.0.1:3000/", f"http://127.0.0.1:{app.server_address[1]}/"))
+            elif kind == "text":
+                shown = newcomer.terminal(last)
+                assert same_words(text) in same_words(shown), f"{last}\n{shown}"
+            else:
+                assert kind == "sh", f"a block of {kind}, which nobody runs"
+                for line in text.replace("\\\n", " ").splitlines():
+                    last = re.sub(r"\s+# .*", "", line).strip()
+                    newcomer.shell(line)
+                    newcomer.rest()
+        assert pasted == 2
+        assert set(newcomer.seen) == set(EXPECTED)
+        assert [one["data"]["guid"] for one in newcomer.daemon.records("delivery.received")][-1] == "from-github"
+        newcomer.daemon.secret = app.secret
+        assert newcomer.daemon.post("issues", issue()).json["state"] == "queued"
+        newcomer.rest()
+        ((headers, _, signed),) = app.seen
+        assert headers["x-github-event"] == "issues" and signed, "the App behind `forward` believes what it gets"
+        assert (newcomer.home / "covenq-backup" / "journal").is_dir()
