@@ -1,7 +1,7 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep lint format screenshots clean anew
+.PHONY: help run test test-deep lint format screenshots release-check clean anew
 
 VENV := .venv
 # The interpreter that .venv is made from: the first of these that is new enough. Say another: make test PYTHON=python3.14
@@ -38,6 +38,7 @@ help:
 	@echo 'make lint       check formatting, lint, types and who imports whom'
 	@echo 'make format     format the code'
 	@echo 'make screenshots  make the pictures of the dashboard anew, in man/screenshots'
+	@echo 'make release-check  build wheel and sdist from a clean clone and hold them against what a release has to be (TAG=v1.2.3)'
 	@echo 'make clean      remove .venv and the caches'
 
 run: $(VENV)/.installed
@@ -61,6 +62,9 @@ format: $(VENV)/.installed-lint
 
 screenshots: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/support/screenshots.py man/screenshots
+
+release-check: $(VENV)/.installed-test $(VENV)/.installed-release
+	$(VENV)/bin/python tests/e2e/release.py --tag '$(TAG)'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -96,6 +100,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@echo 'Installing what the tests need' >&2
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.installed-release: $(VENV)/.installed
+	@echo 'Installing what the check of a release needs' >&2
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group release
 	@touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed
