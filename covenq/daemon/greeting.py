@@ -97,10 +97,10 @@ def render(
     if first or secret_made:
         lines += ["Try next, in another terminal:"]
         # `init` refuses where there is a configuration, and every line here works as it is printed.
-        last = "init" if config.path is None else "tasks"
         taken = info.webhook_url is not None and _takes_sample(config)
         first_command = f"send {_SAMPLE}" if taken else "status" if config.follows_log else "secrets"
-        lines += [f"  {call} {command}{more}" for command in (first_command, "deliveries", last)]
+        three = ("init", first_command, "tasks") if config.path is None else (first_command, "deliveries", "tasks")
+        lines += [f"  {call} {command}{more}" for command in three]
     return "\n".join(lines) + "\n"
 
 

@@ -243,12 +243,14 @@ def test_words_name_what_another_terminal_lacks(tmp_path: Path) -> None:
     assert greeting.options(elsewhere, tmp_path / "d", home) == f" --config {tmp_path}/c.toml"
 
 
-@pytest.mark.parametrize(("path", "last"), [(None, "init"), (Path("/c.toml"), "tasks")])
-def test_init_is_not_to_be_tried_where_it_would_refuse(tmp_path: Path, path: Path | None, last: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "three"), [(None, ["init", "send", "tasks"]), (Path("/c.toml"), ["send", "deliveries", "tasks"])]
+)
+def test_init_is_tried_first_but_not_where_it_would_refuse(tmp_path: Path, path: Path | None, three: list[str]) -> None:
     info = DaemonInfo("1", "2026-11-23T00:00:00.000000Z", "u")
     text = greeting.render(Config(path=path), tmp_path, info, first=True, secret_made=True, argv=["covenq"], env={})
     said = text.splitlines()
-    assert [line.split()[1] for line in said[-3:]] == ["send", "deliveries", last]
+    assert [line.split()[1] for line in said[-3:]] == three
 
 
 def test_secrets_are_named_by_their_place_only() -> None:
