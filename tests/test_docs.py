@@ -122,7 +122,7 @@ def _keys(schema: Any) -> Iterator[str]:
 
 
 def test_every_command_the_documents_type_exists() -> None:
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *PAGES]:
         content = path.read_text()
         typed = re.findall(r"\.venv/bin/covenq ([a-z]+)\b|`covenq ([a-z]+)\b", content)
         blocks = re.findall(r"^\.nf\n(.*?)^\.fi|^```sh\n(.*?)^```", content, re.MULTILINE | re.DOTALL)

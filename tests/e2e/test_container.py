@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ def test_its_steps_make_a_daemon_that_serves_with_its_root_read_only_and_stops_w
         pytest.skip(f"its steps can't be carried out here: {why_not}")
     plain_root.wheelhouse(ROOT, tmp_path / "wheels")
     root = plain_root.build(STAGES, ROOT, tmp_path / "wheels", tmp_path)
+    made = (root.path / root.stage.last("VOLUME").lstrip("/")).stat()
+    assert (f"{made.st_uid}:{made.st_gid}", stat.S_IMODE(made.st_mode)) == (root.stage.last("USER"), 0o700)
     port = free_port()
     daemon = Daemon(data=tmp_path / "volume", port=port)
     running = root.start(daemon.data, daemon.log, COVENQ_BIND=f"127.0.0.1:{port}")

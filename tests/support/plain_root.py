@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.containerfile import Stage
+from tests.support.waiting import eventually
 
 TOOLS = ("unshare", "nsenter", "mount", "chroot")
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64")
@@ -154,8 +155,7 @@ class Root:
         with log.open("wb") as file:
             process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while process.poll() is None and not (found := children.read_text().split()):
-            os.sched_yield()
+        found = eventually(lambda: process.poll() is None and children.read_text().split(), 30, "it starts")
         return Running(process, int(found[0]))
 
     def inside(self, running: Running, argv: Sequence[str], **more: str) -> subprocess.CompletedProcess[str]:
