@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from covenq.model import JsonObject
+from covenq.model.route_times import RouteMinutes, RouteTimes
 from covenq.model.rows import Attempt, Count, Number, OneDelivery, Task, Time, Token
 
 
@@ -88,12 +89,16 @@ class NameStats(Struct):
 
 
 class RouteStats(Struct):
-    """Tasks of one route: how many, their attempts, and how many are in each state."""
+    """Tasks of one route: how many, their attempts, how many are in each state, and what became of the attempts.
+
+    `times` is of the attempts that were read, null where there was none; an older daemon doesn't say.
+    """
 
     name: str | None
     tasks: Count
     attempts: Count
     states: dict[str, Count]
+    times: RouteTimes | None = None
 
 
 class More(Struct):
@@ -113,7 +118,10 @@ class Interval(Struct):
 
 
 class Stats(Struct):
-    """Statistics of deliveries that came from `since` until before `until`; the most frequent first."""
+    """Statistics of deliveries that came from `since` until before `until`; the most frequent first.
+
+    `sampled`: `times` of routes are of some of the attempts, spread over the span, because there were more than are read.
+    """
 
     since: Time
     until: Time
@@ -126,12 +134,14 @@ class Stats(Struct):
     routes: list[RouteStats]
     more: More
     time: list[Interval]
+    sampled: bool = False
 
 
 class Throughput(Struct):
     """Deliveries accepted and refused, and attempts that completed and failed, in each of the last minutes, oldest first.
 
-    `at` is when the first minute begins.
+    `at` is when the first minute begins. `routes` are those with the most to say, `more_routes` how many others there are.
+    `sampled`: a route's tasks are estimated, or its attempts are some of them, because there were more than are read.
     """
 
     at: Time
@@ -140,6 +150,9 @@ class Throughput(Struct):
     refused: list[Count]
     completed: list[Count]
     failed: list[Count]
+    routes: list[RouteMinutes] = []
+    more_routes: Count = 0
+    sampled: bool = False
 
 
 # ---- secrets

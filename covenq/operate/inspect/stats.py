@@ -9,6 +9,8 @@ from covenq.errors import UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import at_text
 from covenq.model.answers import Interval, More, NameStats, RouteStats, Stats
+from covenq.model.route_times import RouteTimes
+from covenq.operate.inspect import route_times
 from covenq.state.counts import Counts, Timeline, count
 from covenq.state.query import condition
 from covenq.state.readers import snapshot
@@ -34,15 +36,19 @@ def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float,
     span = at_text(since), at_text(now)
     starts = [at_text(since + interval * (now - since) / buckets) for interval in range(buckets)]
     counts, timeline = Counts(), Timeline(starts)
+    where: str
+    params: Sequence[object]
     with snapshot(conn):
+        where, params = "1", []
         if filter.node.nodes:
             where, params = condition(conn, filter, "webhook_deliveries", now=now)
             count(conn, f"{where} AND {IN_SPAN}", [*params, *span], counts, timeline)
         else:
             count_span(conn, *span, counts, timeline)
+        times = route_times.of_deliveries(conn, where, params, *span)
     events, more_events = _most(counts.events)
     repos, more_repos = _most(counts.repos)
-    routes, more_routes = _routes(counts)
+    routes, more_routes = _routes(counts, times.routes)
     return Stats(
         since=span[0],
         until=span[1],
@@ -55,6 +61,7 @@ def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float,
         routes=routes,
         more=More(more_events, more_repos, more_routes),
         time=[Interval(at, timeline.deliveries[n], timeline.failed[n]) for n, at in enumerate(starts)],
+        sampled=times.sampled,
     )
 
 
@@ -63,13 +70,19 @@ def _most(counts: Mapping[str | None, Sequence[int]]) -> tuple[list[NameStats], 
     return [NameStats(name, *numbers) for name, numbers in ordered[:ROWS_MAX]], max(0, len(ordered) - ROWS_MAX)
 
 
-def _routes(counts: Counts) -> tuple[list[RouteStats], int]:
+def _routes(counts: Counts, times: Mapping[str | None, RouteTimes]) -> tuple[list[RouteStats], int]:
     states: dict[str | None, dict[str, int]] = {}
     for (route, state), number in sorted(counts.tasks.items(), key=lambda one: one[0][1]):
         states.setdefault(route, {})[state] = number
     ordered = sorted(states.items(), key=lambda one: (-sum(one[1].values()), _order(one[0])))
     listed = [
-        RouteStats(route, sum(found.values()), sum(counts.attempts[route, state] for state in found), found)
+        RouteStats(
+            name=route,
+            tasks=sum(found.values()),
+            attempts=sum(counts.attempts[route, state] for state in found),
+            states=found,
+            times=times.get(route),
+        )
         for route, found in ordered[:ROWS_MAX]
     ]
     return listed, max(0, len(ordered) - ROWS_MAX)

@@ -1,14 +1,14 @@
 """Throughput: deliveries accepted and refused, and attempts ended, in each of the last minutes.
 
-Also which tasks run. The cost doesn't grow with the rows: arrivals are counted along an index, and ends were counted as they
-were folded.
+Also the same by route, and which tasks run. The cost doesn't grow with the rows: arrivals are counted along an index, ends were
+counted as they were folded, and by route so many rows are read at most.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from covenq.errors import UsageError
@@ -16,6 +16,8 @@ from covenq.intake.refusal_log import Refusal
 from covenq.model import at_text
 from covenq.model.answers import Throughput
 from covenq.model.status import Running
+from covenq.operate.inspect.route_minutes import route_minutes
+from covenq.state.readers import snapshot
 
 MINUTES = 60
 MINUTES_MAX = 720
@@ -44,6 +46,13 @@ def per_minute(
         raise UsageError(f"{minutes} minutes", hint=f"It is 1 to {MINUTES_MAX}.")
     first = int(now // 60) - minutes + 1
     names = [at_text((first + n) * 60.0)[:16] for n in range(minutes + 1)]
+    with snapshot(conn):
+        return _counted(conn, names, now, Counter(one.at[:16] for one in log), refused or {})
+
+
+def _counted(
+    conn: sqlite3.Connection, names: Sequence[str], now: float, logged: Counter[str], known: Mapping[str, int]
+) -> Throughput:
     ends: dict[str, list[int]] = {}
     for outcome in ("completed", "failed"):
         found = dict(
@@ -53,15 +62,18 @@ def per_minute(
             ).fetchall()
         )
         ends[outcome] = [int(found.get(name, 0)) for name in names[:-1]]
-    logged = Counter(one.at[:16] for one in log)
-    known = refused or {}
+    by_route = route_minutes(conn, names, at_text(now))
     counted = "SELECT count(*) FROM webhook_deliveries WHERE received_at >= ? AND received_at < ?"
     return Throughput(
         at=f"{names[0]}:00Z",
-        minutes=minutes,
+        minutes=len(names) - 1,
         accepted=[int(conn.execute(counted, pair).fetchone()[0]) for pair in pairwise(names)],
         refused=[max(logged[name], known.get(name, 0)) for name in names[:-1]],
-        **ends,
+        routes=by_route.routes,
+        more_routes=by_route.more,
+        sampled=by_route.sampled,
+        completed=ends["completed"],
+        failed=ends["failed"],
     )
 
 

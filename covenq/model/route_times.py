@@ -1,0 +1,48 @@
+"""What is told of a route's work in a span of time: how much came, how it ended, and how long it waited and ran.
+
+It serves one decision: which route to look at first. The Overview, `covenq stats` and the API have the same values from here.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from covenq.model.rows import Count
+
+
+class Times(Struct):
+    """How long something took, of so many: in half of them at most `p50_s` seconds, in 19 of 20 at most `p95_s`."""
+
+    count: Count
+    p50_s: float
+    p95_s: float
+
+
+class RouteTimes(Struct):
+    """What became of attempts: how many completed and failed, and why those that failed did; the others run, or were ended.
+
+    `waited` is from when a task was queued to the start of its first attempt, `ran` from an attempt's start to its end; null
+    where there was none.
+    """
+
+    attempts: Count = 0
+    completed: Count = 0
+    failed: Count = 0
+    categories: dict[str, Count] = field(default_factory=dict)
+    """Of those that failed."""
+    waited: Times | None = None
+    ran: Times | None = None
+
+    @property
+    def ok(self) -> float | None:
+        """The share of the attempts that completed or failed which completed, None while there is none."""
+        ended = self.completed + self.failed
+        return self.completed / ended if ended else None
+
+
+class RouteMinutes(RouteTimes, kw_only=True):
+    """A route in the last minutes: the tasks made in each, oldest first; what waits now; and the attempts begun in them."""
+
+    name: str | None
+    tasks: list[Count]
+    queued: Count = 0
