@@ -203,6 +203,14 @@ def duration(seconds: float) -> str:
     return f"{int(seconds)}s"
 
 
+def latency(seconds: float) -> str:
+    """How long something took, in at most five characters: `850ms`, `1.2s`, `42s`, `3.5m`, `17m`, `5h`, `12d`."""
+    for unit, size in (("m", 60.0), ("s", 1.0)):
+        if size <= seconds < 9.95 * size:
+            return f"{seconds / size:.1f}{unit}"
+    return f"{int(max(0.0, seconds) * 1000)}ms" if seconds < 1 else duration(seconds)
+
+
 def byte_size(number: float, largest: str) -> str:
     """Bytes in the unit that fits, up to `largest`: `812 B`, `7.6 KiB`, `1.2 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):

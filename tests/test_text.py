@@ -77,3 +77,14 @@ def test_instants_durations_and_sizes() -> None:
     assert [text.duration(s) for s in (0, 59.9, 60, 7200, 200000)] == ["0s", "59s", "1m", "2h", "2d"]
     assert text.byte_size(5 << 40, "TiB") == "5.0 TiB"
     assert text.byte_size(5 << 40, "GiB") == "5120.0 GiB"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0ms"), (-1.0, "0ms"), (0.0004, "0ms"), (0.85, "850ms"), (1.0, "1.0s"), (9.94, "9.9s"), (9.96, "9s"), (42.7, "42s"),
+        (60.0, "1.0m"), (210.0, "3.5m"), (1000.0, "16m"), (3600.0, "1h"), (1e6, "11d"),
+    ],
+)  # fmt: skip
+def test_a_latency_has_two_digits_where_there_is_room(seconds: float, said: str) -> None:
+    assert text.latency(seconds) == said

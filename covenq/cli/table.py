@@ -57,7 +57,9 @@ def _left_out(columns: Sequence[Column[Row]], found: Layout, varied: set[int]) -
     ]
     if same:
         yield f"{', '.join(same)} for all"
-    dropped = [columns[i].heading.lower() for i in sorted({*found.dropped, *varied})]
+    dropped = [
+        columns[i].heading.lower() for i in sorted({*found.dropped, *varied}) if columns[i].heading
+    ]  # or it is a bar
     if dropped:
         yield f"no room for {', '.join(dropped)}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from covenq.model.rows import Count
+from covenq.text import latency
 
 
 class Times(Struct):
@@ -46,3 +47,21 @@ class RouteMinutes(RouteTimes, kw_only=True):
     name: str | None
     tasks: list[Count]
     queued: Count = 0
+
+
+def share_text(ok: float | None) -> str:
+    """The share of attempts that completed, as `98%`; rounded down, so that 100% says that none failed. Empty without any."""
+    if ok is None:
+        return ""
+    return "<1%" if 0 < ok < 0.01 else f"{int(ok * 100)}%"
+
+
+def times_text(times: Times | None) -> tuple[str, str]:
+    """The median and the 95th percentile."""
+    return ("", "") if times is None else (latency(times.p50_s), latency(times.p95_s))
+
+
+def categories_text(categories: dict[str, int]) -> str:
+    """Why attempts failed, the most frequent first: `timeout 12, exit 3`."""
+    ordered = sorted(categories.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{category} {number:,}" for category, number in ordered)
