@@ -22,6 +22,7 @@ from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
+from covenq.tasks.scheduling.attempt_times import AttemptTimes
 
 StatsByName = dict[str, Callable[[], ListenerStats]]
 """The statistics of each listener, by its name."""
@@ -42,10 +43,11 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """What runs tasks here, and hands them to workers elsewhere. They share one dispatcher."""
+    """What runs tasks here, and hands them to workers elsewhere. They share one dispatcher, and count into the same times."""
 
     pool: Pool
     claims: Claims
+    times: AttemptTimes
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ def make_routes(
                     storage.readers, storage.fold, storage.fold.status, missing, observed.waiting.read
                 ),
                 metrics.WorkMetrics(workers.pool, background.upkeep, alarms),
+                metrics.RouteMetrics(workers.times),
                 metrics.ReconcileMetrics(
                     lambda: background.reconciler.passes,
                     lambda: background.reconciler.fetched,

@@ -57,6 +57,7 @@ from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
+from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.interface import Engine
 from journal.presence import exists
@@ -334,7 +335,8 @@ def make_workers(
     listener can't start after it, its threads end with the process, and the next start recovers what they ran.
     """
     fold = storage.fold
-    dispatcher = Dispatcher(storage.journal, lambda: fold.folded, lambda: live.now.config.caps)
+    times = AttemptTimes(lambda: {route.name for route in live.now.config.routes})
+    dispatcher = Dispatcher(storage.journal, lambda: fold.folded, lambda: live.now.config.caps, times)
 
     def scrubber(secrets: Sequence[bytes] = ()) -> Scrubber:
         return Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)])
@@ -363,7 +365,7 @@ def make_workers(
         room=room,
         on_full=on_full,
     )
-    return Workers(pool, claims)
+    return Workers(pool, claims, times)
 
 
 def start_in_order(daemon: Daemon) -> None:

@@ -1,7 +1,7 @@
 """GET /metrics, for Prometheus. Every value is read at the scrape from where it is kept anyway: receiving has no extra cost.
 
-Labels are covenq's own words (states, reasons, GitHub's event names), never anything that a request could invent: no
-repository, no delivery, no client. A scrape costs the same however many deliveries there are.
+Labels are covenq's own words (states, reasons, GitHub's event names) and the configuration's (routes), never anything that a
+request could invent: no repository, no delivery, no client. A scrape costs the same however many deliveries there are.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from covenq.state import fold_ledger, query
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
+from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from journal.errors import JournalError
 from journal.health import Measurement
 from journal.histogram import Counts
@@ -100,6 +101,8 @@ METRICS: Mapping[str, Spec] = {
     "covenq_deliveries_oldest_age_seconds": Spec("gauge", "Age of the oldest delivery that waits to be routed.", ("state",)),
     "covenq_tasks_oldest_age_seconds": Spec("gauge", "Age, since it was made, of the oldest that waits or runs.", ("state",)),
     "covenq_attempts_ended": Spec("counter", "Attempts that ended, by outcome and failure category.", ("outcome", "category")),
+    "covenq_task_wait_seconds": Spec("histogram", "From a task's queuing to the start of its first attempt.", ("route",)),
+    "covenq_attempt_seconds": Spec("histogram", "From an attempt's start to its end.", ("route", "outcome")),
     "covenq_ledger_deliveries": Spec("gauge", "What GitHub lists of three days, by how it stands.", ("hook", "state")),
     "covenq_tasks_waiting": Spec("gauge", "Queued tasks by what they wait for, each counted once.", ("cause",)),
     "covenq_worker_slots": Spec("gauge", "Tasks that may run here at a time."),
@@ -304,6 +307,18 @@ class WorkMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteMetrics:
+    """How long tasks waited and attempts ran, of those that began here: by route as configured, all others as one."""
+
+    times: AttemptTimes
+
+    def collect(self) -> Iterator[Metric]:
+        waited, ran = self.times.waited(), self.times.ran()
+        yield _histograms("covenq_task_wait_seconds", {(route,): read for route, read in waited.items()})
+        yield _histograms("covenq_attempt_seconds", {(route, ending): read for (route, ending), read in ran.items()})
+
+
+@dataclass(frozen=True, slots=True)
 class DiskMetrics:
     """The room that the journal has, and what is kept back of it; absent while the disk can't be asked."""
 
@@ -391,8 +406,20 @@ def _info(name: str, value: dict[str, str]) -> Metric:
 
 
 def _histogram(name: str, read: Counts) -> Metric:
+    return HistogramMetricFamily(name, METRICS[name].about, buckets=_buckets(read), sum_value=read.total)
+
+
+def _histograms(name: str, found: Mapping[tuple[str, ...], Counts]) -> Metric:
+    """By the labels' values."""
+    family = HistogramMetricFamily(name, METRICS[name].about, labels=METRICS[name].labels)
+    for labels, read in sorted(found.items()):
+        family.add_metric(list(labels), _buckets(read), sum_value=read.total)
+    return family
+
+
+def _buckets(read: Counts) -> list[tuple[str, float]]:
     buckets, below = [], 0
     for bound, number in zip((*map(str, read.bounds), "+Inf"), read.counts, strict=True):
         below += number
         buckets.append((bound, float(below)))
-    return HistogramMetricFamily(name, METRICS[name].about, buckets=buckets, sum_value=read.total)
+    return buckets

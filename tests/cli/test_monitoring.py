@@ -29,6 +29,7 @@ WORDS: dict[tuple[str, str], set[str]] = {
     ("covenq_tasks_oldest_age_seconds", "state"): set(State),
     ("covenq_attempts_ended_total", "outcome"): set(State),
     ("covenq_attempts_ended_total", "category"): set(Category),
+    ("covenq_attempt_seconds_count", "outcome"): {"completed", "failed"},
     ("covenq_webhook_refused_total", "reason"): {one.partition("/")[0] for one in HINTS},
 }
 
@@ -126,6 +127,23 @@ def test_prometheus_takes_them(tmp_path: Path) -> None:
                 'covenq_attempts_ended_total{outcome="completed", category=""}': "7x40",
             },
             "30m",
+        ),
+        (
+            "CovenqRouteFails",
+            {
+                'covenq_attempt_seconds_count{route="a", outcome="failed"}': "0+1x40",
+                'covenq_attempt_seconds_count{route="b", outcome="completed"}': "0+100x40",
+            },
+            "30m",
+        ),
+        (
+            "CovenqRouteWaits",
+            {
+                'covenq_task_wait_seconds_bucket{route="a", le="900.0"}': "0x80",
+                'covenq_task_wait_seconds_bucket{route="a", le="3600.0"}': "0+1x80",
+                'covenq_task_wait_seconds_bucket{route="a", le="+Inf"}': "0+1x80",
+            },
+            "40m",
         ),
     ],
 )

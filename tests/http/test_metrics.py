@@ -101,6 +101,25 @@ def test_the_journal_and_the_state_are_told_as_they_are(data: Path) -> None:
         assert one(scrape(served), "covenq_intake_open") == 0
 
 
+def test_how_long_what_waited_and_ran_is_told_by_route(data: Path) -> None:
+    with serving(data, {"route": [{"name": "p", "match": "event:issues", "pull": True}]}, routes=False) as served:
+        for number in range(3):
+            served.post("issues", issue(number))
+        eventually(lambda: len(served.ask("/api/v1/tasks").json["items"]) == 3)
+        first = served.ask("/api/v1/claims", {"worker": "w", "max": 3, "wait_s": 10}).json
+        claimed = [first, *first["more"]]
+        done = [{"task": one["task"]["id"], "fence": one["fence"]} for one in claimed]
+        served.ask("/api/v1/claims/completed", {"done": done[:2]})
+        fence = {"fence": done[2]["fence"], "category": "exit"}
+        assert served.ask(f"/api/v1/claims/{done[2]['task']}/fail", fence).status == 200
+        stats = scrape(served)
+    assert stats["covenq_task_wait_seconds_count"] == {("p",): 3}
+    assert stats["covenq_attempt_seconds_count"] == {("completed", "p"): 2, ("failed", "p"): 1}
+    buckets = stats["covenq_task_wait_seconds_bucket"]
+    assert buckets["+Inf", "p"] == 3 and list(buckets.values()) == sorted(buckets.values())
+    assert one(stats, "covenq_task_wait_seconds_sum", "p") < 60
+
+
 def test_every_metric_is_in_the_answer_in_the_table_and_in_the_manual(data: Path) -> None:
     with serving(data) as served:
         served.post("issues", issue(1))

@@ -46,6 +46,7 @@ from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
+from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
@@ -171,7 +172,8 @@ def serving(
         refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
         known_damage = KnownDamage(data, lambda: fold_thread.damage)
         intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage)
-        dispatcher = Dispatcher(journal, lambda: fold_thread.folded)
+        times = AttemptTimes(lambda: {route.name for route in config.routes})
+        dispatcher = Dispatcher(journal, lambda: fold_thread.folded, times=times)
         claims = Claims(journal, store, fold_thread, ReportFiles(data), dispatcher=dispatcher)
         stats: StatsByName = {}
         stopping = threading.Event()
@@ -186,7 +188,7 @@ def serving(
             effective,
             storage,
             intake,
-            Workers(effective.pool, claims),
+            Workers(effective.pool, claims, times),
             Background(operations, Reconciler(operations, {}, PeriodicPasses())),
             stats,
             stopping,

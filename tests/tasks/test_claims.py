@@ -433,6 +433,8 @@ def test_silence_requeues_and_the_third_time_fails(harness: Harness) -> None:
             0,
         )
     assert harness.claims.claim("w", 60) is None
+    ran = harness.claims._dispatcher.times.ran
+    eventually(lambda: [sum(counts.counts) for counts in ran().values()] == [3], what="each end is counted")
 
 
 def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:

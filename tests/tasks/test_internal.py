@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from covenq.model import Kind
-from covenq.tasks.execution.attempt import Attempt, AttemptContext
+from covenq.tasks.execution.attempt import Attempt
+from covenq.tasks.execution.attempt_context import AttemptContext
 from covenq.tasks.execution.scrub import Scrubber, Stream
 from covenq.tasks.scheduling.outcome import Task
 from journal.records import Entry

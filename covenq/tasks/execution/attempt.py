@@ -10,22 +10,21 @@ import errno
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 from covenq.github.request import content_type_of
 from covenq.github.signature import sign_anew
 from covenq.model import Category, Kind
 from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
-from covenq.tasks.execution.breaker import Breakers
+from covenq.tasks.execution.attempt_context import AttemptContext
 from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, short_answer, target_of
-from covenq.tasks.execution.scrub import Scrubber, secrets_of
-from covenq.tasks.execution.shortage import StartLimit, is_shortage
+from covenq.tasks.execution.scrub import secrets_of
+from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
@@ -40,7 +39,6 @@ from journal.errors import (
     JournalUnanswered,
     may_pass,
 )
-from journal.interface import Journal
 from journal.records import Record
 
 log = logging.getLogger("covenq.worker")
@@ -67,33 +65,6 @@ class AttemptResult(Enum):
     """It ended, or never began, and the journal could not record that before the stop: recovery will end it."""
     NOT_CLAIMED = "not_claimed"
     """The claim could not be recorded: the task is queued as before."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptContext:
-    """What all attempts of a pool share.
-
-    `delivery_of` returns the record of a task's delivery; `scrubber` makes the scrubber for the output of a command that has
-    these secrets; `secret_of` returns the webhook secret of that name as it is now, or None; `breakers` are those of the
-    receivers that deliveries are forwarded to.
-    """
-
-    journal: Journal
-    data: Path
-    worker: str
-    stop: StopEvent
-    environ: Mapping[str, str]
-    clock: Callable[[], float]
-    random: Callable[[], float]
-    grace_s: float
-    output_limit: int
-    delivery_of: Callable[[Task], Record | None]
-    scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets)
-    secret_of: Callable[[str], bytes | None] = lambda name: None
-    breakers: Breakers = field(default_factory=Breakers)
-    starts: StartLimit = field(default_factory=lambda: StartLimit(1))
-    on_full: Callable[[], bool] = lambda: False
-    """Called when there is no space to record the end of an attempt: whether it made some, so that a retry at once is useful."""
 
 
 @dataclass
@@ -162,6 +133,7 @@ class Attempt:
     def _hold(self, claim: Claim, broken: Exception | None = None) -> AttemptResult:
         """The attempt from its claim on; with `broken`, what was raised when it was claimed, its end alone."""
         self.last = self.claim_seq = claim.seq
+        self.context.times.began(self.task, claim.seq, self.context.clock())
         try:
             if broken is None:
                 try:
@@ -178,6 +150,7 @@ class Attempt:
             return AttemptResult.LOST
         finally:
             self.last = claim.last
+            self.context.times.forget(claim.seq)  # where no end of its own was recorded
 
     def _end_broken(self, claim: Claim, error: Exception) -> AttemptResult:
         """Record that covenq itself failed, once nothing of the attempt runs any more. Retry whatever may pass, until the stop.
@@ -436,6 +409,7 @@ class Attempt:
             stopping = context.stop.is_set()
             try:
                 self._record(claim, notes, what)
+                context.times.ended(claim.seq, notes[-1][0], context.clock())
                 return AttemptResult.DONE
             except JournalError as error:
                 if not may_pass(error):

@@ -30,7 +30,8 @@ from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution import running
-from covenq.tasks.execution.attempt import FATAL, Attempt, AttemptContext, AttemptResult
+from covenq.tasks.execution.attempt import FATAL, Attempt, AttemptResult
+from covenq.tasks.execution.attempt_context import AttemptContext
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
 from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, reap
@@ -128,6 +129,7 @@ class Pool:
         self._room = room
         self._stop = StopEvent()
         self._starts = StartLimit(settings.concurrency)
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold.folded)
         self._context = AttemptContext(
             journal=journal,
             data=self._data,
@@ -143,8 +145,8 @@ class Pool:
             starts=self._starts,
             secret_of=settings.secret_of,
             on_full=on_full,
+            times=self._dispatcher.times,
         )
-        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold.folded)
         self._wake = threading.Event()
         self._retry_later = threading.Event()
         """Set when a picked task was not begun: it is not picked again at once, since that may fail in the same way."""

@@ -15,14 +15,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from covenq.errors import UsageError
-from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, State, at_text, rows
+from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, Kind, State, at_text, rows
 from covenq.model.answers import Grant
 from covenq.rounds import Loop
 from covenq.state import query
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.remote.report_files import ReportFiles
-from covenq.tasks.remote.reports import ClaimReports
+from covenq.tasks.remote.reports import ClaimReports, Measures
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.fairness import PULL_KINDS
@@ -114,8 +114,7 @@ class Claims:
             fold,
             files,
             self._leases,
-            clock=sources.clock,
-            random=sources.random,
+            Measures(sources.clock, sources.random, self._dispatcher.times),
             on_full=on_full,
         )
         self.loop = Loop("leases", OVERDUE_S, "no lease ends, and no claim that waits gets a task")
@@ -213,13 +212,14 @@ class Claims:
 
     def _acquire(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[Grant]:
         """Claim picked tasks; the grants for those that have not moved meanwhile."""
-        last = {task.id: 0 for task in tasks}
+        last, picked = {task.id: 0 for task in tasks}, {task.id: task for task in tasks}
         try:
             until = at_text(self._clock() + lease_s)
             claims = Claim.acquire_all(self._journal, tasks, worker, until)
             for claim in claims:
                 last[claim.task] = claim.seq
                 self._leases.grant(claim.task, until, lease_s)
+                self._dispatcher.times.began(picked[claim.task], claim.seq, self._clock())
         finally:
             for task in tasks:
                 # Some may have been claimed before an error: in flight until the state shows it, or no limit would count them.
@@ -296,8 +296,10 @@ class Claims:
     def _end_expired(self) -> None:
         """Record the end of each lease that has run out, against the task's newest record: a report that came first wins."""
         for task in self._leases.expired(self._readers.reader()):
-            ended = append_known(self._journal, [expire(task, self._clock())], stopped=self._stopping.is_set)
+            end = expire(task, self._clock())
+            ended = append_known(self._journal, [end], stopped=self._stopping.is_set)
             if isinstance(ended, Appended):
+                self._dispatcher.times.ended(task.claim_seq or 0, Kind(end.kind), self._clock())
                 log.warning("task %s attempt %d: its lease ran out", task.id, task.attempts)
 
 

@@ -25,6 +25,7 @@ from covenq.state.readers import Readers
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.remote.report_files import NO_OUTPUTS, Outputs, ReportFiles
 from covenq.tasks.remote.task_locks import TaskLocks
+from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome, Task, Usage, ending_after
@@ -96,6 +97,15 @@ class Failure:
     outputs: Outputs = NO_OUTPUTS
 
 
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """The time and the randomness that reports go by, and where how long attempts ran is counted."""
+
+    clock: Callable[[], float]
+    random: Callable[[], float]
+    times: AttemptTimes
+
+
 class ClaimReports:
     """Records what pull workers report. Methods may be called from any thread."""
 
@@ -106,9 +116,8 @@ class ClaimReports:
         fold: FoldProgress,
         files: ReportFiles,
         leases: Leases,
+        measures: Measures,
         *,
-        clock: Callable[[], float],
-        random: Callable[[], float],
         on_full: Callable[[], bool],
     ) -> None:
         """`on_full` makes room for the end of an attempt when the disk is full, and returns whether it could."""
@@ -117,8 +126,9 @@ class ClaimReports:
         self._fold = fold
         self._files = files
         self._leases = leases
-        self._clock = clock
-        self._random = random
+        self._clock = measures.clock
+        self._random = measures.random
+        self._times = measures.times
         self._on_full = on_full
         self._locks = TaskLocks()
 
@@ -239,6 +249,8 @@ class ClaimReports:
             said = append_known(self._journal, entries)  # into the space that was reserved for this
         if not isinstance(said, Appended):
             return {}
+        for claim in current.values():
+            self._times.ended(claim.seq, Kind.COMPLETED, self._clock())
         return {place: {"state": State.COMPLETED.value, "result": None, "duplicate": False} for place in current}
 
     def _complete_one(self, one: Completion, lock: AbstractContextManager[None]) -> Completed | CovenqError:
@@ -317,7 +329,9 @@ class ClaimReports:
         self._files.keep_outputs(claim, outputs)
         try:
             self._record(claim, what, kind, data)
+            self._times.ended(claim.seq, kind, self._clock())
         except StaleFence:
+            self._times.forget(claim.seq)
             if (outputs != NO_OUTPUTS or data.get("result")) and self._recorded_end(claim.task, claim.fence) is None:
                 self._files.discard(claim)
             raise

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 
 from covenq.config.limits import NO_CAPS, Caps
+from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.clock_skew import ClockSkew
 from covenq.tasks.scheduling.fairness import OWN_KINDS, Picker
 from covenq.tasks.scheduling.in_flight import InFlight
@@ -23,9 +24,19 @@ from journal.records import Appended
 
 
 class Dispatcher:
-    """Methods may be called from any thread. `folded` returns the newest folded seq, `caps` the limits as configured now."""
+    """Methods may be called from any thread. `folded` returns the newest folded seq, `caps` the limits as configured now.
 
-    def __init__(self, journal: Journal, folded: Callable[[], int], caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
+    `times` is where those who claim what is picked count how long it waited and ran.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        folded: Callable[[], int],
+        caps: Callable[[], Caps] = lambda: NO_CAPS,
+        times: AttemptTimes | None = None,
+    ) -> None:
+        self.times = times or AttemptTimes()
         self._journal = journal
         self._folded = folded
         self._in_flight = InFlight(folded)

@@ -98,6 +98,7 @@ class Task:
     priority: int = 0
     tenant: str = ""
     """The installation, or the hook, that it counts for in fairness and limits (`covenq.config.limits.tenant_of`)."""
+    created_at: str = ""
 
     @property
     def subject(self) -> str:
