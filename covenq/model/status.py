@@ -20,12 +20,15 @@ class HeadStatus(Struct):
 
 
 class SyncTimes(Struct):
-    """Of the newest syncs: how many, and how long they took."""
+    """Of the newest syncs: how many, and how long they took. `counts` has how many took at most each of `bounds`, and more."""
 
     count: Count
     median: Milliseconds
     p99: Milliseconds
     slowest: Milliseconds
+    bounds: list[Milliseconds] = []
+    counts: list[Count] = []
+    """One more than bounds, the last of those above all. An older daemon doesn't say."""
 
 
 class BatchSizes(Struct):

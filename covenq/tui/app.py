@@ -32,6 +32,7 @@ from covenq.tui.journal_actions import JournalActions
 from covenq.tui.panes import alarms, empty, header, listings, overview, pages
 from covenq.tui.panes.alarms import Alarm
 from covenq.tui.panes.header import PAGES
+from covenq.tui.panes.overview_page import OverviewPage
 from covenq.tui.panes.pane import AnyPane, ListPane
 from covenq.tui.panes.table import RowTable
 from covenq.tui.refresh import Refresher
@@ -113,7 +114,7 @@ class Dashboard(App[int]):
         yield Static(id="alarm")
         with ContentSwitcher(initial="opening"):
             yield Lines([[("… opening", "muted")]], id="opening")
-            yield Lines(id="overview")
+            yield OverviewPage(id="overview")
             yield ListPane(listings.DELIVERIES, lambda: empty.no_deliveries(self.status), id="deliveries")
             yield ListPane(listings.TASKS, lambda: empty.no_tasks(self.status), id="tasks")
             yield ListPane(listings.ATTEMPTS, lambda: empty.no_tasks(self.status), id="attempts")
@@ -275,6 +276,13 @@ class Dashboard(App[int]):
         self._acknowledged.add([*of_source, *of_status])
         self.show_header()
         self._draw_page()
+
+    def on_overview_page_opened(self, message: OverviewPage.Opened) -> None:
+        self.page = message.link.page
+        self._show_page()
+        pane = self.pane
+        if pane is not None:
+            pane.apply_filter(message.link.filter)
 
     def action_help(self) -> None:
         if not isinstance(self.screen, help.Help):

@@ -120,4 +120,9 @@ def test_summaries_of_nothing_are_none() -> None:
     assert status.batch_sizes(()) is None
     assert status.sync_times(()) is None
     assert status.batch_sizes((1, 9, 3)) == status.BatchSizes(count=3, median=3, largest=9)
-    assert status.sync_times([0.001, 0.002, 0.1]) == status.SyncTimes(count=3, median=2.0, p99=100.0, slowest=100.0)
+    found = status.sync_times([0.001, 0.002, 0.1, 3.0])
+    assert found is not None
+    assert (found.count, found.median, found.p99, found.slowest) == (4, 100.0, 3000.0, 3000.0)
+    assert dict(zip([*found.bounds, None], found.counts, strict=True)) == {
+        0.5: 0, 1.0: 1, 2.0: 1, 5.0: 0, 10.0: 0, 20.0: 0, 50.0: 0, 100.0: 1, 500.0: 0, None: 1,
+    }  # fmt: skip

@@ -371,10 +371,13 @@ async def test_the_other_pages_and_the_help(daemon: Daemon, size: tuple[int, int
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: row_count(app) == 2, "open")
         await pilot.press("1")
-        await until(pilot, lambda: "✓ completed" in drawn(app) and "– ignored" in drawn(app), "counts by state")
-        assert "fine, bad" in plain(app.query_one("#overview", Lines).lines), (
-            "the routes, which a small screen scrolls to"
-        )
+
+        def page() -> str:
+            """All of it: a small screen scrolls."""
+            return plain(app.query_one("#overview", Lines).lines)
+
+        await until(pilot, lambda: "✓ completed" in page() and "– ignored" in page(), "counts by state")
+        assert "fine, bad" in page(), "the routes"
         await pilot.press("5")
         await until(pilot, lambda: "head seq" in drawn(app), "the journal")
         await until(pilot, lambda: str(len(daemon.records()) or "") in drawn(app), "its head")

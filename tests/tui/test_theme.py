@@ -92,7 +92,7 @@ async def every_page(app: Dashboard, pilot: Pilot[int], look: Callable[[str], No
     look("deliveries")
     await press("3", lambda: app.pane and app.pane.rows.loaded and app.pane.listing.name == "tasks", "tasks")
     await press("4", lambda: app.pane and app.pane.rows.loaded and app.pane.listing.name == "attempts", "attempts")
-    await press("1", lambda: app.refresher.throughput is not None and "accepted" in drawn(app), "overview")
+    await press("1", lambda: app.refresher.throughput is not None and "waited" in drawn(app), "overview")
     await press("5", lambda: "Segments" in drawn(app), "journal")
     await pilot.press("2")
     await press("enter", lambda: "X-GitHub-Event" in drawn(app), "a delivery")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from covenq.config.load import Config
@@ -42,6 +44,7 @@ from journal.health import Measurements, count, series
 from journal.records import Head
 
 SEGMENTS_MAX = 200
+SYNC_BOUNDS_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0)
 HELD_BACK = parse(f"state:received reason:{HELD}")
 
 
@@ -166,7 +169,10 @@ def sync_times(seconds: Sequence[float]) -> SyncTimes | None:
         return None
     ordered = sorted(seconds)
     at = (len(ordered) // 2, min(len(ordered) - 1, len(ordered) * 99 // 100), -1)
-    return SyncTimes(len(ordered), *(round(ordered[one] * 1000, 3) for one in at))
+    median, p99, slowest = (round(ordered[one] * 1000, 3) for one in at)
+    below = [bisect_right(ordered, bound / 1000) for bound in SYNC_BOUNDS_MS]
+    counts = [high - low for low, high in pairwise((0, *below, len(ordered)))]
+    return SyncTimes(len(ordered), median, p99, slowest, list(SYNC_BOUNDS_MS), counts)
 
 
 def batch_sizes(sizes: Sequence[float]) -> BatchSizes | None:

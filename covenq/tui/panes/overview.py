@@ -1,7 +1,10 @@
 """The Overview page, as pure functions from the status, the last hour's throughput, the time and the width to lines.
 
-It serves the decision whether to look anywhere else. Alarms come first, in words; then what waits, and why; then throughput,
-counts by state, the worker and what it runs, and the health of the disk.
+It serves the decision whether to look anywhere else, and where. A person who has never seen it finds three answers on it, at
+80×24 without scrolling: *is anything wrong?* is the first line, by its word and by how many things are wrong, and below it the
+alarms say which; *what waits, and why?* is the section Waiting, a line for each cause; *what do I type?* stands in bold at the
+end of those lines, and for what is wrong at the end of the first. Then come the routes, what runs, durability, and counts.
+Sections are always there, in this order, so that the eye finds them again; a line that opens a list is one to stop at.
 """
 
 from __future__ import annotations
@@ -11,23 +14,23 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from covenq.model import NOT_RUNNING
-from covenq.model.palette import STATE_TONES
-from covenq.model.waiting import untold_pauses
-from covenq.text import counted
+from covenq.model import NOT_RUNNING, State
+from covenq.model.palette import STATE_TONES, Tone
+from covenq.model.readiness import NOT_READY, READY, readiness
+from covenq.model.waiting import TONES, untold_pauses
+from covenq.text import counted, shorten_middle
 from covenq.tui import text
 from covenq.tui.panes import alarms
 from covenq.tui.panes.alarms import Alarm
+from covenq.tui.panes.durability import durability
+from covenq.tui.panes.route_table import failing, route_lines, sparkline
 from covenq.tui.panes.waiting import waiting_lines
-from covenq.tui.widgets.lines import Line, labelled
+from covenq.tui.widgets.lines import Line, Link, LinkedLine, labelled, link_of
 
 if TYPE_CHECKING:
     from covenq.model.answers import Throughput
-    from covenq.model.status import JournalStatus, Status
+    from covenq.model.status import Status
 
-BLOCKS = "▁▂▃▄▅▆▇█"
-"""Eighths of a cell, for a graph of one row."""
-ZERO = "·"
 _LABEL = 12
 _NUMBERS = 28
 """Cells beside a graph: its name, and its three numbers."""
@@ -35,17 +38,11 @@ GRAPH_MAX = 60
 """Cells of the widest graph."""
 TWO_COLUMNS_MIN = 132
 """Cells of width from which the lower half has two columns."""
-RUNNING_MAX = 12
+RUNNING_MAX = 8
 """Running tasks that are listed."""
+_ROUTE_MAX, _TARGET_MIN = 24, 20
+"""Cells of a running task's route, at most, and of what it is about, at least."""
 SERIES = (("accepted", "good"), ("refused", "warning"), ("completed", "active"), ("failed", "bad"))
-
-
-def sparkline(values: Sequence[int], most: int) -> str:
-    """A cell for each value: a dot for zero, else at least the lowest block, the full one for `most`."""
-    if most <= 0:
-        return ZERO * len(values)
-    last = len(BLOCKS) - 1
-    return "".join(ZERO if value <= 0 else BLOCKS[min(last, value * last // most)] for value in values)
 
 
 def overview(
@@ -63,13 +60,14 @@ def overview(
     `seen` are the alarms that were acknowledged: they are listed all the same, without their colour.
     """
     told = replace(status, pauses=untold_pauses(status.pauses, status.waiting))  # the others stand in what waits
-    lines = _alarm_lines(alarms.of_status(told, now, writable=writable), seen, width)
-    if waits := waiting_lines(status.waiting, now, width - 3):
-        lines += [*waits, []]
-    if throughput is not None or problem is None:
-        lines += _throughput_lines(throughput, width)
+    found = alarms.of_status(told, now, writable=writable)
+    lines = [*_verdict(status, found, throughput, width), *_alarm_lines(found, seen, width), []]
+    lines += waiting_lines(status.waiting, now, width - 1) or _waiting_untold(status)
+    lines.append([])
+    if problem is None or throughput is not None:
+        lines += route_lines(throughput, status.routes, width)
     else:
-        lines.append([("A minute", "bold")])
+        lines.append([("Routes", "bold")])
     if problem is not None:
         before = "what was counted before is shown" if throughput is not None else "nothing is counted"
         for part in _wrapped(f"✗ {before}: {text.clean(problem)}", width - 3):
@@ -79,10 +77,56 @@ def overview(
         _state_counts("Tasks", status.tasks, status.oldest.tasks, now),
         _state_counts("Deliveries", status.deliveries, status.oldest.deliveries, now),
     )
-    worker, health, where = _worker(status, now), _health(status), _locations(status, now)
-    if width >= TWO_COLUMNS_MIN:
-        return lines + two_columns([*tasks, [], *deliveries], [*worker, [], *health, [], *where], width // 2)
-    return [*lines, *tasks, [], *worker, [], *health, [], *deliveries, [], *where]
+    minutes = [] if throughput is None else [[], *_throughput_lines(throughput, width)]
+    half = width // 2 if width >= TWO_COLUMNS_MIN else width
+    worker, disk, refused, where = (
+        _worker(status, now, half),
+        durability(status),
+        _refused(status),
+        _locations(status, now),
+    )
+    if half < width:
+        left, right = [*worker, [], *tasks, [], *deliveries], [*disk, *refused, [], *where]
+        return [*lines, *two_columns(left, right, half), *minutes]
+    return [*lines, *worker, [], *disk, [], *tasks, [], *deliveries, *minutes, *refused, [], *where]
+
+
+_SENTENCES = {READY: "accepts deliveries", NOT_READY: "receives nothing"}
+
+
+def _verdict(status: Status, found: Sequence[Alarm], throughput: Throughput | None, width: int) -> list[Line]:
+    """Whether anything is wrong, in a word and a sentence; what waits, in a number; and what to type of what is wrong."""
+    ready = readiness(status)
+    held = {one.scope for one in status.waiting if TONES.get(one.cause) == "bad"}
+    bad = len(found) + len(held | {f"route {one.name}" for one in failing(throughput)})
+    waits = _waits(status)
+    tone: Tone = "bad" if ready.word != READY else "warning" if bad else "good"
+    # Shorter than it is elsewhere; and that it is read from the files stands above.
+    sentence = _SENTENCES.get(ready.word) or ready.sentence.partition(";")[0]
+    wrong = f"{counted(bad, 'thing')} {'is' if bad == 1 else 'are'} wrong" if bad else "nothing is wrong"
+    if ready.word != READY and not bad:
+        wrong = ""
+    waiting = f"{text.number(waits)} {'waits' if waits == 1 else 'wait'}" if waits else "nothing waits"
+    words = "; ".join(filter(None, (sentence, wrong, waiting)))
+    mark = "✓" if tone == "good" else "✗" if tone == "bad" else "!"
+    command = "" if tone == "good" else "covenq doctor"
+    first = f"{mark} {ready.word}"
+    lines = _wrapped(words, width - text.cells(first) - 2 - (len(command) + 2 if command else 0))
+    shown: list[Line] = [[(first, f"{tone} bold"), (f"  {lines[0]}", "")]]
+    shown += [[(" " * (text.cells(first) + 2) + part, "")] for part in lines[1:]]
+    if command:
+        shown[-1].append((f"  {command}", "bold"))
+    return shown
+
+
+def _waits(status: Status) -> int:
+    return sum(one.count for one in status.waiting) or status.tasks.get(State.QUEUED, 0)
+
+
+def _waiting_untold(status: Status) -> list[Line]:
+    waits = _waits(status)
+    told = f"  {text.number(waits)}, and the daemon doesn't say for what" if waits else "  nothing"
+    return [[("Waiting", "bold"), (told, "")]]
 
 
 def _alarm_lines(found: Sequence[Alarm], seen: Container[Alarm], width: int) -> list[Line]:
@@ -92,15 +136,13 @@ def _alarm_lines(found: Sequence[Alarm], seen: Container[Alarm], width: int) -> 
         mark, tone = ("·", "muted") if alarm in seen else ("!", alarm.tone)
         for number, part in enumerate(_wrapped(alarm.words, width - 3)):
             lines.append([(f"{' ' if number else mark} {part}", tone)])
-    return [*lines, []] if lines else []
+    return lines
 
 
 # ---- throughput
 
 
-def _throughput_lines(throughput: Throughput | None, width: int) -> list[Line]:
-    if throughput is None:
-        return [[("A minute", "bold"), ("   … counting", "muted")]]
+def _throughput_lines(throughput: Throughput, width: int) -> list[Line]:
     room = max(8, min(GRAPH_MAX, throughput.minutes, width - _LABEL - _NUMBERS - 3))
     head = f"{'full min':>9}{'peak':>8}{'in all':>10}"
     lines: list[Line] = [[("A minute", "bold"), (f"{'':<{_LABEL + room - 6}}{head}", "muted")]]
@@ -137,7 +179,7 @@ def _state_counts(title: str, counts: Mapping[str, int], oldest: Mapping[str, st
         line = [(f"  {text.state(word):<14}", style), (f"{text.number(count):>11}  ", ""), (f"{bar:<{_BAR}}", style)]
         if word in oldest:
             line.append((f"  oldest {text.age(oldest[word], now)}", "warning" if word == "queued" else ""))
-        lines.append(line)
+        lines.append(LinkedLine(line, Link(title.lower(), f"state:{word}")))
     if not total:
         lines.append([("  none yet", "muted")])
     return lines
@@ -146,7 +188,7 @@ def _state_counts(title: str, counts: Mapping[str, int], oldest: Mapping[str, st
 # ---- the worker
 
 
-def _worker(status: Status, now: float) -> list[Line]:
+def _worker(status: Status, now: float, width: int) -> list[Line]:
     worker = status.worker
     running = status.running
     if not worker:
@@ -162,51 +204,38 @@ def _worker(status: Status, now: float) -> list[Line]:
         target = f"{text.clean(one.repo or '')}{number}"
         who = f"  {text.clean(one.worker)}" if one.lease_until else ""
         took = f"{text.age(one.since, now)}{until}"
-        lines.append(
-            [
-                (f"  ◐ {took:<10} ", "active"),
-                (f"{text.clean(one.route or text.ABSENT)}  {target}{who}", ""),
-                (f"  {text.clean(one.task)}", "muted"),
-            ]
-        )
+        name, task = shorten_middle(text.clean(one.route or text.ABSENT), _ROUTE_MAX), text.clean(one.task)
+        room = width - 17 - text.cells(name) - text.cells(who)
+        if room - text.cells(task) - 2 >= _TARGET_MIN:
+            room -= text.cells(task) + 2
+        else:
+            task = ""  # the route and what it is about say more
+        line = [
+            (f"  ◐ {took:<10} ", "active"),
+            (f"{name}  {shorten_middle(target, max(_TARGET_MIN, room))}{who}", ""),
+            (f"  {task}".rstrip(), "muted"),
+        ]
+        lines.append(LinkedLine(line, Link("tasks", f"id:{one.task}")))
     if len(running) > RUNNING_MAX:
-        lines.append([(f"  and {len(running) - RUNNING_MAX} more: 3 /state:running", "muted")])
+        more = [(f"  and {len(running) - RUNNING_MAX} more: 3 /state:running", "muted")]
+        lines.append(LinkedLine(more, Link("tasks", "state:running")))
     return lines
 
 
-# ---- health, and locations
+# ---- refusals, and locations
 
 
-def _health(status: Status) -> list[Line]:
-    log, state = status.journal, status.state
-    lines: list[Line] = [[("Durability", "bold")], labelled("fsync", fsync(log))]
-    disk = status.disk
-    if disk:
-        share = disk.free * 100 // max(1, disk.total)
-        lines.append(
-            labelled("disk", f"{text.size(disk.free)} free of {text.size(disk.total)}", "bad" if share < 5 else "")
-        )
-    lag = state.lag
-    lines.append(labelled("fold lag", counted(lag, "record") if lag else "none"))
-    doing = status.upkeep.doing if status.upkeep else None
-    if doing:
-        lines.append(labelled("upkeep", f"{doing.what}: {doing.done} of {doing.total} segments", "warning"))
+def _refused(status: Status) -> list[Line]:
     refused = status.refused
-    if refused:
-        by_count = sorted(refused.items(), key=lambda one: -one[1])
-        lines += [[], [("Refused since the start", "bold"), (f"  {text.number(sum(refused.values()))}", "")]]
-        lines += [labelled(text.number(count), word) for word, count in by_count[:8]]
-        lines.append([("  covenq refused says of each what to do", "muted")])
-    return lines
-
-
-def fsync(log: JournalStatus) -> str | None:
-    """Latency of the newest fsyncs, None before the first."""
-    recent = log.recent_syncs_ms
-    if not recent:
-        last = log.last_sync_ms
-        return None if last is None else f"{last:.1f} ms"
-    return f"p50 {recent.median:.1f} ms, p99 {recent.p99:.1f} ms, of the last {text.number(recent.count)}"
+    if not refused:
+        return []
+    by_count = sorted(refused.items(), key=lambda one: -one[1])
+    return [
+        [],
+        [("Refused since the start", "bold"), (f"  {text.number(sum(refused.values()))}", "")],
+        *(labelled(text.number(count), word) for word, count in by_count[:8]),
+        [("  covenq refused says of each what to do", "muted")],
+    ]
 
 
 def _webhook(status: Status) -> str | None:
@@ -245,5 +274,8 @@ def two_columns(left: Sequence[Line], right: Sequence[Line], at: int) -> list[Li
         if other:
             cells = sum(text.cells(run) for run, _ in one)
             one.append((" " * max(2, at - cells), ""))
-        found.append([*one, *other])
+        link = (link_of(left[number]) if number < len(left) else None) or (
+            link_of(right[number]) if number < len(right) else None
+        )
+        found.append(LinkedLine([*one, *other], link))
     return found

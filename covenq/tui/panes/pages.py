@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from covenq.errors import CovenqError
 from covenq.text import counted
 from covenq.tui import text
-from covenq.tui.panes import overview
+from covenq.tui.panes.durability import fsync
 from covenq.tui.widgets.lines import Line, Lines, labelled
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def journal(
     lines.append(labelled("folded to", f"{text.number(state.seq)}, {behind}"))
     if state.error:
         lines.append(labelled("error", state.error, "bad"))
-    lines.append(labelled("fsync", overview.fsync(log)))
+    lines.append(labelled("fsync", fsync(log)))
     batches = log.recent_batches
     if batches:
         sizes = f"half have {text.number(batches.median)} or less, the largest {text.number(batches.largest)}"

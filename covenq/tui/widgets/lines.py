@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -15,10 +15,30 @@ from textual.strip import Strip
 
 from covenq.model.palette import DARK
 from covenq.tui import text
-from covenq.tui.theme import palette_in_use, run_style
+from covenq.tui.theme import palette_in_use, run_style, selected_style
 
 Line = list[tuple[str, str]]
 """Runs of (clean text, tone or a Rich style without colours)."""
+
+
+class Link(NamedTuple):
+    """What a line opens: the name of a list, and the filter that it is listed by."""
+
+    page: str
+    filter: str
+
+
+class LinkedLine(list[tuple[str, str]]):
+    """A line that opens a list."""
+
+    def __init__(self, runs: Iterable[tuple[str, str]], link: Link | None) -> None:
+        super().__init__(runs)
+        self.link = link
+
+
+def link_of(line: Line) -> Link | None:
+    return line.link if isinstance(line, LinkedLine) else None
+
 
 WIDTH_MAX = 4000
 """Cells of the longest line that can be scrolled to; longer lines are cut with an ellipsis."""
@@ -32,6 +52,11 @@ def labelled(name: str, value: object, style: str = "") -> Line:
 def plain(lines: Sequence[Line]) -> str:
     """The document as text."""
     return "\n".join("".join(run for run, _ in line) for line in lines)
+
+
+def _without_first_cell(line: Line) -> Line:
+    """Of a line that begins with a space, for a mark in its place."""
+    return [(line[0][0].removeprefix(" "), line[0][1]), *line[1:]] if line else []
 
 
 class Lines(ScrollView, can_focus=True):
@@ -54,6 +79,8 @@ class Lines(ScrollView, can_focus=True):
         self._base: Style | None = None
         self._palette = DARK
         self._strips: dict[int, Strip] = {}
+        self.cursor: int | None = None
+        """The line that is marked, in a document that has one to choose."""
         self.show(lines)
 
     def show(self, lines: Sequence[Line]) -> None:
@@ -77,6 +104,10 @@ class Lines(ScrollView, can_focus=True):
         base = self._base or self.rich_style
         if index >= len(self.lines):
             return Strip.blank(width, base)
+        if index == self.cursor:
+            marked = [("▸", ""), *_without_first_cell(self.lines[index])]
+            line = [Segment(run, selected_style(self._palette, tone, base)) for run, tone in marked]
+            return Strip(line).adjust_cell_length(width, selected_style(self._palette, "", base))
         strip = self._strips.get(index)
         if strip is None:
             strip = Strip(Segment(run, run_style(self._palette, style)) for run, style in self.lines[index])

@@ -1,0 +1,143 @@
+"""The Overview's table of routes: of each what came in the last hour, how it ended, how long it waited and ran, what waits now.
+
+It serves one decision: which route to look at first. Each row opens the route's tasks. All graphs have one scale, which is said,
+so that a route with ten times the load looks like one; and the columns of numbers stand in the same place at every width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from covenq.filter.explain import quoted
+from covenq.model.palette import Tone
+from covenq.model.route_times import RouteMinutes, categories_text, share_text, times_text
+from covenq.text import shorten_middle
+from covenq.tui import text
+from covenq.tui.widgets.lines import Line, Link, LinkedLine
+
+if TYPE_CHECKING:
+    from covenq.model.answers import Throughput
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+"""Eighths of a cell, for a graph of one row."""
+ZERO = "·"
+ROUTES_MAX = 12
+"""Routes that are shown; of more, those with the most to say."""
+FAILS_MIN, FAILS_SHARE = 5, 0.5
+"""A route fails, as the alert CovenqRouteFails has it, where so many attempts failed, and more than this share of all."""
+
+GOOD_SHARE = 0.9
+"""With a lesser share of attempts that completed, the share is a warning."""
+
+_NAME_MIN, _NAME_MAX = 12, 28
+_NUMBERS = " {tasks:>7}{ok:>6} {w50:>6}{w95:>6} {r50:>6}{r95:>6}{queued:>9}"
+_NUMBERS_WIDTH = 48
+_WHY_MIN, _WHY_WIDE = 16, 32
+"""Cells from which there is a column for why attempts failed, and that it has before the graph has a cell for each minute."""
+_CELLS = (60, 30, 20, 15, 12)
+"""Cells that the graph of an hour may have, so that each is of as many minutes."""
+
+
+def sparkline(values: Sequence[int], most: int) -> str:
+    """A cell for each value: a dot for zero, else at least the lowest block, the full one for `most`."""
+    if most <= 0:
+        return ZERO * len(values)
+    last = len(BLOCKS) - 1
+    return "".join(ZERO if value <= 0 else BLOCKS[min(last, value * last // most)] for value in values)
+
+
+def failing(throughput: Throughput | None) -> list[RouteMinutes]:
+    """The routes most of whose attempts fail."""
+    return [] if throughput is None else [one for one in throughput.routes if _fails(one)]
+
+
+def route_lines(throughput: Throughput | None, configured: Sequence[str], width: int) -> list[Line]:
+    """The section. `configured` are the routes in the configuration's order; `throughput` is None until it is read."""
+    if throughput is None:
+        return [[("Routes", "bold"), ("  … counting", "muted")]]
+    shown, others = _shown(throughput, configured)
+    if not shown:
+        return [[("Routes", "bold"), ("  none: `covenq init` writes some", "muted")]]
+    name = max(_NAME_MIN, min(_NAME_MAX, max(text.cells(_name(one)) for one in shown), (width - _NUMBERS_WIDTH) // 2))
+    room = width - 2 - name - 1 - _NUMBERS_WIDTH
+    cells = next((one for one in _CELLS if one <= room), _CELLS[-1])
+    if cells == _CELLS[0] and room - cells < _WHY_WIDE + 2:
+        cells = _CELLS[1]  # why it failed is worth more than a finer graph
+    each = -(-throughput.minutes // cells)
+    graphs = {one.name: _by(one.tasks, each) for one in shown}
+    most = max((value for values in graphs.values() for value in values), default=0)
+    why = room - cells - 2
+    title = f"  tasks of {throughput.minutes} min, {each} min a cell"
+    if most:
+        title += f"; one scale: █ is {text.number(most)}"
+    if throughput.sampled:
+        title += "; estimated from a sample"
+    head = _NUMBERS.format(tasks="tasks", ok="ok", w50="waited", w95="p95", r50="ran", r95="p95", queued="wait now")
+    heading = f"{'':<{2 + name + 1 + cells}}{head}{'  failed by' if why >= _WHY_MIN else ''}"
+    lines: list[Line] = [[("Routes", "bold"), (title, "muted")], [(heading, "muted")]]
+    lines += [_row(one, graphs[one.name], most, name, cells, why) for one in shown]
+    if others:
+        lines.append([(f"  and {text.number(others)} more: covenq stats", "muted")])
+    return lines
+
+
+def _row(one: RouteMinutes, graph: Sequence[int], most: int, name: int, cells: int, why: int) -> Line:
+    waited, ran = times_text(one.waited), times_text(one.ran)
+    before = _NUMBERS.partition("{ok")[0].format(tasks=_number(sum(one.tasks)))
+    after = _NUMBERS.partition("{ok:>6}")[2].format(w50=waited[0], w95=waited[1], r50=ran[0], r95=ran[1], queued="")
+    tone = _tone(one)
+    fitted = text.fit(shorten_middle(_name(one), name), name)
+    runs = [
+        (f"  {fitted} ", tone if tone == "bad" else ""),
+        (f"{sparkline(graph, most):<{cells}}", "active"),
+        (before, ""),
+        (f"{share_text(one.ok):>6}", tone),
+        (after[:-9], ""),
+        (f"{_number(one.queued) if one.queued else '–':>9}", "warning" if one.queued else "muted"),
+    ]
+    if why >= _WHY_MIN and one.categories:
+        runs.append((f"  {text.fit(text.clean(categories_text(one.categories)), why).rstrip()}", tone))
+    return LinkedLine(runs, None if one.name is None else Link("tasks", f"route:{quoted(one.name)}"))
+
+
+def _number(value: int) -> str:
+    """In at most six cells: `99,999`, `833k`, `1.2M`."""
+    if value < 100_000:
+        return text.number(value)
+    if value < 1_000_000:
+        return f"{value // 1000}k"
+    return f"{value / 1_000_000:.1f}M" if value < 10_000_000 else f"{value // 1_000_000:,}M"
+
+
+def _fails(one: RouteMinutes) -> bool:
+    return one.failed >= FAILS_MIN and one.failed > FAILS_SHARE * (one.completed + one.failed)
+
+
+def _tone(one: RouteMinutes) -> Tone | str:
+    if _fails(one):
+        return "bad"
+    return "warning" if one.ok is not None and one.ok < GOOD_SHARE else ""
+
+
+def _name(one: RouteMinutes) -> str:
+    return text.ABSENT if one.name is None else text.clean(one.name)
+
+
+def _by(values: Sequence[int], each: int) -> list[int]:
+    """The sums of so many at a time, the last of them whole."""
+    first = len(values) % each
+    return [
+        *([sum(values[:first])] if first else []),
+        *(sum(values[n : n + each]) for n in range(first, len(values), each)),
+    ]
+
+
+def _shown(throughput: Throughput, configured: Sequence[str]) -> tuple[list[RouteMinutes], int]:
+    """The routes to show in the configuration's order, others after them, and how many are left out."""
+    found = {one.name: one for one in throughput.routes}
+    quiet = [RouteMinutes(name=name, tasks=[0] * throughput.minutes) for name in configured if name not in found]
+    chosen: Iterable[RouteMinutes] = [*throughput.routes, *quiet][:ROUTES_MAX]
+    place = {name: n for n, name in enumerate(configured)}
+    ordered = sorted(chosen, key=lambda one: (place.get(one.name or "", len(place)), str(one.name)))
+    return ordered, max(0, len(found) + len(quiet) - ROUTES_MAX) + throughput.more_routes
