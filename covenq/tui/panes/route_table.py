@@ -64,8 +64,8 @@ def route_lines(throughput: Throughput | None, configured: Sequence[str], width:
     cells = next((one for one in _CELLS if one <= room), _CELLS[-1])
     if cells == _CELLS[0] and room - cells < _WHY_WIDE + 2:
         cells = _CELLS[1]  # why it failed is worth more than a finer graph
-    each = -(-throughput.minutes // cells)
-    graphs = {one.name: _by(one.tasks, each) for one in shown}
+    each = max(1, -(-throughput.minutes // cells))
+    graphs = {one.name: _by(one.tasks, each)[-cells:] for one in shown}
     most = max((value for values in graphs.values() for value in values), default=0)
     why = room - cells - 2
     title = f"  tasks of {throughput.minutes} min, {each} min a cell"
