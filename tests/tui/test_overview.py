@@ -61,6 +61,11 @@ def test_the_first_line_says_whether_anything_is_wrong() -> None:
     assert first(STATUS) == "✓ READY  accepts deliveries; nothing is wrong; 4 wait"
     assert first(TROUBLE) == "! READY  accepts deliveries; 2 things are wrong; 687 wait  covenq doctor"
     assert first(TROUBLE, ROUTES) == first(TROUBLE), "a receiver that refuses and its route that fails are one thing"
+    lines = plain(overview.overview(calm, LAST_HOUR, NOW, 79)).splitlines()
+    assert lines[1:3] == [
+        "✗ route mirror: 18 of 20 attempts of the last hour failed: upstream 18",
+        "  covenq tasks route:mirror state:failed",
+    ], "and which, why, and what to type"
     assert first(calm, ROUTES) == "! READY  accepts deliveries; 1 thing is wrong; nothing waits  covenq doctor"
     closed = first(replace(calm, ready=False, reasons=["The disk is full."]))
     assert closed == "✗ NOT READY  receives nothing; 1 thing is wrong; nothing waits  covenq doctor"
@@ -70,6 +75,9 @@ def test_the_first_line_says_whether_anything_is_wrong() -> None:
 
 def test_what_fails_is_wrong_as_the_alert_has_it_and_a_few_failures_are_not() -> None:
     assert [one.name for one in route_table.failing(LAST_HOUR)] == ["mirror"]
+    lines = route_table.failing_lines([replace(ROUTES[1], name=f"r{n}") for n in range(5)], 140)
+    assert [plain([line]) for line in lines][-1] == "✗ 2 more routes fail: covenq stats"
+    assert len(lines) == 4 and link_of(lines[0]) == Link("tasks", "route:r0 state:failed")
     assert route_table.failing(None) == []
 
 

@@ -23,12 +23,13 @@ from covenq.tui import text
 from covenq.tui.panes import alarms
 from covenq.tui.panes.alarms import Alarm
 from covenq.tui.panes.durability import durability
-from covenq.tui.panes.route_table import failing, route_lines, sparkline
+from covenq.tui.panes.route_table import failing, failing_lines, route_lines, sparkline
 from covenq.tui.panes.waiting import waiting_lines
 from covenq.tui.widgets.lines import Line, Link, LinkedLine, labelled, link_of
 
 if TYPE_CHECKING:
     from covenq.model.answers import Throughput
+    from covenq.model.route_times import RouteMinutes
     from covenq.model.status import Status
 
 _LABEL = 12
@@ -61,7 +62,9 @@ def overview(
     """
     told = replace(status, pauses=untold_pauses(status.pauses, status.waiting))  # the others stand in what waits
     found = alarms.of_status(told, now, writable=writable)
-    lines = [*_verdict(status, found, throughput, width), *_alarm_lines(found, seen, width), []]
+    failed = _failing(status, throughput)
+    lines = _verdict(status, len(found) + len(failed), width)
+    lines += [*_alarm_lines(found, seen, width), *failing_lines(failed, width), []]
     lines += waiting_lines(status.waiting, now, width - 1) or _waiting_untold(status)
     lines.append([])
     if problem is None or throughput is not None:
@@ -94,11 +97,16 @@ def overview(
 _SENTENCES = {READY: "accepts deliveries", NOT_READY: "receives nothing"}
 
 
-def _verdict(status: Status, found: Sequence[Alarm], throughput: Throughput | None, width: int) -> list[Line]:
+def _failing(status: Status, throughput: Throughput | None) -> list[RouteMinutes]:
+    """The routes that fail, but for those of which a line of what waits says that their receiver does."""
+    told = {one.scope for one in status.waiting if TONES.get(one.cause) == "bad"}
+    return [one for one in failing(throughput) if f"route {one.name}" not in told]
+
+
+def _verdict(status: Status, wrong_here: int, width: int) -> list[Line]:
     """Whether anything is wrong, in a word and a sentence; what waits, in a number; and what to type of what is wrong."""
     ready = readiness(status)
-    held = {one.scope for one in status.waiting if TONES.get(one.cause) == "bad"}
-    bad = len(found) + len(held | {f"route {one.name}" for one in failing(throughput)})
+    bad = wrong_here + sum(TONES.get(one.cause) == "bad" for one in status.waiting)
     waits = _waits(status)
     tone: Tone = "bad" if ready.word != READY else "warning" if bad else "good"
     # Shorter than it is elsewhere; and that it is read from the files stands above.

@@ -6,6 +6,7 @@ so that a route with ten times the load looks like one; and the columns of numbe
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ ROUTES_MAX = 12
 FAILS_MIN, FAILS_SHARE = 5, 0.5
 """A route fails, as the alert CovenqRouteFails has it, where so many attempts failed, and more than this share of all."""
 
+FAILING_MAX = 3
+"""Routes that fail which are told one by one."""
 GOOD_SHARE = 0.9
 """With a lesser share of attempts that completed, the share is a warning."""
 
@@ -50,6 +53,26 @@ def sparkline(values: Sequence[int], most: int) -> str:
 def failing(throughput: Throughput | None) -> list[RouteMinutes]:
     """The routes most of whose attempts fail."""
     return [] if throughput is None else [one for one in throughput.routes if _fails(one)]
+
+
+def failing_lines(found: Sequence[RouteMinutes], width: int) -> list[Line]:
+    """Of each that fails how many attempts did, and why, and the command that lists them."""
+    lines: list[Line] = []
+    for one in found[:FAILING_MAX]:
+        terms = [] if one.name is None else [f"route:{quoted(one.name)}", "state:failed"]
+        link = Link("tasks", " ".join(terms)) if terms else None
+        of, why = one.completed + one.failed, text.clean(categories_text(one.categories))
+        words = f"route {_name(one)}: {_number(one.failed)} of {_number(of)} attempts of the last hour failed: {why}"
+        parts = text.wrap(words, max(20, width - 3))
+        command = text.clean(f"covenq tasks {shlex.join(terms)}") if terms else "covenq stats"
+        lines += [LinkedLine([(" " if n else "✗", "bad"), (f" {part}", "bad")], link) for n, part in enumerate(parts)]
+        if text.cells(parts[-1]) + text.cells(command) + 4 <= width:
+            lines[-1].append((f"  {command}", "bold"))
+        else:
+            lines.append(LinkedLine([(f"  {command}", "bold")], link))
+    if len(found) > FAILING_MAX:
+        lines.append([(f"✗ {len(found) - FAILING_MAX} more routes fail: covenq stats", "bad")])
+    return lines
 
 
 def route_lines(throughput: Throughput | None, configured: Sequence[str], width: int) -> list[Line]:
