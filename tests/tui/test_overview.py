@@ -81,6 +81,15 @@ def test_what_fails_is_wrong_as_the_alert_has_it_and_a_few_failures_are_not() ->
     assert route_table.failing(None) == []
 
 
+def test_many_alarms_leave_what_waits_in_view() -> None:
+    stuck = [replace(STUCK, task=f"t{n}", route=f"r{n}") for n in range(9)]
+    lines = plain(page(replace(TROUBLE, stuck=stuck))).splitlines()
+    assert lines[0].startswith("! READY  accepts deliveries; 10 things are wrong")
+    waiting = next(n for n, line in enumerate(lines) if line.startswith("Waiting"))
+    assert "and 5 more, below the routes" in "".join(lines[:waiting]) and waiting + 3 < 22
+    assert all(any(f"(r{n}, octo/hello)" in line for line in lines) for n in range(9)), "each is told whole"
+
+
 # ---- the table
 
 

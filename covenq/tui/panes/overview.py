@@ -39,6 +39,8 @@ GRAPH_MAX = 60
 """Cells of the widest graph."""
 TWO_COLUMNS_MIN = 132
 """Cells of width from which the lower half has two columns."""
+ALARMS_FIRST = 4
+"""Alarms that stand before what waits, the worst; of more the others stand below the routes, so that what waits is in view."""
 RUNNING_MAX = 8
 """Running tasks that are listed."""
 _ROUTE_MAX, _TARGET_MIN = 24, 20
@@ -64,7 +66,9 @@ def overview(
     found = alarms.of_status(told, now, writable=writable)
     failed = _failing(status, throughput)
     lines = _verdict(status, len(found) + len(failed), width)
-    lines += [*_alarm_lines(found, seen, width), *failing_lines(failed, width), []]
+    first, others = found[:ALARMS_FIRST], found[ALARMS_FIRST:]
+    lines += [*_alarm_lines(first, seen, width), *failing_lines(failed, width, sampled=_is_sampled(throughput))]
+    lines += [[(f"  and {len(others)} more, below the routes", "muted")], []] if others else [[]]
     lines += waiting_lines(status.waiting, now, width - 1) or _waiting_untold(status)
     lines.append([])
     if problem is None or throughput is not None:
@@ -75,7 +79,7 @@ def overview(
         before = "what was counted before is shown" if throughput is not None else "nothing is counted"
         for part in _wrapped(f"✗ {before}: {text.clean(problem)}", width - 3):
             lines.append([(f"  {part}", "bad")])
-    lines.append([])
+    lines += [[], [("Also wrong", "bold")], *_alarm_lines(others, seen, width), []] if others else [[]]
     tasks, deliveries = (
         _state_counts("Tasks", status.tasks, status.oldest.tasks, now),
         _state_counts("Deliveries", status.deliveries, status.oldest.deliveries, now),
@@ -101,6 +105,10 @@ def _failing(status: Status, throughput: Throughput | None) -> list[RouteMinutes
     """The routes that fail, but for those of which a line of what waits says that their receiver does."""
     told = {one.scope for one in status.waiting if TONES.get(one.cause) == "bad"}
     return [one for one in failing(throughput) if f"route {one.name}" not in told]
+
+
+def _is_sampled(throughput: Throughput | None) -> bool:
+    return throughput is not None and throughput.sampled
 
 
 def _verdict(status: Status, wrong_here: int, width: int) -> list[Line]:

@@ -55,14 +55,15 @@ def failing(throughput: Throughput | None) -> list[RouteMinutes]:
     return [] if throughput is None else [one for one in throughput.routes if _fails(one)]
 
 
-def failing_lines(found: Sequence[RouteMinutes], width: int) -> list[Line]:
+def failing_lines(found: Sequence[RouteMinutes], width: int, *, sampled: bool = False) -> list[Line]:
     """Of each that fails how many attempts did, and why, and the command that lists them."""
     lines: list[Line] = []
+    what = "attempts of a sample" if sampled else "attempts"
     for one in found[:FAILING_MAX]:
         terms = [] if one.name is None else [f"route:{quoted(one.name)}", "state:failed"]
         link = Link("tasks", " ".join(terms)) if terms else None
         of, why = one.completed + one.failed, text.clean(categories_text(one.categories))
-        words = f"route {_name(one)}: {_number(one.failed)} of {_number(of)} attempts of the last hour failed: {why}"
+        words = f"route {_name(one)}: {_number(one.failed)} of {_number(of)} {what} of the last hour failed: {why}"
         parts = text.wrap(words, max(20, width - 3))
         command = text.clean(f"covenq tasks {shlex.join(terms)}") if terms else "covenq stats"
         lines += [LinkedLine([(" " if n else "✗", "bad"), (f" {part}", "bad")], link) for n, part in enumerate(parts)]
