@@ -110,7 +110,7 @@ def test_the_commands(tmp_path: Path) -> None:
     said = daemon.cli("stats").stdout.decode()
     assert said.startswith("2 deliveries, ")
     assert re.search(r"^issues +1 +█+$", said, re.MULTILINE)
-    assert re.search(r"^fix +1 +█+ +0 +1$", said, re.MULTILINE)
+    assert re.search(r"^fix +1 +█+ +1$", said, re.MULTILINE)
     assert daemon.cli_json("stats", "event:push", "--since", "1h")["deliveries"] == 1
     assert daemon.cli_json("stats", "event:none")["deliveries"] == 0
     info = daemon.cli_json("info")
