@@ -75,6 +75,8 @@ def test_the_first_line_says_whether_anything_is_wrong() -> None:
 
 def test_what_fails_is_wrong_as_the_alert_has_it_and_a_few_failures_are_not() -> None:
     assert [one.name for one in route_table.failing(LAST_HOUR)] == ["mirror"]
+    stopped = replace(ROUTES[1], categories={"interrupted": 14, "exit": 4})
+    assert route_table.failing(replace(LAST_HOUR, routes=[stopped])) == [], "a daemon that was restarted is no failure"
     lines = route_table.failing_lines([replace(ROUTES[1], name=f"r{n}") for n in range(5)], 140)
     assert [plain([line]) for line in lines][-1] == "✗ 2 more routes fail: covenq stats"
     assert len(lines) == 4 and link_of(lines[0]) == Link("tasks", "route:r0 state:failed")

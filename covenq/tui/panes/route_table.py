@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from covenq.filter.explain import quoted
+from covenq.model import Category
 from covenq.model.palette import Tone
 from covenq.model.route_times import RouteMinutes, categories_text, share_text, times_text
 from covenq.text import shorten_middle
@@ -135,7 +136,8 @@ def _number(value: int) -> str:
 
 
 def _fails(one: RouteMinutes) -> bool:
-    return one.failed >= FAILS_MIN and one.failed > FAILS_SHARE * (one.completed + one.failed)
+    failed = one.failed - one.categories.get(Category.INTERRUPTED, 0)  # which a restart of the daemon does to what runs
+    return failed >= FAILS_MIN and failed > FAILS_SHARE * (one.completed + one.failed)
 
 
 def _tone(one: RouteMinutes) -> Tone | str:
