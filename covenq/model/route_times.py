@@ -41,12 +41,19 @@ class RouteTimes(Struct):
         return self.completed / ended if ended else None
 
 
-class RouteMinutes(RouteTimes, kw_only=True):
-    """A route in the last minutes: the tasks made in each, oldest first; what waits now; and the attempts begun in them."""
+NO_TIMES = RouteTimes()
+
+
+class RouteMinutes(Struct):
+    """A route in the last minutes: the tasks made in each, oldest first; what waits now; and the attempts begun in them.
+
+    `times` is of the attempts that were read, null where there was none.
+    """
 
     name: str | None
     tasks: list[Count]
     queued: Count = 0
+    times: RouteTimes | None = None
 
 
 def share_text(ok: float | None) -> str:

@@ -50,12 +50,12 @@ def test_a_routes_minutes_have_what_came_how_it_ended_and_what_waits(state: sqli
     mirror, fix, late = sorted(found.routes, key=lambda one: ("mirror", "fix", "late").index(str(one.name)))
     assert (sum(fix.tasks), sum(mirror.tasks), sum(late.tasks)) == (20, 10, 3)
     assert fix.tasks == [15, 5, 0], "a record a second, four for each task"
-    assert (fix.attempts, fix.completed, fix.failed, fix.categories) == (20, 16, 4, {"exit": 2, "timeout": 2})
-    assert fix.ok == 0.8
-    assert fix.waited == fix.ran == Times(20, 1.0, 1.0)
-    assert (mirror.attempts, mirror.completed, mirror.failed) == (11, 8, 2), "one of them runs"
-    assert mirror.waited == mirror.ran == Times(10, 1.0, 1.0), "waiting is up to the first attempt"
-    assert (late.queued, late.attempts, late.waited, late.ok) == (3, 0, None, None)
+    times = RouteTimes(20, 16, 4, {"exit": 2, "timeout": 2}, Times(20, 1.0, 1.0), Times(20, 1.0, 1.0))
+    assert fix.times == times and times.ok == 0.8
+    assert mirror.times is not None
+    assert (mirror.times.attempts, mirror.times.completed, mirror.times.failed) == (11, 8, 2), "one of them runs"
+    assert mirror.times.waited == mirror.times.ran == Times(10, 1.0, 1.0), "waiting is up to the first attempt"
+    assert (late.queued, late.times) == (3, None)
     assert [one.name for one in found.routes] == ["fix", "mirror", "late"], "what failed is first, then what waits"
     assert per_minute(state, minutes=1, now=START + 3600).routes[0].name == "late", (
         "what waits is told whenever it came"
@@ -88,8 +88,8 @@ def test_of_more_than_is_read_a_sample_of_the_whole_span_is_told(
     state.set_trace_callback(None)
     routes = {one.name: one for one in found.routes}
     assert found.sampled
-    assert 0 < routes["fix"].attempts + routes["mirror"].attempts <= 20
-    assert routes["fix"].attempts and routes["mirror"].attempts, "the sample is of the whole span"
+    attempts = [routes[name].times.attempts for name in ("fix", "mirror")]  # type: ignore[union-attr]
+    assert sum(attempts) <= 20 and all(attempts), "the sample is of the whole span"
     assert abs(sum(routes["fix"].tasks) - 20) <= 4 and abs(sum(routes["mirror"].tasks) - 10) <= 4, (
         "and tasks are estimated"
     )

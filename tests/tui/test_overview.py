@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from covenq.client.local import LocalSource
 from covenq.config import load as configuration
 from covenq.model.answers import Event
-from covenq.model.route_times import RouteMinutes, Times
+from covenq.model.route_times import RouteMinutes, RouteTimes, Times
 from covenq.model.status import Status, Stuck, SyncTimes
 from covenq.model.waiting import WaitingTasks
 from covenq.tui import text
@@ -35,9 +35,9 @@ WAITING = [
     WaitingTasks("worker", "worker", 3, AGO, None, None, "the one worker is busy"),
 ]
 ROUTES = [
-    RouteMinutes(40, 39, 1, {"exit": 1}, Times(40, 0.25, 1.5), Times(40, 12.0, 75.0), name="fix", tasks=[1] * 60),
-    RouteMinutes(20, 2, 18, {"upstream": 18}, name="mirror", tasks=[*[0] * 50, *[9] * 10], queued=208),
-    RouteMinutes(3, 0, 3, {"timeout": 2, "exit": 1}, name="gone", tasks=[0] * 60, queued=1),
+    RouteMinutes("fix", [1] * 60, 0, RouteTimes(40, 39, 1, {"exit": 1}, Times(40, 0.25, 1.5), Times(40, 12.0, 75.0))),
+    RouteMinutes("mirror", [*[0] * 50, *[9] * 10], 208, RouteTimes(20, 2, 18, {"upstream": 18})),
+    RouteMinutes("gone", [0] * 60, 1, RouteTimes(3, 0, 3, {"timeout": 2, "exit": 1})),
 ]
 STUCK = Stuck("t9", route="ci", repo="octo/hello", state="running", since=AGO, why="longer than its timeout of 600 s")
 TROUBLE = replace(STATUS, waiting=WAITING, stuck=[STUCK], routes=["quiet", "mirror", "fix"])
@@ -75,7 +75,7 @@ def test_the_first_line_says_whether_anything_is_wrong() -> None:
 
 def test_what_fails_is_wrong_as_the_alert_has_it_and_a_few_failures_are_not() -> None:
     assert [one.name for one in route_table.failing(LAST_HOUR)] == ["mirror"]
-    stopped = replace(ROUTES[1], categories={"interrupted": 14, "exit": 4})
+    stopped = replace(ROUTES[1], times=RouteTimes(20, 2, 18, {"interrupted": 14, "exit": 4}))
     assert route_table.failing(replace(LAST_HOUR, routes=[stopped])) == [], "a daemon that was restarted is no failure"
     lines = route_table.failing_lines([replace(ROUTES[1], name=f"r{n}") for n in range(5)], 140)
     assert [plain([line]) for line in lines][-1] == "✗ 2 more routes fail: covenq stats"
@@ -137,20 +137,8 @@ NAMES = st.one_of(st.none(), st.text(st.sampled_from('ab-/ 漢é\u0301\x1b"'), m
 )
 def test_no_line_is_wider_than_the_screen(names: list[str | None], numbers: list[int], width: int) -> None:
     took = Times(9, numbers[0] / 1000, numbers[1] / 10)
-    routes = [
-        RouteMinutes(
-            9,
-            1,
-            numbers[2],
-            {"upstream": numbers[2]},
-            took,
-            took,
-            name=name,
-            tasks=[0] * 56 + numbers,
-            queued=numbers[3],
-        )
-        for name in names
-    ]
+    times = RouteTimes(9, 1, numbers[2], {"upstream": numbers[2]}, took, took)
+    routes = [RouteMinutes(name, [0] * 56 + numbers, numbers[3], times) for name in names]
     waits = [replace(one, scope=f"route {name}") for one, name in zip(WAITING, names, strict=False)]
     status = replace(TROUBLE, waiting=waits)
     for line in overview.overview(status, replace(THROUGHPUT, routes=routes), NOW, width)[: 8 + 3 * len(names)]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from covenq.model.route_times import RouteMinutes, RouteTimes
+from covenq.model.route_times import RouteMinutes
 from covenq.operate.inspect import route_times
 from covenq.tasks.scheduling.queue_groups import queue_groups
 
@@ -50,10 +50,12 @@ def route_minutes(conn: sqlite3.Connection, minutes: Sequence[str], now: str) ->
         queued[group.task.route] += group.number
     names = {route for route, _ in made} | set(attempts.routes) | set(queued)
     found = [
-        _route(route, [made.get((route, one), 0) for one in minutes[:-1]], queued[route], attempts.routes.get(route))
+        RouteMinutes(
+            route, [made.get((route, one), 0) for one in minutes[:-1]], queued[route], attempts.routes.get(route)
+        )
         for route in names
     ]
-    found.sort(key=lambda one: (-one.failed, -one.queued, -sum(one.tasks), str(one.name)))
+    found.sort(key=_importance)
     return Found(found[:ROUTES_MAX], max(0, len(found) - ROUTES_MAX), estimated or attempts.sampled)
 
 
@@ -80,16 +82,6 @@ def _made(conn: sqlite3.Connection, minutes: Sequence[str]) -> tuple[Made, bool]
     return made, True
 
 
-def _route(name: str | None, tasks: list[int], queued: int, found: RouteTimes | None) -> RouteMinutes:
-    one = found or RouteTimes()
-    return RouteMinutes(
-        name=name,
-        tasks=tasks,
-        queued=queued,
-        attempts=one.attempts,
-        completed=one.completed,
-        failed=one.failed,
-        categories=one.categories,
-        waited=one.waited,
-        ran=one.ran,
-    )
+def _importance(one: RouteMinutes) -> tuple[int, int, int, str]:
+    failed = 0 if one.times is None else one.times.failed
+    return -failed, -one.queued, -sum(one.tasks), str(one.name)

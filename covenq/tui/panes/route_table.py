@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from covenq.filter.explain import quoted
 from covenq.model import Category
 from covenq.model.palette import Tone
-from covenq.model.route_times import RouteMinutes, categories_text, share_text, times_text
+from covenq.model.route_times import NO_TIMES, RouteMinutes, categories_text, share_text, times_text
 from covenq.text import shorten_middle
 from covenq.tui import text
 from covenq.tui.widgets.lines import Line, Link, LinkedLine
@@ -63,8 +63,9 @@ def failing_lines(found: Sequence[RouteMinutes], width: int, *, sampled: bool = 
     for one in found[:FAILING_MAX]:
         terms = [] if one.name is None else [f"route:{quoted(one.name)}", "state:failed"]
         link = Link("tasks", " ".join(terms)) if terms else None
-        of, why = one.completed + one.failed, text.clean(categories_text(one.categories))
-        words = f"route {_name(one)}: {_number(one.failed)} of {_number(of)} {what} of the last hour failed: {why}"
+        times = one.times or NO_TIMES
+        of, why = times.completed + times.failed, text.clean(categories_text(times.categories))
+        words = f"route {_name(one)}: {_number(times.failed)} of {_number(of)} {what} of the last hour failed: {why}"
         parts = text.wrap(words, max(20, width - 3))
         command = text.clean(f"covenq tasks {shlex.join(terms)}") if terms else "covenq stats"
         lines += [LinkedLine([(" " if n else "✗", "bad"), (f" {part}", "bad")], link) for n, part in enumerate(parts)]
@@ -108,7 +109,8 @@ def route_lines(throughput: Throughput | None, configured: Sequence[str], width:
 
 
 def _row(one: RouteMinutes, graph: Sequence[int], most: int, name: int, cells: int, why: int) -> Line:
-    waited, ran = times_text(one.waited), times_text(one.ran)
+    times = one.times or NO_TIMES
+    waited, ran = times_text(times.waited), times_text(times.ran)
     before = _NUMBERS.partition("{ok")[0].format(tasks=_number(sum(one.tasks)))
     after = _NUMBERS.partition("{ok:>6}")[2].format(w50=waited[0], w95=waited[1], r50=ran[0], r95=ran[1], queued="")
     tone = _tone(one)
@@ -117,12 +119,12 @@ def _row(one: RouteMinutes, graph: Sequence[int], most: int, name: int, cells: i
         (f"  {fitted} ", tone if tone == "bad" else ""),
         (f"{sparkline(graph, most):<{cells}}", "active"),
         (before, ""),
-        (f"{share_text(one.ok):>6}", tone),
+        (f"{share_text(times.ok):>6}", tone),
         (after[:-9], ""),
         (f"{_number(one.queued) if one.queued else '–':>9}", "warning" if one.queued else "muted"),
     ]
-    if why >= _WHY_MIN and one.categories:
-        runs.append((f"  {text.fit(text.clean(categories_text(one.categories)), why).rstrip()}", tone))
+    if why >= _WHY_MIN and times.categories:
+        runs.append((f"  {text.fit(text.clean(categories_text(times.categories)), why).rstrip()}", tone))
     return LinkedLine(runs, None if one.name is None else Link("tasks", f"route:{quoted(one.name)}"))
 
 
@@ -136,14 +138,18 @@ def _number(value: int) -> str:
 
 
 def _fails(one: RouteMinutes) -> bool:
-    failed = one.failed - one.categories.get(Category.INTERRUPTED, 0)  # which a restart of the daemon does to what runs
-    return failed >= FAILS_MIN and failed > FAILS_SHARE * (one.completed + one.failed)
+    times = one.times or NO_TIMES
+    failed = times.failed - times.categories.get(
+        Category.INTERRUPTED, 0
+    )  # which a restart of the daemon does to what runs
+    return failed >= FAILS_MIN and failed > FAILS_SHARE * (times.completed + times.failed)
 
 
 def _tone(one: RouteMinutes) -> Tone | str:
     if _fails(one):
         return "bad"
-    return "warning" if one.ok is not None and one.ok < GOOD_SHARE else ""
+    ok = None if one.times is None else one.times.ok
+    return "warning" if ok is not None and ok < GOOD_SHARE else ""
 
 
 def _name(one: RouteMinutes) -> str:
