@@ -252,6 +252,7 @@ class Dashboard(App[int]):
             self.size.width - 1,
             problem=read.throughput_error,
             writable=connection.writable,
+            here=connection.data is not None,
             seen=self._acknowledged,
         )
 

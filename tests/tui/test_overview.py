@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from covenq.client.local import LocalSource
+from covenq.client.suggestion import options_given
 from covenq.config import load as configuration
 from covenq.model.answers import Event
 from covenq.model.route_times import RouteMinutes, RouteTimes, Times
@@ -63,8 +64,8 @@ def test_the_first_line_says_whether_anything_is_wrong() -> None:
     assert first(TROUBLE, ROUTES) == first(TROUBLE), "a receiver that refuses and its route that fails are one thing"
     lines = plain(overview.overview(calm, LAST_HOUR, NOW, 79)).splitlines()
     assert lines[1:3] == [
-        "✗ route mirror: 18 of 20 attempts of the last hour failed: upstream 18",
-        "  covenq tasks route:mirror state:failed",
+        "  ✗ route mirror: 18 of 20 attempts of the last hour failed: upstream 18",
+        "    covenq tasks route:mirror state:failed",
     ], "and which, why, and what to type"
     assert first(calm, ROUTES) == "! READY  accepts deliveries; 1 thing is wrong; nothing waits  covenq doctor"
     closed = first(replace(calm, ready=False, reasons=["The disk is full."]))
@@ -73,12 +74,22 @@ def test_the_first_line_says_whether_anything_is_wrong() -> None:
     assert stopped.startswith("✗ NO ") and "nothing is received" in stopped and stopped.endswith("covenq doctor")
 
 
+def test_commands_are_typed_where_the_dashboard_was_told_to_look() -> None:
+    calm = replace(STATUS, tasks={})
+    with options_given({"data": "/srv/a b", "config": None, "url": None, "token_file": None}):
+        shown = plain(overview.overview(replace(calm, waiting=WAITING[:1]), LAST_HOUR, NOW, 79))
+    for command in ("doctor", "resume repo acme/payments", "tasks route:mirror state:failed"):
+        assert f"covenq {command} --data '/srv/a b'" in shown
+    away = plain(overview.overview(calm, LAST_HOUR, NOW, 79, here=False)).splitlines()[0]
+    assert away.endswith("  covenq status"), "doctor looks at files, which are elsewhere"
+
+
 def test_what_fails_is_wrong_as_the_alert_has_it_and_a_few_failures_are_not() -> None:
     assert [one.name for one in route_table.failing(LAST_HOUR)] == ["mirror"]
     stopped = replace(ROUTES[1], times=RouteTimes(20, 2, 18, {"interrupted": 14, "exit": 4}))
     assert route_table.failing(replace(LAST_HOUR, routes=[stopped])) == [], "a daemon that was restarted is no failure"
     lines = route_table.failing_lines([replace(ROUTES[1], name=f"r{n}") for n in range(5)], 140)
-    assert [plain([line]) for line in lines][-1] == "✗ 2 more routes fail: covenq stats"
+    assert [plain([line]) for line in lines][-1] == "  ✗ 2 more routes fail: covenq stats"
     assert len(lines) == 4 and link_of(lines[0]) == Link("tasks", "route:r0 state:failed")
     assert route_table.failing(None) == []
 
@@ -206,7 +217,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> LiveSource:
 async def test_the_three_answers_are_on_the_first_screen_and_enter_and_a_click_open_a_list(
     source: LiveSource, tmp_path: Path
 ) -> None:
-    app = Dashboard(lambda: source, None, filters=tmp_path / "filters.json")
+    app = Dashboard(lambda: source, tmp_path, filters=tmp_path / "filters.json")
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("1")
         await until(pilot, lambda: "wait now" in drawn(app), "the routes")

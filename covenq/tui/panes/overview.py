@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from covenq.client.suggestion import suggested
 from covenq.model import NOT_RUNNING, State
 from covenq.model.palette import STATE_TONES, Tone
 from covenq.model.readiness import NOT_READY, READY, readiness
@@ -56,16 +57,18 @@ def overview(
     *,
     problem: BaseException | None = None,
     writable: bool = True,
+    here: bool = True,
     seen: Container[Alarm] = (),
 ) -> list[Line]:
     """The page. `throughput` is the result of `Source.throughput`, None until it is read; `problem` is why it can't be.
 
-    `seen` are the alarms that were acknowledged: they are listed all the same, without their colour.
+    `seen` are the alarms that were acknowledged: they are listed all the same, without their colour. `here`: the daemon's files
+    are on this machine.
     """
     told = replace(status, pauses=untold_pauses(status.pauses, status.waiting))  # the others stand in what waits
     found = alarms.of_status(told, now, writable=writable)
     failed = _failing(status, throughput)
-    lines = _verdict(status, len(found) + len(failed), width)
+    lines = _verdict(status, len(found) + len(failed), width, here=here)
     first, others = found[:ALARMS_FIRST], found[ALARMS_FIRST:]
     lines += [*_alarm_lines(first, seen, width), *failing_lines(failed, width, sampled=_is_sampled(throughput))]
     lines += [[(f"  and {len(others)} more, below the routes", "muted")], []] if others else [[]]
@@ -111,10 +114,10 @@ def _is_sampled(throughput: Throughput | None) -> bool:
     return throughput is not None and throughput.sampled
 
 
-def _verdict(status: Status, wrong_here: int, width: int) -> list[Line]:
+def _verdict(status: Status, alarmed: int, width: int, *, here: bool) -> list[Line]:
     """Whether anything is wrong, in a word and a sentence; what waits, in a number; and what to type of what is wrong."""
     ready = readiness(status)
-    bad = wrong_here + sum(TONES.get(one.cause) == "bad" for one in status.waiting)
+    bad = alarmed + sum(TONES.get(one.cause) == "bad" for one in status.waiting)
     waits = _waits(status)
     tone: Tone = "bad" if ready.word != READY else "warning" if bad else "good"
     # Shorter than it is elsewhere; and that it is read from the files stands above.
@@ -125,13 +128,16 @@ def _verdict(status: Status, wrong_here: int, width: int) -> list[Line]:
     waiting = f"{text.number(waits)} {'waits' if waits == 1 else 'wait'}" if waits else "nothing waits"
     words = "; ".join(filter(None, (sentence, wrong, waiting)))
     mark = "✓" if tone == "good" else "✗" if tone == "bad" else "!"
-    command = "" if tone == "good" else "covenq doctor"
+    command = "" if tone == "good" else text.clean(suggested("covenq doctor" if here else "covenq status"))
     first = f"{mark} {ready.word}"
-    lines = _wrapped(words, width - text.cells(first) - 2 - (len(command) + 2 if command else 0))
-    shown: list[Line] = [[(first, f"{tone} bold"), (f"  {lines[0]}", "")]]
-    shown += [[(" " * (text.cells(first) + 2) + part, "")] for part in lines[1:]]
-    if command:
+    indent = text.cells(first) + 2
+    parts = _wrapped(words, width - indent)
+    shown: list[Line] = [[(first, f"{tone} bold"), (f"  {parts[0]}", "")]]
+    shown += [[(" " * indent + part, "")] for part in parts[1:]]
+    if command and indent + text.cells(parts[-1]) + 2 + text.cells(command) <= width:
         shown[-1].append((f"  {command}", "bold"))
+    elif command:
+        shown.append([(" " * max(0, min(indent, width - text.cells(command))), ""), (command, "bold")])
     return shown
 
 

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from covenq.client.suggestion import suggested
 from covenq.filter.explain import quoted
 from covenq.model import Category
 from covenq.model.palette import Tone
@@ -66,15 +67,15 @@ def failing_lines(found: Sequence[RouteMinutes], width: int, *, sampled: bool = 
         times = one.times or NO_TIMES
         of, why = times.completed + times.failed, text.clean(categories_text(times.categories))
         words = f"route {_name(one)}: {_number(times.failed)} of {_number(of)} {what} of the last hour failed: {why}"
-        parts = text.wrap(words, max(20, width - 3))
-        command = text.clean(f"covenq tasks {shlex.join(terms)}") if terms else "covenq stats"
-        lines += [LinkedLine([(" " if n else "✗", "bad"), (f" {part}", "bad")], link) for n, part in enumerate(parts)]
-        if text.cells(parts[-1]) + text.cells(command) + 4 <= width:
+        parts = text.wrap(words, max(20, width - 4))
+        command = text.clean(suggested(f"covenq tasks {shlex.join(terms)}" if terms else "covenq stats"))
+        lines += [LinkedLine([(f"  {' ' if n else '✗'} {part}", "bad")], link) for n, part in enumerate(parts)]
+        if text.cells(parts[-1]) + text.cells(command) + 6 <= width:
             lines[-1].append((f"  {command}", "bold"))
         else:
-            lines.append(LinkedLine([(f"  {command}", "bold")], link))
+            lines.append(LinkedLine([(f"    {command}", "bold")], link))
     if len(found) > FAILING_MAX:
-        lines.append([(f"✗ {len(found) - FAILING_MAX} more routes fail: covenq stats", "bad")])
+        lines.append([(f"  ✗ {len(found) - FAILING_MAX} more routes fail: covenq stats", "bad")])
     return lines
 
 

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from covenq.client.suggestion import suggested
 from covenq.filter.explain import quoted
 from covenq.model.waiting import TONES, glyph, scope_name, waiting_text
 from covenq.tui import text
@@ -43,7 +44,7 @@ def waiting_lines(found: Sequence[WaitingTasks], now: float, width: int) -> list
             lines.append(LinkedLine([(head, style)], link))
             indent, head = 6, " " * 6
         parts = textwrap.wrap(words, max(_TEXT_MIN, width - indent), break_long_words=False, break_on_hyphens=False)
-        command = text.clean(one.command or "")
+        command = text.clean(suggested(one.command or ""))
         if command and text.cells(parts[-1]) + 2 + text.cells(command) <= width - indent:
             beside, command = f"  {command}", ""
         else:
