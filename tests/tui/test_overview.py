@@ -133,7 +133,9 @@ def test_that_numbers_are_of_a_sample_and_routes_are_left_out_is_said() -> None:
     found = replace(THROUGHPUT, routes=many, more_routes=7, sampled=True)
     lines = plain(route_table.route_lines(found, [], 99)).splitlines()
     assert "estimated from a sample" in lines[0] and "and 25 more: covenq stats" in lines[-1]
-    assert "counting" in plain(route_table.route_lines(None, ["fix"], 79))
+    before, after = (route_table.route_lines(one, ["fix", "mirror", "gone"], 79) for one in (None, LAST_HOUR))
+    assert "counting" in plain(before) and len(before) == len(after), "nothing below moves once it is counted"
+    assert [link_of(line) for line in before] == [link_of(line) for line in after]
     assert "none" in plain(route_table.route_lines(replace(THROUGHPUT, routes=[]), [], 79))
 
 

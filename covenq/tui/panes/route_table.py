@@ -81,8 +81,9 @@ def failing_lines(found: Sequence[RouteMinutes], width: int, *, sampled: bool = 
 
 def route_lines(throughput: Throughput | None, configured: Sequence[str], width: int) -> list[Line]:
     """The section. `configured` are the routes in the configuration's order; `throughput` is None until it is read."""
-    if throughput is None:
-        return [[("Routes", "bold"), ("  … counting", "muted")]]
+    if throughput is None:  # as many lines as there will be, so that nothing below moves
+        names = [LinkedLine([(f"  {text.clean(one)}", "")], _link(one)) for one in configured[:ROUTES_MAX]]
+        return [[("Routes", "bold"), ("  … counting", "muted")], [], *names]
     shown, others = _shown(throughput, configured)
     if not shown:
         return [[("Routes", "bold"), ("  none: `covenq init` writes some", "muted")]]
@@ -126,7 +127,11 @@ def _row(one: RouteMinutes, graph: Sequence[int], most: int, name: int, cells: i
     ]
     if why >= _WHY_MIN and times.categories:
         runs.append((f"  {text.fit(text.clean(categories_text(times.categories)), why).rstrip()}", tone))
-    return LinkedLine(runs, None if one.name is None else Link("tasks", f"route:{quoted(one.name)}"))
+    return LinkedLine(runs, _link(one.name))
+
+
+def _link(name: str | None) -> Link | None:
+    return None if name is None else Link("tasks", f"route:{quoted(name)}")
 
 
 def _number(value: int) -> str:
