@@ -77,6 +77,7 @@ def test_every_setting_is_in_the_manual_and_nothing_else(monkeypatch: pytest.Mon
     whole = {"server": {}, "api": {}, "worker": {}, "log": {}, "retention": {}, "limits": limits, "route": [route]}
     app = {"id": 1, "private_key_file": "app.pem"}
     hook = {"id": 1, "repo": "o/r", "token": {"env": "T"}}
+    whole["notify"] = {"url": "https://a.example", "secret": {"env": "N"}, "failures": {}}
     read({**whole, "github": {"webhook_secrets": [secret], "app": app, "hook": [hook]}}, None, {})
     page = text("covenq.toml.5")
     sections = dict(re.findall(r"^\.SH \[+([a-z]+)\]+\n(.*?)(?=^\.SH)", page, re.MULTILINE | re.DOTALL))

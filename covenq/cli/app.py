@@ -59,6 +59,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Care": {
         "doctor": "covenq.cli.commands.doctor",
+        "notify": "covenq.cli.commands.notify",
         "reconcile": "covenq.cli.commands.reconcile",
         "ledger": "covenq.cli.commands.ledger",
         "verify": "covenq.cli.commands.verify",

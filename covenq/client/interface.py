@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar
 if TYPE_CHECKING:  # a command that starts needs the functions here, and no rows
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
     from covenq.model.status import ActivePause, LedgerHour, Status
     from covenq.operate.inspect.history import Why
@@ -145,6 +146,9 @@ class Source(Protocol):
 
     def pauses(self) -> list[ActivePause]:
         """What is paused, oldest first."""
+
+    def notices(self) -> Notices:
+        """What [notify] has told, and owes."""
 
     def events(self, after: int | None = None) -> Iterator[Event]:
         """Follow the journal: each record with seq > `after` (None: from now on).

@@ -18,12 +18,14 @@ from covenq.filter.grammar import parse
 from covenq.model import NOT_RUNNING
 from covenq.operate.inspect import view
 from covenq.operate.maintain.state_witness import state_witness
+from covenq.paths import NOTICES_NAME
 from covenq.state import query
 
 if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.config.limits import Caps
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
     from covenq.model.status import ActivePause, LedgerHour, Status
     from covenq.operate.inspect.history import Why
@@ -221,6 +223,13 @@ class LocalSource(Closing):
     def pauses(self) -> list[ActivePause]:
         with self._files.reading() as (conn, _):
             return view.pauses(conn)
+
+    def notices(self) -> Notices:
+        from covenq.model.notices import Notices
+        from covenq.operate.notify import outbox
+
+        kept = outbox.read(self._data / NOTICES_NAME)
+        return Notices(configured=self._config.notify is not None, owed=kept.owed, sent=kept.sent[::-1])
 
     def events(self, after: int | None = None) -> Iterator[Event]:
         with self._files.reading() as (_, reader):

@@ -16,6 +16,7 @@ from covenq.config.secret_keys import readable, sources_of
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.act.importing import SigningSecrets
 from covenq.operate.maintain.upkeep import UpkeepContext
+from covenq.operate.notify.send import Sender, sender_of
 from covenq.state.store import StateStore
 from journal.interface import Journal, Progress
 
@@ -31,6 +32,10 @@ class LocalContext:
     @property
     def caps(self) -> Caps:
         return self.config.caps
+
+    def sender(self) -> Sender:
+        keys, _ = readable(sources_of(self.config, self.files.data), os.environ)
+        return sender_of(self.config, os.environ, keys)
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Journal, sqlite3.Connection]]:

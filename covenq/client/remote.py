@@ -15,6 +15,7 @@ from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Pag
 if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.notices import Notices
     from covenq.model.status import ActivePause, LedgerHour, Status
     from covenq.net.http_client import Client, EventStream
     from covenq.operate.inspect.history import Why
@@ -143,6 +144,11 @@ class RemoteSource(Closing):
         from covenq.model.status import ActivePause
 
         return _typed(self._client.get("/api/v1/pauses"), Page[ActivePause]).items
+
+    def notices(self) -> Notices:
+        from covenq.model.notices import Notices
+
+        return _typed(self._client.get("/api/v1/notices"), Notices)
 
     def events(self, after: int | None = None) -> Iterator[Event]:
         from covenq.model.answers import Event

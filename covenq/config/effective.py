@@ -16,12 +16,15 @@ from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.ingress import INGRESS_VARIABLE
 from covenq.config.limits import Cap
 from covenq.config.load import FILE_MAX, Config
+from covenq.config.notify import FailureShare
 from covenq.config.secret_source import SecretSource
 from covenq.model import Json
+from covenq.net.address import shown_origin
 from covenq.paths import (
     ATTEMPTS_NAME,
     CONFIG_NAME,
     JOURNAL_NAME,
+    NOTICES_NAME,
     PHASE_SOCKET_NAME,
     REFUSALS_NAME,
     RUNNING_NAME,
@@ -91,6 +94,18 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "limits.repo": (lambda c: _cap(c.caps.repo), None),
     "limits.route": (lambda c: _cap(c.caps.route), None),
     "limits.installations": (lambda c: {name: _cap(share.cap) for name, share in c.caps.installations.items()}, None),
+    "notify.run": (lambda c: None if c.notify is None else list(c.notify.run) or None, None),
+    "notify.url": (lambda c: None if c.notify is None or c.notify.url is None else shown_origin(c.notify.url), None),
+    "notify.secret": (
+        lambda c: None if c.notify is None or c.notify.secret is None else _secret(c.notify.secret),
+        None,
+    ),
+    "notify.on": (lambda c: None if c.notify is None else list(c.notify.on), None),
+    "notify.timeout": (lambda c: None if c.notify is None else c.notify.timeout_s, None),
+    "notify.debounce": (lambda c: None if c.notify is None else c.notify.debounce_s, None),
+    "notify.failures": (lambda c: None if c.notify is None else _failures(c.notify.failures), None),
+    "notify.waiting": (lambda c: None if c.notify is None else c.notify.waiting_s, None),
+    "notify.disk": (lambda c: None if c.notify is None else c.notify.disk, None),
     "route": (lambda c: [route.name for route in c.routes], None),
 }
 """Setting to how it is read from a Config, and the variable that overrides it. Durations are seconds, null is none."""
@@ -136,10 +151,14 @@ def effective_paths(
         ("attempts", data / ATTEMPTS_NAME, "what commands were given and left"),
         ("running", data / RUNNING_NAME, "the commands that run now"),
         ("refusals", data / REFUSALS_NAME, "the newest requests that were refused"),
+        ("notices", data / NOTICES_NAME, "what [notify] has told, and owes"),
         ("secret", data / SECRET_NAME, "the webhook secret that the first start makes"),
         ("tokens", config.token_file(data), "hashes of the API's tokens"),
     ]
     told += [(one.name, found, "for GitHub's API") for one in config.github_logs.sources if (found := one.path(env))]
+    source = None if config.notify is None else config.notify.secret
+    if source is not None and (found := source.path(env)) is not None:
+        told.append(("secret of notices", found, "what they are signed with"))
     told += [(f"secret {one.name}", found, "a webhook secret") for one in config.secrets if (found := one.path(env))]
     return [
         {"name": name, "path": None if path is None else str(path), "there": _exists(path), "what": what}
@@ -189,6 +208,10 @@ def _secret(one: SecretSource) -> Json:
     where = "value" if one.value is not None else "file" if one.file is not None else "env" if one.env else "credential"
     told = None if where == "value" else str(getattr(one, where))
     return {"name": one.name, "from": where, "where": told}
+
+
+def _failures(one: FailureShare) -> Json:
+    return {"share": one.percent, "least": one.least, "within": one.within_s}
 
 
 def _app(one: GithubApp | None) -> Json:

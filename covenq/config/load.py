@@ -20,6 +20,7 @@ from covenq.config.executor import scrub_of
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.ingress import LOG, WEBHOOK, parse_ingress, require_followable
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
+from covenq.config.notify import Notify, parse_notify
 from covenq.config.page import PageSettings, parse_page
 from covenq.config.public_url import parse_public_url
 from covenq.config.reconcile import NO_RECONCILE, Reconcile, parse_reconcile
@@ -106,6 +107,8 @@ class Config:
     retention: Retention = Retention()
     caps: Caps = NO_CAPS
     """The section [limits] and the routes' own, as one."""
+    notify: Notify | None = None
+    """Who is told of transitions; None: nobody."""
     routes: tuple[Route, ...] = ()
     sha256: str = field(default=hashlib.sha256(b"[]").hexdigest())
 
@@ -189,7 +192,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     follows_log = ingress == LOG
     reconcile = parse_reconcile(top, follows_log=follows_log, overridden=github.raw.get("ingress") != LOG)
     top.require_known(
-        ("server", "api", "metrics", "github", "reconcile", "worker", "limits", "retention", "log", "route")
+        ("server", "api", "metrics", "github", "reconcile", "worker", "limits", "retention", "notify", "log", "route")
     )
     names = [route.name for route in routes]
     for index, name in enumerate(names):
@@ -243,6 +246,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         log_level=log.choice("level", LOG_LEVELS),
         retention=Retention(_retention_s(retention, "payloads"), _retention_s(retention, "attempts")),
         caps=caps,
+        notify=parse_notify(top, base),
         routes=routes,
         sha256=digest(routes),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
+from covenq.daemon.notifier import Notifier
 from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.takeover import TakeoverServer
 from covenq.http.api.status import DaemonInfo
@@ -52,13 +53,14 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What works by itself, beside deliveries and tasks: retention and erasure, and the passes over GitHub's logs.
+    """What works by itself, beside deliveries and tasks: retention and erasure, the passes over GitHub's logs, and notices.
 
     `operations` is what it does to stored deliveries with, and what the API does.
     """
 
     operations: DaemonContext
     reconciler: Reconciler
+    notifier: Notifier
 
     @property
     def upkeep(self) -> Upkeep:

@@ -90,6 +90,7 @@ def make_routes(
                     lambda: background.reconciler.fetched,
                     lambda: background.reconciler.drift,
                 ),
+                metrics.NotifyMetrics(background.notifier.status),
                 metrics.DiskMetrics(intake.admission),
                 metrics.LogMetrics(lambda: log_writer.stderr.dropped),
                 metrics.ListenerMetrics(stats),
@@ -102,7 +103,8 @@ def make_routes(
 
 def _make_alarms(storage: Storage, workers: Workers, background: Background) -> Alarms:
     upkeep, reconciler = background.upkeep, background.reconciler
-    loops = [workers.pool.loop, workers.claims.loop, storage.fold.loop, upkeep.loop, reconciler.loop]
+    of_tasks = [workers.pool.loop, workers.claims.loop, storage.fold.loop]
+    loops = [*of_tasks, upkeep.loop, reconciler.loop, background.notifier.loop]
     return Alarms(storage.journal, storage.readers, workers.pool, upkeep, loops, lag=lambda: storage.fold.lag)
 
 
@@ -123,6 +125,7 @@ def _make_api(
         refusals=intake.refusals,
         claims=workers.claims,
         operations=background.operations,
+        notices=background.notifier.notices,
         status=StatusSources(
             info,
             storage.data,
@@ -139,6 +142,7 @@ def _make_api(
             observed.waiting,
             background.reconciler.status,
             logs.newest.lines,
+            background.notifier.status,
         ),
         stopping=stopping,
     )

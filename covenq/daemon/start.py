@@ -31,6 +31,7 @@ from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold
 from covenq.daemon.log_ingress import LogIngress
 from covenq.daemon.log_lock import lock_directory
 from covenq.daemon.log_masking import LogMask
+from covenq.daemon.notifier import Notifier, Observer
 from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
 from covenq.daemon.pass_schedule import PassSchedule, PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
@@ -52,7 +53,7 @@ from covenq.operate.act import pauses
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.paths import REFUSALS_NAME, TAKEOVER_NAME
+from covenq.paths import NOTICES_NAME, REFUSALS_NAME, TAKEOVER_NAME
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
@@ -153,6 +154,7 @@ def start(
     cleanup.callback(successors.close)
     daemon = Daemon(info, live, storage, intake, workers, background, listeners, successors, stopping)
     start_in_order(daemon)
+    background.notifier.start(Observer(routes.api.status))
     first = opened.first or storage.created
     if options.observer is not None:
         options.observer.ready()
@@ -308,6 +310,8 @@ def make_background(
 ) -> Background:
     """What works by itself. The passes over GitHub's logs take deliveries in as the API's import does."""
     live = effective.live
+    notifier = Notifier(live, env, storage.data / NOTICES_NAME)
+    cleanup.callback(notifier.ask_stop)
     operations = DaemonContext(
         live,
         storage.journal,
@@ -317,13 +321,14 @@ def make_background(
         intake.bindings,
         time.time,
         lambda: effective.caps,
+        notifier.sender,
     )
     schedule: PassSchedule = PeriodicPasses()
     if live.now.config.follows_log:
         schedule = LogIngress(storage.data, lock_directory(env))
     reconciler = Reconciler(operations, env, schedule)
     cleanup.callback(reconciler.ask_stop)
-    return Background(operations, reconciler)
+    return Background(operations, reconciler, notifier)
 
 
 def make_workers(

@@ -18,6 +18,8 @@ from collections.abc import Callable
 
 from covenq.daemon.parts import Daemon
 from covenq.http.server.listener import PassOn
+from covenq.intake.admission import DISK_FAILED
+from covenq.operate.notify.conditions import Condition
 
 DRAIN_S = 10.0
 """Seconds for requests in flight."""
@@ -27,6 +29,8 @@ GRACE_S = 5.0
 """Seconds for running commands."""
 RECONCILE_S = 2.0
 """Seconds for what was fetched and is being recorded; GitHub is not waited for."""
+NOTIFY_S = 1.5
+"""Seconds for a command that is being told of something, and for its end to be kept; a receiver is not waited for."""
 UPKEEP_S = 60.0
 """Seconds for the segment that is being rewritten, which takes one or two."""
 FOLD_S = 4.0
@@ -51,6 +55,7 @@ def stop(
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
     daemon.intake.admission.stopping = True
+    daemon.background.notifier.ask_stop()
     daemon.background.reconciler.ask_stop()
     if daemon.takeover.successor is None:
         daemon.takeover.close()  # from now on there is nothing to be handed over
@@ -69,6 +74,7 @@ def stop(
     daemon.stopping.set()
     daemon.workers.claims.stop()
     daemon.background.reconciler.stop(RECONCILE_S)
+    daemon.background.notifier.stop(NOTIFY_S)
     keep_alive()
     daemon.background.upkeep.stop(UPKEEP_S)
     keep_alive()
@@ -97,6 +103,9 @@ def stop_poisoned(daemon: Daemon) -> int:
     watchdog = threading.Timer(POISONED_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
+    daemon.background.notifier.tell(
+        [Condition("intake", "intake", f"Nothing is received: {DISK_FAILED}", "covenq doctor")]
+    )
     health = daemon.storage.journal.health()
     log.critical("the journal can't be relied on any more, so covenq ends: %s", health.poisoned)
     log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")

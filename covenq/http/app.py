@@ -32,6 +32,7 @@ from covenq.intake import refusal_evidence
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
+from covenq.model.notices import Notices
 from covenq.operate import operations
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect.alarms import Alarms
@@ -110,6 +111,7 @@ class ApiRoutes:
     refusals: Refusals
     claims: Claims
     operations: DaemonContext
+    notices: Callable[[], Notices]
     status: StatusSources
     stopping: threading.Event
     clock: Callable[[], float] = time.time
@@ -142,6 +144,7 @@ class ApiRoutes:
         yield "stats", queries.Stats(self.state, self.clock)
         yield "ledger", queries.Ledger(self.state, self.config, self.clock)
         yield "pace", queries.Throughput(self.state, self.refusals, self.data, self.clock)
+        yield "notices", queries.NoticeList(self.notices)
         yield "events", Events(self.journal, self.stopping)
 
     def _operations(self) -> Iterator[tuple[str, object]]:

@@ -37,6 +37,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, at_text, seconds_or
 from covenq.model.drift import Drift
 from covenq.model.ledger import HOUR_S, STATES
+from covenq.model.notices import NotifyStatus
 from covenq.model.status import FollowerStatus, Missing, ReconcilePass
 from covenq.model.waiting import WaitingTasks
 from covenq.operate.inspect import view
@@ -120,6 +121,10 @@ METRICS: Mapping[str, Spec] = {
     "covenq_reconcile_done_seconds": Spec("gauge", "Until what is missing can be fetched, at GitHub's limit; absent if unknown."),
     "covenq_reconcile_too_late": Spec("gauge", "Missing deliveries that GitHub forgets before its limit lets them be fetched."),
     "covenq_drift_findings": Spec("gauge", "What drifted between GitHub's settings and the configuration, once that is known."),
+    "covenq_notices_sent": Spec("counter", "Notices that were taken, by who was told: run, url.", ("to",)),
+    "covenq_notices_failed": Spec("counter", "Tries to tell a notice that got nothing through.", ("to",)),
+    "covenq_notices_owed": Spec("gauge", "Notices that have still to be told.", ("to",)),
+    "covenq_notices_failing": Spec("gauge", "1 while no try gets through.", ("to",)),
     "covenq_log_dropped_lines": Spec("counter", "Lines of the log that could not be written, or not as fast as they came."),
     "covenq_http_connections": Spec("gauge", "Open connections.", ("listener",)),
     "covenq_http_threads": Spec("gauge", "Threads that answer.", ("listener",)),
@@ -353,6 +358,21 @@ class ReconcileMetrics:
         drift = self.drift()
         name = "covenq_drift_findings"
         yield GaugeMetricFamily(name, METRICS[name].about) if drift is None else _gauge(name, len(drift.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyMetrics:
+    """Those whom [notify] names, and how the telling goes; nothing where it names nobody."""
+
+    notify: Callable[[], NotifyStatus | None]
+
+    def collect(self) -> Iterator[Metric]:
+        found = self.notify()
+        targets = () if found is None else found.targets
+        yield _labelled("covenq_notices_sent", {one.to: one.sent for one in targets})
+        yield _labelled("covenq_notices_failed", {one.to: one.failed for one in targets})
+        yield _labelled("covenq_notices_owed", {one.to: one.owed for one in targets})
+        yield _labelled("covenq_notices_failing", {one.to: one.error is not None for one in targets})
 
 
 @dataclass(frozen=True, slots=True)

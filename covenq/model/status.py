@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from covenq.model.drift import Drift
 from covenq.model.log_ingress import FollowedLog
+from covenq.model.notices import NotifyStatus
 from covenq.model.rows import Count, TaskState, Time
 from covenq.model.waiting import WaitingTasks
 
@@ -444,3 +445,5 @@ class Status(Struct, kw_only=True):
     """The newest warnings and errors that the daemon has logged since its start, oldest first: some."""
     reconcile: ReconcileStatus | None = None
     """Null where the configuration names no delivery log."""
+    notify: NotifyStatus | None = None
+    """Null where nobody is told of anything ([notify]), and without a daemon."""

@@ -107,6 +107,13 @@ def shown_address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def shown_origin(url: str) -> str:
+    """An address for people, whose path may be what authorises, as that of a chat's webhook: scheme, host and port."""
+    shown = shown_address(url)
+    scheme, slashes, rest = shown.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/…" if slashes else shown
+
+
 def same_address(one: str, other: str) -> bool:
     """Whether two addresses are written alike, but for the case of scheme and host and a port that is the scheme's own."""
     found = _as_compared(one)

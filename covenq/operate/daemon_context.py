@@ -14,6 +14,7 @@ from covenq.intake.admission import Admission
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.act.importing import SigningSecrets
 from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
+from covenq.operate.notify.send import Sender
 from journal.interface import Journal, Progress
 
 
@@ -22,7 +23,7 @@ class DaemonContext:
     """The daemon's journal and state, shared with everything else that it does.
 
     `rows` gives the calling thread's connection, once everything durable is folded; raises StateBehind and JournalDamaged.
-    `observed` gives the limits with what the daemon knows of receivers.
+    `observed` gives the limits with what the daemon knows of receivers, `sending` what brings notices.
     """
 
     live: Live
@@ -33,6 +34,10 @@ class DaemonContext:
     bindings: ScopeBindings
     clock: Callable[[], float]
     observed: Callable[[], Caps]
+    sending: Callable[[], Sender]
+
+    def sender(self) -> Sender:
+        return self.sending()
 
     @property
     def caps(self) -> Caps:

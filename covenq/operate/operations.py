@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
+from covenq.model.notices import TIMEOUT_MAX_S, NotifyTest
 from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Redeliveries, Unbound
 from covenq.operate.parameters import (
     Compact,
     Import,
+    Notify,
     Parameters,
     Pause,
     Reconcile,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from covenq.operate.act.importing import SigningSecrets
     from covenq.operate.act.plan import Plan
     from covenq.operate.maintain.upkeep import UpkeepContext
+    from covenq.operate.notify.send import Sender
     from journal.interface import Journal, Progress
 
 Rows = Callable[[], "sqlite3.Connection"]
@@ -66,6 +69,9 @@ class Context(Protocol):
     @property
     def clock(self) -> Callable[[], float]:
         """Seconds since 1970."""
+
+    def sender(self) -> Sender:
+        """What brings a notice to those who are told, by the configuration in effect. Raises Refused where nobody is."""
 
     def writing(self) -> AbstractContextManager[tuple[Journal, sqlite3.Connection]]:
         """The journal, and the rows, folded up to now. No other operation on stored deliveries goes on meanwhile."""
@@ -93,6 +99,8 @@ P = TypeVar("P", bound=Parameters)
 A = TypeVar("A", bound=Struct, covariant=True)
 S = TypeVar("S", bound=Selection)
 
+NOTIFY_S = 2 * TIMEOUT_MAX_S + 10.0
+"""Timeout of a test notice: a try at a command, and one at an address."""
 UPKEEP_S = 24 * 3600.0
 """Timeout of operations that rewrite segments."""
 BODY_MAX = 4 << 20
@@ -204,6 +212,14 @@ def _resume(context: Context, parameters: Pause) -> Paused:
         return with_summary(done, rows, context.caps, context.clock())
 
 
+def _notify(context: Context, parameters: Notify) -> NotifyTest:
+    from covenq.operate.notify.wording import notice_of_test
+
+    sender = context.sender()
+    notice = notice_of_test(context.clock())
+    return NotifyTest(notice=notice, targets=sender.test(notice))
+
+
 def _unbind(context: Context, parameters: Unbind) -> Unbound:
     from covenq.operate.act.scopes import unbind
 
@@ -267,8 +283,18 @@ UNBIND = Operation(
     raises=(UsageError, NotFound),
 )
 
+NOTIFY = Operation(
+    "notify",
+    "Send a test notice to those whom [notify] names, once, and say what became of it.",
+    Notify,
+    NotifyTest,
+    _notify,
+    raises=(Refused,),
+    timeout_s=NOTIFY_S,
+)
+
 AnyOperation = Operation[Any, Struct]  # each has parameters of its own type
 OPERATIONS: tuple[AnyOperation, ...] = (
-    REPLAY, IMPORT, RECONCILE, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND,
+    REPLAY, IMPORT, RECONCILE, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND, NOTIFY,
 )  # fmt: skip
 """All of them."""

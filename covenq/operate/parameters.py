@@ -47,6 +47,10 @@ class Parameters(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_u
     by: Operator = None
 
 
+class Notify(Parameters, kw_only=True, frozen=True):
+    """A test notice, now, to all who are told of transitions."""
+
+
 class Selection(Parameters, kw_only=True, frozen=True):
     """What is done to many: to those with these `ids`, or to all that match the `filter`, one of the two.
 

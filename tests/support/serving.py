@@ -20,6 +20,7 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.daemon.datadir import Storage
+from covenq.daemon.notifier import Notifier
 from covenq.daemon.parts import Background, Intake, StatsByName, Workers
 from covenq.daemon.pass_schedule import PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
@@ -180,8 +181,17 @@ def serving(
         live = Live(config, keys)
         upkeep = Upkeep(journal, store, fold_thread, data, lambda: config.retention, truncate_wal=store.truncate_wal)
         effective = EffectiveConfig(live, Pool(journal, store, fold_thread, data, dispatcher=dispatcher))
+        notifier = Notifier(live, os.environ, data / "notices.json")
         operations = DaemonContext(
-            live, journal, state.reader, upkeep, admission, intake.bindings, time.time, lambda: effective.caps
+            live,
+            journal,
+            state.reader,
+            upkeep,
+            admission,
+            intake.bindings,
+            time.time,
+            lambda: effective.caps,
+            notifier.sender,
         )
         made = make_routes(
             DaemonInfo("0", "2026-11-23T00:00:00.000000Z", f"http://127.0.0.1:{port}/webhook"),
@@ -189,7 +199,7 @@ def serving(
             storage,
             intake,
             Workers(effective.pool, claims, times),
-            Background(operations, Reconciler(operations, {}, PeriodicPasses())),
+            Background(operations, Reconciler(operations, {}, PeriodicPasses()), notifier),
             stats,
             stopping,
         )

@@ -195,11 +195,13 @@ def test_a_circuit_opens_is_probed_and_closes() -> None:
         assert breakers.report(target, ok=False) is (number == FAILURES_TO_OPEN)
     assert not breakers.admit(target, "r")
     assert list(breakers.blocked_routes()) == ["r"]
+    words = "https://x.example:443 failed 5 times in a row"
+    assert breakers.left_alone() == {target: (words, ("r",))} and breakers.answering() == set()
     assert breakers.next_probe_s() == OPEN_FIRST_S
     opens = OPEN_FIRST_S
     for _ in range(8):
         now[0] += opens
-        assert breakers.blocked_routes() == {}
+        assert breakers.blocked_routes() == {} and target in breakers.left_alone(), "it has not answered yet"
         assert breakers.admit(target, "r")
         assert not breakers.admit(target, "s"), "one probe at a time"
         assert set(breakers.blocked_routes()) == {"r", "s"}
@@ -211,6 +213,7 @@ def test_a_circuit_opens_is_probed_and_closes() -> None:
     breakers.cancel(target)
     assert breakers.admit(target, "r"), "a probe that was not made is made by the next"
     breakers.report(target, ok=True)
+    assert breakers.left_alone() == {} and breakers.answering() == {target}
     assert breakers.admit(target, "r")
     assert breakers.admit(target, "s")
     assert breakers.next_probe_s() is None

@@ -34,7 +34,7 @@ LABEL = 11
 """Columns of the labels."""
 LOG_SHOWN = 5
 """Lines of the daemon's log, of those that it keeps for the status."""
-MENDED_LATER = frozenset({"MISSING", "STUCK", "REFUSED", "DRIFT", "PAUSED"})
+MENDED_LATER = frozenset({"MISSING", "STUCK", "REFUSED", "DRIFT", "PAUSED", "UNTOLD"})
 """Labels of what is wrong, and stops nothing else."""
 
 
@@ -145,6 +145,10 @@ def _wrong_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         for pause in pauses:
             subject = pause_subject(pause.what, pause.repo or pause.name)
             yield "PAUSED", f"{subject}, {pause_details(pause.since, pause.by, pause.reason, now)}"
+    if found.notify is not None:
+        from covenq.model.notices import trouble
+
+        yield from (("UNTOLD", clean(words)) for words in trouble(found.notify, now))
     if upkeep is not None and upkeep.error:
         yield "upkeep", f"waits: {clean(upkeep.error)}"
 

@@ -1,7 +1,7 @@
-"""The read-only queries of the API: why, tail, stats, throughput and the ledger.
+"""The read-only queries of the API: why, tail, stats, throughput, the ledger and notices.
 
-GET /api/v1/why, /api/v1/tail, /api/v1/stats, /api/v1/pace and /api/v1/ledger: the history of a delivery, the journal's newest
-records, and counts.
+GET /api/v1/why, /api/v1/tail, /api/v1/stats, /api/v1/pace, /api/v1/ledger and /api/v1/notices: the history of a delivery, the
+journal's newest records, counts, and what operators were told.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from covenq.http.api.events import STREAMS, FollowedJournal
 from covenq.http.api.params import filter_of, integer_of
 from covenq.intake import refusal_log
 from covenq.intake.refusal_log import Refusals
+from covenq.model.notices import Notices
 from covenq.operate.inspect import ledger, stats, tail, throughput, view, why
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
@@ -137,6 +138,16 @@ class Ledger:
         ago = integer_of(req, "since_ms")
         since = self.clock() - (KEPT_S if ago is None else ago / 1000)
         respond_ok(resp, ledger.ledger(self.state.reader(), self.config.config.github_logs, since))
+
+
+@dataclass(eq=False)
+class NoticeList:
+    """What [notify] has told, and owes."""
+
+    notices: Callable[[], Notices]
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        respond_ok(resp, self.notices())
 
 
 @dataclass(eq=False)

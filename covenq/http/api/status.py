@@ -15,6 +15,7 @@ from covenq.http.api.effective import EffectiveConfig
 from covenq.intake.admission import JOURNAL_DAMAGED, Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import status as model_status
+from covenq.model.notices import NotifyStatus
 from covenq.model.status import (
     Descriptors,
     FollowerStatus,
@@ -76,6 +77,7 @@ class StatusSources:
     reconcile: Callable[[], ReconcileStatus | None] = lambda: None
     log: Callable[[], Sequence[LogLine]] = tuple
     """The newest warnings of the daemon's log."""
+    notify: Callable[[], NotifyStatus | None] = lambda: None
     clock: Callable[[], float] = time.time
 
 
@@ -142,5 +144,6 @@ def status(sources: StatusSources) -> model_status.Status:
             log=sources.log(),
             damaged=any(reason.word == JOURNAL_DAMAGED for reason in reasons),
             waiting=sources.waiting.read(conn),
+            notify=sources.notify(),
         ),
     )

@@ -248,6 +248,13 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "GET",
+        "/api/v1/notices",
+        "read",
+        "What those whom [notify] names are still to be told, and what they were told last.",
+        {200: ref("notices")},
+    ),
+    Operation(
+        "GET",
         "/api/v1/tail",
         "read",
         "What the journal records, told with whose it is.",

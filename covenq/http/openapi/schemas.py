@@ -13,6 +13,7 @@ from covenq.http.openapi.from_types import Schema, answered, components
 from covenq.intake.receive import Accepted
 from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, Throughput
+from covenq.model.notices import Notices, NotifyTest
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
 from covenq.model.status import ActivePause, LedgerHour, Status
 from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Redeliveries, Unbound
@@ -98,6 +99,8 @@ ANSWERS: Mapping[str, type] = {
     "compaction": Compaction,
     "paused": Paused,
     "unbound": Unbound,
+    "notices": Notices,
+    "notice_test": NotifyTest,
 }
 """Whole answers: with `ok`."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from covenq.config.load import Config
 from covenq.filter.grammar import parse
+from covenq.model.notices import NotifyStatus
 from covenq.model.status import (
     BatchSizes,
     Descriptors,
@@ -73,6 +74,7 @@ class DaemonProcess:
     log: Sequence[LogLine] = ()
     waiting: Sequence[WaitingTasks] = ()
     """What queued tasks wait for; without a daemon too."""
+    notify: NotifyStatus | None = None
 
 
 NO_DAEMON = DaemonProcess()
@@ -135,6 +137,7 @@ def status(
         secrets=list(process.secrets),
         reconcile=reconcile,
         log=list(process.log),
+        notify=process.notify,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from covenq.model.ledger import BY_HAND, missing_text
 from covenq.model.log_ingress import following_troubles
+from covenq.model.notices import trouble
 from covenq.model.status import (
     ActivePause,
     Descriptors,
@@ -74,6 +75,9 @@ def _of_status(status: Status, now: float) -> Iterator[Finding]:
         yield Finding(
             "upkeep", WARN, f"it failed, and is tried again: {status.upkeep.error}", "covenq compact --dry-run"
         )
+    if status.notify is not None:
+        for words in trouble(status.notify, now):
+            yield Finding("notify", WARN, f"operators are not told of what they should: {words}", "covenq notify test")
     if status.journal.full:
         yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
     if status.reconcile is not None and status.pid is not None:

@@ -30,6 +30,8 @@ class _Circuit:
     answer: str = ""
     """How the newest request failed, in a few words."""
     routes: set[str] = field(default_factory=set)
+    answered: bool = False
+    """Whether it has answered at all."""
 
 
 class Breakers:
@@ -61,7 +63,7 @@ class Breakers:
         with self._lock:
             circuit = self._circuits.setdefault(target, _Circuit())
             if ok:
-                self._circuits[target] = _Circuit(routes=circuit.routes)
+                self._circuits[target] = _Circuit(routes=circuit.routes, answered=True)
                 return False
             circuit.failures += 1
             circuit.answer = answer
@@ -89,6 +91,23 @@ class Breakers:
                 for route in circuit.routes
             }
 
+    def left_alone(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Target → why it is left alone, and the routes to it, of every circuit that is open until the target answers.
+
+        Also of one that admits its probe by now: while no task is there to be one, nothing is known to be better.
+        """
+        with self._lock:
+            return {
+                target: (_why(target, circuit, probing=False), tuple(sorted(circuit.routes)))
+                for target, circuit in self._circuits.items()
+                if circuit.open_s
+            }
+
+    def answering(self) -> set[str]:
+        """The targets that have answered, and are not left alone."""
+        with self._lock:
+            return {target for target, circuit in self._circuits.items() if circuit.answered and not circuit.open_s}
+
     def next_probe_s(self) -> float | None:
         """Seconds until the first open circuit admits its probe, None if none will."""
         with self._lock:
@@ -99,7 +118,7 @@ class Breakers:
             )
 
 
-def _why(target: str, circuit: _Circuit) -> str:
+def _why(target: str, circuit: _Circuit, *, probing: bool = True) -> str:
     answer = f" ({circuit.answer})" if circuit.answer else ""
-    probing = "; it is being asked again" if circuit.probing else ""
-    return f"{target} failed {circuit.failures} times in a row{answer}{probing}"
+    asked = "; it is being asked again" if probing and circuit.probing else ""
+    return f"{target} failed {circuit.failures} times in a row{answer}{asked}"

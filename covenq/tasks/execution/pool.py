@@ -32,6 +32,7 @@ from covenq.state.readers import Readers
 from covenq.tasks.execution import running
 from covenq.tasks.execution.attempt import FATAL, Attempt, AttemptResult
 from covenq.tasks.execution.attempt_context import AttemptContext
+from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
 from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, reap
@@ -202,6 +203,11 @@ class Pool:
         if self._stop.is_set() or self.error is not None:
             return 0
         return sum(not thread.is_alive() for thread in self._threads if thread.ident is not None)
+
+    @property
+    def breakers(self) -> Breakers:
+        """What is known of the receivers of what is forwarded."""
+        return self._context.breakers
 
     def blocked_routes(self) -> dict[str, BackingOff]:
         """Route → why its tasks wait for a receiver whose circuit breaker is open."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.drift import drift_text
 from covenq.model.ledger import missing_text
+from covenq.model.notices import trouble
 from covenq.model.palette import Tone
 from covenq.model.waiting import Cause, command_for
 from covenq.text import counted, duration
@@ -120,6 +121,8 @@ def _warnings(status: Status, now: float, *, writable: bool) -> list[Alarm]:
     found += [_alarm(text.clean(loop.why), subject=f"overdue {loop.loop}") for loop in status.overdue]
     found += _stuck(status.stuck, now)
     found += [_pause(one, now, writable) for one in status.pauses if one.what != "intake"]
+    if status.notify is not None:
+        found += [_alarm(f"not told: {text.clean(words)}", "warning") for words in trouble(status.notify, now)]
     upkeep = status.upkeep
     if upkeep and upkeep.error:
         found.append(_alarm(f"upkeep waits: {text.clean(upkeep.error)}", "warning"))
