@@ -63,6 +63,13 @@ class Observer:
 
     def __call__(self, notify: Notify) -> Observed:
         """Raises sqlite3.Error, OSError, CovenqError, JournalError."""
+        try:
+            return self._observed(notify)
+        except sqlite3.Error as error:
+            self._sources.readers.met(error)
+            raise
+
+    def _observed(self, notify: Notify) -> Observed:
         sources = self._sources
         now = sources.clock()
         status = status_of(sources)
@@ -122,6 +129,8 @@ class Notifier:
         self._outbox = Outbox(path, log.error)
         self._wake = threading.Condition()
         self._look_now = threading.Event()
+        self._looks = True
+        self._ending = threading.Event()
         self._stop = StopEvent()
         self._threads = _Threads()
         self._look_error: str | None = None
@@ -146,20 +155,29 @@ class Notifier:
             self._took_in(notify, [*self._outbox.told().values(), *more], 0.0)
 
     def ask_stop(self) -> None:
-        """Look no more, begin no try any more, and end a command that runs."""
-        self._stop.set(1.0)
+        """Look no more: a daemon that stops receives nothing, which is no news. What is owed is sent till the stop."""
+        self._looks = False
         self._look_now.set()
-        with self._wake:
-            self._wake.notify_all()
 
     def stop(self, timeout: float) -> None:
-        """End, and wait for that. A receiver that takes its time is left to the process's end: what is owed is kept."""
+        """Begin no try any more, and end. A command that runs has half of the time for itself, and is ended then.
+
+        A receiver that takes its time is left to the process's end: what is owed is kept.
+        """
         self.ask_stop()
+        self._ending.set()
+        with self._wake:
+            self._wake.notify_all()
+        self._join(timeout / 2)
+        self._stop.set(timeout / 4)
+        self._join(timeout / 2)
+        self._outbox.close()
+
+    def _join(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         for thread in (self._threads.looking, *(one.thread for one in self._threads.targets.values())):
             if thread is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
-        self._outbox.close()
 
     def status(self) -> NotifyStatus | None:
         """How it goes; None where nobody is told."""
@@ -195,7 +213,7 @@ class Notifier:
     # ---- looking
 
     def _look_on(self, observe: Callable[[Notify], Observed]) -> None:
-        while not self._stop.is_set():
+        while self._looks:
             try:
                 self._look(observe)
             except Exception as error:  # noqa: BLE001 - nothing of a look may end them all: it is shown, and tried again
@@ -213,7 +231,7 @@ class Notifier:
             return
         self._start_targets(notify)
         seen = observe(notify)
-        if self._stop.is_set():  # a daemon that stops receives nothing, which is no news
+        if not self._looks:
             return
         self._took_in(notify, conditions(seen, notify, self._outbox.told()), notify.debounce_s)
 
@@ -231,7 +249,7 @@ class Notifier:
         """The type, not the text: an error may quote a payload. Those that are made for people have words."""
         words = str(error) if isinstance(error, CovenqError | JournalError) else type(error).__name__
         said = f"what holds can't be looked at: {words}"
-        if said != self._look_error and not self._stop.is_set():
+        if said != self._look_error and self._looks:
             expected = isinstance(error, CovenqError | JournalError | OSError | sqlite3.Error)
             log.error("%s", said, exc_info=None if expected else error)
         self._look_error = said
@@ -248,8 +266,10 @@ class Notifier:
 
     def _send_on(self, to: str) -> None:
         target = self._threads.targets[to]
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             with self._wake:
+                if self._ending.is_set():
+                    return
                 one, wait_s = self._outbox.due(to, self._clock())
                 if one is None:
                     self._wake.wait(IDLE_S if wait_s is None else min(IDLE_S, wait_s))

@@ -311,7 +311,7 @@ def make_background(
     """What works by itself. The passes over GitHub's logs take deliveries in as the API's import does."""
     live = effective.live
     notifier = Notifier(live, env, storage.data / NOTICES_NAME)
-    cleanup.callback(notifier.ask_stop)
+    cleanup.callback(notifier.stop, 0.0)
     operations = DaemonContext(
         live,
         storage.journal,

@@ -29,8 +29,8 @@ GRACE_S = 5.0
 """Seconds for running commands."""
 RECONCILE_S = 2.0
 """Seconds for what was fetched and is being recorded; GitHub is not waited for."""
-NOTIFY_S = 1.5
-"""Seconds for a command that is being told of something, and for its end to be kept; a receiver is not waited for."""
+NOTIFY_S = 2.0
+"""Seconds for a command, or a receiver, that is being told of something."""
 UPKEEP_S = 60.0
 """Seconds for the segment that is being rewritten, which takes one or two."""
 FOLD_S = 4.0
@@ -40,6 +40,8 @@ TAKEN_DRAIN_S = 5.0
 TAKEN_GRACE_S = 3.0
 TAKEN_API_S = 0.5
 """The same, and for requests of the API, where another process holds requests meanwhile."""
+TELL_S = 0.5
+"""Seconds for having kept what is to be told of a poisoned journal."""
 POISONED_S = 4.0
 """Seconds after which a poisoned process exits, whatever hangs."""
 
@@ -103,12 +105,18 @@ def stop_poisoned(daemon: Daemon) -> int:
     watchdog = threading.Timer(POISONED_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
-    daemon.background.notifier.tell(
-        [Condition("intake", "intake", f"Nothing is received: {DISK_FAILED}", "covenq doctor")]
-    )
+    _tell_poisoned(daemon)
     health = daemon.storage.journal.health()
     log.critical("the journal can't be relied on any more, so covenq ends: %s", health.poisoned)
     log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
     daemon.stopping.set()
     stop(daemon, drain_s=1.0, grace_s=0.5)
     return 1
+
+
+def _tell_poisoned(daemon: Daemon) -> None:
+    """Have it told, by another thread: it is written to the disk that failed, which may hang."""
+    told = Condition("intake", "intake", f"Nothing is received: {DISK_FAILED}", "covenq doctor")
+    thread = threading.Thread(target=daemon.background.notifier.tell, args=([told],), daemon=True)
+    thread.start()
+    thread.join(TELL_S)

@@ -98,6 +98,7 @@ READS: dict[str, tuple[list[str], Any]] = {
     "info": ([], {"required": ["version", "paths", "settings"]}),
     "stats": ([], schemas.all_schemas()["stats"]),
     "ledger": ([], schemas.page("ledger_hour")),
+    "notify": ([], schemas.all_schemas()["notices"]),
     "deliveries": ([], schemas.page("delivery")),
     "tasks": ([], schemas.page("task")),
     "tail": (["--after", "0"], {"required": ["items", "next"]}),

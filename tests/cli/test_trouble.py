@@ -42,6 +42,7 @@ READS: dict[str, list[str]] = {
     "tail": [],
     "stats": [],
     "ledger": [],
+    "notify": [],
     "refused": [],
     "verify": [],
     "salvage": ["--dry-run"],
@@ -71,7 +72,7 @@ WITHOUT_DAEMON = {"doctor": 1}
 """What a command exits with because no daemon runs, if not with 0."""
 OTHERS = {"serve", "listen", "tui", "worker", "phase", "send", "bench", "demo", "reconcile"}
 """Those that run until they are stopped, or need a daemon or GitHub; what they do in trouble is tested one by one."""
-PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens", "ledger")]
+PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens", "ledger", "notify")]
 """Those that have something to print on this directory."""
 
 

@@ -258,6 +258,22 @@ def test_a_start_that_damage_prevents_is_told_once(
     assert [json.loads(body) for _, body, _ in receiver.seen] == [told]
 
 
+def test_a_failed_sync_is_told_as_the_process_ends_or_by_the_next(
+    make_daemon: Callable[..., Daemon], receiver: Receiver, faults: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    daemon = make_daemon(config_of(receiver, out), env={"NOTIFY_SECRET": SECRET}, faults=faults)
+    (faults / "fdatasync").touch()
+    daemon.post("push", {})
+    assert daemon.wait_exit(30) == 1
+    assert json.loads((daemon.data / "notices.json").read_text())["tracks"][0]["told"] is True
+    (faults / "fdatasync").unlink()
+    daemon.start()
+    eventually(lambda: len(lines(out)) >= 1, 30, daemon.log_tail())
+    told = lines(out)[0]
+    assert (told["kind"], told["state"]) == ("intake", "began") and "The disk failed" in told["text"]
+
+
 def test_without_a_section_a_test_is_refused_and_without_a_daemon_it_is_sent_from_here(
     make_daemon: Callable[..., Daemon], receiver: Receiver, tmp_path: Path
 ) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from covenq import atomic_file
 from covenq.errors import CovenqError
 from covenq.model.notices import BEGAN, ENDED, Notice, OwedNotice
 from covenq.operate.notify import outbox
@@ -212,3 +215,28 @@ def test_the_bound_is_of_each_condition_and_each_target() -> None:
         assert len(owed) <= 2 * OWED_MAX and len(dropped) in (0, 4)
     owed, dropped = with_owed(owed, make(Change(BEGAN, B, 0.0), 50.0), ["run"])
     assert not dropped and due(owed, "run", 60.0)[0] is not None
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_being_told_and_what_was_told_is_kept_when_it_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    written = atomic_file.replace
+
+    def hanging(*args: Any, **more: Any) -> None:
+        goes_on.wait(30)
+        written(*args, **more)
+
+    monkeypatch.setattr(outbox.atomic_file, "replace", hanging)
+    monkeypatch.setattr(outbox, "SAVE_S", 0.01)
+    box, make = Outbox(path), notices()
+    look(box, 0.0, "a", make)
+    one, _ = box.due("run", 0.0)
+    assert one is not None and box.error == "what is told of can't be kept: notices.json: the disk doesn't answer"
+    box.taken(one, "yes", 1.0)
+    goes_on.set()
+    monkeypatch.setattr(outbox, "SAVE_S", 30.0)
+    assert box._writing is not None
+    box._writing.join(30)
+    look(box, 5.0, "a", make)
+    assert box.error is None and [one.to for one in Outbox(path).listing()[0]] == ["url"]

@@ -23,7 +23,7 @@ from covenq.tasks.execution.process_tree import ProcessMarks, forget, starting
 OUTPUT_MAX = 4096
 """Bytes that are kept of its output, from the end."""
 GRACE_S = 1.0
-"""Seconds between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL after its time; at a stop they are the stop's."""
 DIRECTORY = "/"
 """Where it starts: a program is named by its whole path, or found on PATH."""
 _CHUNK = 65536
@@ -107,7 +107,7 @@ def _watched(
             stopped = stop is not None and stop.is_set()
             if forced is None and (stopped or now >= deadline):
                 forced = "the daemon was stopped" if stopped else f"it ran longer than {timeout_s:g} s"
-                kill_at = now + GRACE_S
+                kill_at = now + (stop.grace_s if stopped and stop is not None else GRACE_S)
                 if stop is not None:
                     selector.unregister(stop.fd)  # it stays readable, and would wake every select
                     stop = None

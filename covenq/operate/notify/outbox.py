@@ -9,7 +9,8 @@ sent; that a target took one becomes durable after. So of a crash anywhere
 
 Each notice is therefore sent at least once, and twice only after a crash, or where a yes was lost; its id tells. Where the file
 can't be written (a disk that is full or read-only), what is owed is sent from memory all the same, and that it isn't kept is
-shown: then a crash may have it told anew with another id, and what ended meanwhile told by nobody.
+shown: then a crash may have it told anew with another id, and what ended meanwhile told by nobody. So it is where a write hangs,
+as on a disk that has stopped: that is waited for SAVE_S, since whoever is told must not hear of it only when it is over.
 
 Why a file, and no records in the journal: notices are wanted most where the journal can take none (poisoned, full, damaged, not
 opened at all); they are about this machine and no delivery, so that no fold, export or restored copy should have them; and the
@@ -44,6 +45,8 @@ OWED_MAX = 4
 """Of one condition and target: two beginnings and their ends."""
 FILE_MAX = 8 << 20
 """Bytes of the file. What is bounded above takes a quarter of it."""
+SAVE_S = 2.0
+"""Seconds for which a write is waited for."""
 BACKOFF_FIRST_S = 5.0
 BACKOFF_MAX_S = 600.0
 """Seconds until what was not taken is tried again: twice as long each time, up to this."""
@@ -137,6 +140,7 @@ class Outbox:
         self._log = log
         self._lock = threading.Lock()
         self._closed = False
+        self._writing: threading.Thread | None = None
         self.error: str | None = None
         """Why what is told and owed isn't kept, if it isn't."""
         try:
@@ -229,17 +233,37 @@ class Outbox:
         if self._closed:
             return
         kept = Kept(tracks=list(self._tracks.values()), owed=self._owed, sent=self._sent)
-        try:
-            atomic_file.replace(self._path, msgspec.json.encode(kept), durable=durable)
-        except OSError as error:
-            self._failed(f"what is told of can't be kept: {self._path.name}: {error.strerror}")
-        else:
-            self.error = None
+        if (
+            self._writing is None or not self._writing.is_alive()
+        ):  # else it is written when that has ended, by a later look
+            found: list[OSError | None] = []
+            self._writing = threading.Thread(
+                target=_write, args=(self._path, msgspec.json.encode(kept), durable, found), daemon=True
+            )
+            self._writing.start()
+            self._writing.join(SAVE_S)
+            if found:
+                if found[0] is None:
+                    self.error = None
+                else:
+                    self._failed(f"what is told of can't be kept: {self._path.name}: {found[0].strerror}")
+                return
+        self._failed(f"what is told of can't be kept: {self._path.name}: the disk doesn't answer")
 
     def _failed(self, words: str) -> None:
         if words != self.error:
             self._log(words)
         self.error = words
+
+
+def _write(path: Path, content: bytes, durable: bool, found: list[OSError | None]) -> None:
+    """Write it, and put the error, or None, into `found`."""
+    try:
+        atomic_file.replace(path, content, durable=durable)
+    except OSError as error:
+        found.append(error)
+    else:
+        found.append(None)
 
 
 def _given_up(one: OwedNotice, now: float) -> SentNotice:
