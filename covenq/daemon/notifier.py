@@ -27,7 +27,6 @@ from covenq.daemon.log_masking import LogMask
 from covenq.errors import CovenqError
 from covenq.http.api.status import StatusSources
 from covenq.http.api.status import status as status_of
-from covenq.model import at_text
 from covenq.model.notices import ENDED, Notice, Notices, NotifyStatus, OwedNotice, TargetStatus
 from covenq.model.waiting import Cause
 from covenq.operate.notify.conditions import Condition, LeftAlone, Observed, conditions
@@ -98,7 +97,6 @@ class _Target:
     thread: threading.Thread
     sent: int = 0
     failed: int = 0
-    failing_since: float | None = None
     error: str | None = None
 
 
@@ -204,9 +202,9 @@ class Notifier:
         target = self._threads.targets.get(to)
         if target is not None:
             found.sent, found.failed = target.sent, target.failed
-            found.failing_since = None if target.failing_since is None else at_text(target.failing_since)
             found.error = target.error
         if found.error is not None:
+            found.failing_since = min((one.notice.at for one in own), default=None)
             found.next_at = min((one.next_at for one in own if one.next_at is not None), default=None)
         return found
 
@@ -214,26 +212,29 @@ class Notifier:
 
     def _look_on(self, observe: Callable[[Notify], Observed]) -> None:
         while self._looks:
-            try:
-                self._look(observe)
-            except Exception as error:  # noqa: BLE001 - nothing of a look may end them all: it is shown, and tried again
-                self._failed(error)
-            else:
+            notify = self._live.now.config.notify
+            if notify is None:  # nothing is looked at until a reload says who is told
                 self._look_error = None
-                self.loop.done()
-            self._look_now.wait(self._every_s)
+                self.loop.end()
+            else:
+                self._look(notify, observe)
+            self._look_now.wait(None if notify is None else self._every_s)
             self._look_now.clear()
         self.loop.end()
 
-    def _look(self, observe: Callable[[Notify], Observed]) -> None:
-        notify = self._live.now.config.notify
-        if notify is None:
-            return
+    def _look(self, notify: Notify, observe: Callable[[Notify], Observed]) -> None:
+        if self.loop.age_s is None:
+            self.loop.done()  # the watch begins
         self._start_targets(notify)
-        seen = observe(notify)
-        if not self._looks:
-            return
-        self._took_in(notify, conditions(seen, notify, self._outbox.told()), notify.debounce_s)
+        try:
+            seen = observe(notify)
+            if self._looks:
+                self._took_in(notify, conditions(seen, notify, self._outbox.told()), notify.debounce_s)
+        except Exception as error:  # noqa: BLE001 - nothing of a look may end them all: it is shown, and tried again
+            self._failed(error)
+        else:
+            self._look_error = None
+            self.loop.done()
 
     def _took_in(self, notify: Notify, seen: Sequence[Condition], debounce_s: float) -> None:
         def notice(change: Change, now: float) -> Notice:
@@ -288,13 +289,12 @@ class Notifier:
             target.sent += 1
             if target.error is not None:
                 log.info("notices are told to %s again", to)
-            target.error = target.failing_since = None
+            target.error = None
             self._outbox.taken(one, said.detail, now)
         elif not self._stop.is_set():
             target.failed += 1
             if target.error is None:
                 log.error("a notice is not told to %s, and is tried again: %s", to, self._mask(said.detail))
-                target.failing_since = now
             target.error = self._mask(said.detail)
             self._outbox.refused(one, target.error, now)
 

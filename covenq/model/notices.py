@@ -78,7 +78,7 @@ class TargetStatus(Struct, kw_only=True):
     to: TargetName
     owed: Count = 0
     failing_since: Time | None = None
-    """Since when no try has got through; null while they do."""
+    """When the oldest of what is owed was decided on, while no try gets through; null while they do."""
     error: str | None = None
     """How the newest try failed, while they do."""
     next_at: Time | None = None
@@ -136,5 +136,5 @@ def trouble(found: NotifyStatus, now: float) -> list[str]:
         since, next = instant(one.failing_since), instant(one.next_at)
         age = "" if since is None else f" for {duration(max(0.0, now - since))}"
         again = "" if next is None else f"; tried again in {duration(max(0.0, next - now))}"
-        said.append(f"{counted(one.owed, 'notice')} not told to {one.to}{age}: {one.error}{again}")
+        said.append(f"[notify] {one.to}: {counted(one.owed, 'notice')} not told{age}: {one.error}{again}")
     return said

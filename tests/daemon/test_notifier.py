@@ -118,8 +118,7 @@ def test_a_receiver_that_refuses_is_asked_again_and_shown_and_nothing_waits_for_
         (target,) = one.status.targets
         assert (target.owed, target.error) == (1, "127.0.0.1 answered 500") and target.next_at is not None
         assert trouble(one.status, one.now)[0].startswith(
-            f"1 notice not told to url for {tries - 1}m: ".replace(" 0m", " 0s")
-            + "127.0.0.1 answered 500; tried again in"
+            f"[notify] url: 1 notice not told for {('0s', '1m')[tries - 1]}: 127.0.0.1 answered 500; tried again in"
         )
         one.now += 60.0
         one.look()
@@ -220,7 +219,7 @@ def test_a_daemon_tells_by_command_and_by_address_and_what_it_owed_when_it_was_k
     assert b'covenq_notices_owed{to="run"} 0.0' in daemon.api("/metrics").body
     said = daemon.cli("status", exit_code=0).stdout.decode()
     assert "UNTOLD" in said and "127.0.0.1 answered 503" in said
-    assert b"1 notice not told to url" in daemon.cli("doctor", exit_code=None).stdout
+    assert b"[notify] url: 1 notice not told" in daemon.cli("doctor", exit_code=None).stdout
     assert daemon.cli("notify", "test", exit_code=1).stdout.decode().splitlines()[1].startswith("FAILED url  127.0.0.1")
     daemon.kill()
     found = daemon.cli_json("notify")

@@ -110,6 +110,8 @@ def _show(found: Notices, now: float) -> None:
             *_columns(lambda one: one.notice),
         ]
         print_table(owed, found.owed)
+        if found.sent:
+            output.line()
     if found.sent:
         sent: list[Column[list[SentNotice]]] = [
             Column("AT", lambda one: output.clock(one[0].at, now)),
