@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ from covenq.config.live import Live
 from covenq.config.load import build
 from covenq.config.notify import Notify
 from covenq.config.secret_keys import Key
-from covenq.daemon.notifier import Notifier
+from covenq.daemon.notifier import Notifier, Observer
 from covenq.errors import Refused
 from covenq.model.notices import NotifyStatus, trouble
-from covenq.operate.notify.conditions import Condition, LeftAlone, Observed
+from covenq.operate.notify.conditions import Condition, LeftAlone, Observed, conditions
 from tests.support.answers import NOW, STATUS
 from tests.support.daemon import Daemon
 from tests.support.receiver import Receiver, receiving
 from tests.support.requests import SECRET, issue
+from tests.support.serving import serving
 from tests.support.waiting import eventually
 
 CLOSED = replace(STATUS, ready=False, reasons=["It is paused."])
@@ -173,6 +175,34 @@ def test_a_process_that_is_about_to_end_tells_at_once_and_owes_what_it_could_not
     next_start.look(Observed(STATUS, NOW))
     eventually(lambda: texts(receiver) == ["intake began", "intake ended"])
     next_start.notifier.stop(10.0)
+
+
+# ---- what a daemon looks at
+
+
+def test_a_receiver_is_told_of_until_it_answers_and_what_failed_for_it_fails_no_route(data: Path) -> None:
+    route = {"name": "app", "match": "event:push", "forward": "https://x.example/hook"}
+    with serving(data, {"route": [route]}) as served:
+        sources = served.routes.api.status
+        observe, breakers = Observer(sources), sources.pool.breakers
+        target, notify = "https://x.example:443", Notify(run=("true",))
+        assert (observe(notify).receivers, observe(notify).unknown) == ([], {target}), "it has not answered yet"
+        breakers.report(target, ok=True)
+        assert observe(notify).unknown == set()
+        for _ in range(5):
+            for other in (target, "https://gone.example:443"):
+                assert breakers.admit(other, "app")
+                breakers.report(other, ok=False, answer="HTTP 500")
+        observe._failures._minutes["app"] = deque([["9999-01-01T00:00", 9, 9]])
+        seen = observe(notify)
+        words = f"{target} failed 5 times in a row (HTTP 500)"
+        assert seen.receivers == [LeftAlone(target, words, ("app",))], "and no route leads to the other any more"
+        assert seen.unknown == {target} and seen.ended == {} and observe(notify).ended == {}
+        assert [one.key for one in conditions(seen, notify, {})] == [("receiver", target)]
+        breakers.report(target, ok=True)
+        assert (observe(notify).receivers, observe(notify).unknown) == ([], set())
+        room = served.intake.admission.room()
+        assert room is not None and observe(notify).reserve == room[0].kept
 
 
 # ---- a whole daemon

@@ -19,6 +19,7 @@ from covenq.errors import CovenqError
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.drift import Drift, DriftFinding
 from covenq.model.rows import Task
+from covenq.model.notices import NotifyStatus, TargetStatus
 from covenq.model.status import (
     ActivePause,
     Missing,
@@ -146,6 +147,14 @@ def test_a_sparkline_has_a_cell_for_each_value() -> None:
                 )
             },
             "on GitHub: hook 7 is not␛ active. Tick Active.",
+        ),
+        (
+            {
+                "notify": NotifyStatus(
+                    targets=[TargetStatus(to="url", owed=2, failing_since=AGO, error="it\x1b refuses")]
+                )
+            },
+            "[notify] url: 2 notices not told for 5m: it␛ refuses",
         ),
     ],
 )

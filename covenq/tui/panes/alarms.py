@@ -122,7 +122,7 @@ def _warnings(status: Status, now: float, *, writable: bool) -> list[Alarm]:
     found += _stuck(status.stuck, now)
     found += [_pause(one, now, writable) for one in status.pauses if one.what != "intake"]
     if status.notify is not None:
-        found += [_alarm(f"not told: {text.clean(words)}", "warning") for words in trouble(status.notify, now)]
+        found += [_alarm(text.clean(words), "warning", "notify") for words in trouble(status.notify, now)]
     upkeep = status.upkeep
     if upkeep and upkeep.error:
         found.append(_alarm(f"upkeep waits: {text.clean(upkeep.error)}", "warning"))
