@@ -18,8 +18,8 @@ from textual.widgets import Button, Input, Static
 from covenq.errors import CovenqError
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.drift import Drift, DriftFinding
-from covenq.model.rows import Task
 from covenq.model.notices import NotifyStatus, TargetStatus
+from covenq.model.rows import Task
 from covenq.model.status import (
     ActivePause,
     Missing,
