@@ -194,10 +194,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     top.require_known(
         ("server", "api", "metrics", "github", "reconcile", "worker", "limits", "retention", "notify", "log", "route")
     )
-    names = [route.name for route in routes]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise tables[index].error("name", f"two routes are named {name!r}")
+    _require_own_names(tables, [route.name for route in routes])
     base = path.parent if path else Path()
     secrets = parse_secrets(github, base, env)
     for table, one in zip(tables, routes, strict=True):
@@ -285,6 +282,13 @@ def parse_bind(text: str) -> tuple[str, int]:
     if not (colon and host and port.isascii() and port.isdecimal() and int(port[:6]) <= 65535):
         raise ConfigError(f"{text[:80]!r} is no address to listen on", hint="Write host:port, as in 127.0.0.1:8787.")
     return host, int(port)
+
+
+def _require_own_names(tables: Sequence[Table], names: Sequence[str]) -> None:
+    """Raises ConfigError if two routes have the same name."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise tables[index].error("name", f"two routes are named {name!r}")
 
 
 def _require_distinct(binds: Sequence[tuple[Table, str | None]]) -> None:
