@@ -16,13 +16,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from covenq.config.live import Live
-from covenq.config.load import Config
+from covenq.config.live import Live, Snapshot
 from covenq.config.notify import KINDS, Notify
-from covenq.config.secret_keys import Key, known_secrets
 from covenq.daemon.log_masking import LogMask
 from covenq.errors import CovenqError
 from covenq.http.api.status import StatusSources
@@ -202,7 +200,7 @@ class Notifier:
         target = self._threads.targets.get(to)
         if target is not None:
             found.sent, found.failed = target.sent, target.failed
-            found.error = target.error
+            found.error = target.error if own else None
         if found.error is not None:
             found.failing_since = min((one.notice.at for one in own), default=None)
             found.next_at = min((one.next_at for one in own if one.next_at is not None), default=None)
@@ -299,36 +297,31 @@ class Notifier:
             self._outbox.refused(one, target.error, now)
 
 
-def tell_damage(config: Config, env: Mapping[str, str], data: Path, error: JournalError) -> None:
+def tell_damage(now: Snapshot, env: Mapping[str, str], data: Path, error: JournalError) -> None:
     """Tell that a damaged journal keeps the daemon from starting: once each, until a start has found it whole.
 
-    What isn't taken now is owed, and sent at the next start that comes so far. The data directory's lock is held.
+    What isn't taken now is owed, and sent at the next start that comes so far. Not for a process that another one still serves
+    beside, whose file it is; two that fail to start at the same moment may both tell it.
     """
-    notify = config.notify
+    notify = now.config.notify
     if notify is None or "damage" not in notify.on:
         return
-    keys: tuple[Key, ...] = known_secrets(config, env, data)[0]
     mask = LogMask()
-    mask.use(lambda: keys)
+    mask.use(lambda: now.keys)
     outbox = Outbox(data / NOTICES_NAME, log.error)
     words = f"The journal is damaged, and the daemon does not start: {error}"
     seen = [*outbox.told().values(), Condition("damage", "journal", words, "covenq verify")]
-    now = time.time()
-    outbox.look(seen, now, 0.0, KINDS, notify.targets, lambda change, at: notice_of(change, at, mask=mask))
+    at = time.time()
+    outbox.look(seen, at, 0.0, KINDS, notify.targets, lambda change, at: notice_of(change, at, mask=mask))
+    quick = replace(notify, timeout_s=min(notify.timeout_s, LAST_TRY_S))
+    sender = Sender(quick, env, now.keys, now.config.scrub)
     for to in notify.targets:
-        one, _ = outbox.due(to, now)
+        one, _ = outbox.due(to, at)
         if one is None:
             continue
-        bounded = Config(notify=_quick(notify), scrub=config.scrub)
-        said = sender_of(bounded, env, keys).send(to, one.notice)
+        said = sender.send(to, one.notice)
         if said.ok:
-            outbox.taken(one, said.detail, now)
+            outbox.taken(one, said.detail, at)
         else:
             log.error("a notice is not told to %s, and is owed: %s", to, mask(said.detail))
-            outbox.refused(one, said.detail, now)
-
-
-def _quick(notify: Notify) -> Notify:
-    from dataclasses import replace
-
-    return replace(notify, timeout_s=min(notify.timeout_s, LAST_TRY_S))
+            outbox.refused(one, mask(said.detail), at)

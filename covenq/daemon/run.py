@@ -20,7 +20,6 @@ from covenq import log_writer
 from covenq.config.load import Config
 from covenq.daemon import allocator, logs
 from covenq.daemon.log_masking import LogMask
-from covenq.daemon.notifier import tell_damage
 from covenq.daemon.parts import Daemon
 from covenq.daemon.signals import Signals
 from covenq.daemon.start import StartOptions, start
@@ -28,7 +27,6 @@ from covenq.daemon.stop import stop, stop_poisoned
 from covenq.daemon.systemd import Notifier
 from covenq.errors import StopAsked
 from covenq.tasks.execution import process_tree
-from journal.errors import JournalDamaged
 
 POLL_S = 0.2
 """How often the journal, the listeners, the disk and the configuration's files are checked."""
@@ -67,9 +65,6 @@ def run(
                 ask_stop=signals.ask,
                 stop_asked=signals.asked.is_set,
             )
-        except JournalDamaged as error:
-            tell_damage(config, env, data, error)
-            raise
         except StopAsked as error:
             log.info("%s", error)
             return error.exit_code

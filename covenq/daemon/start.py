@@ -31,7 +31,7 @@ from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold
 from covenq.daemon.log_ingress import LogIngress
 from covenq.daemon.log_lock import lock_directory
 from covenq.daemon.log_masking import LogMask
-from covenq.daemon.notifier import Notifier, Observer
+from covenq.daemon.notifier import Notifier, Observer, tell_damage
 from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
 from covenq.daemon.pass_schedule import PassSchedule, PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
@@ -60,6 +60,7 @@ from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
+from journal.errors import JournalDamaged
 from journal.interface import Engine
 from journal.presence import exists
 
@@ -129,7 +130,11 @@ def start(
     managed = watchdog is not None or systemd.is_manager(env)
     successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=managed)
     cleanup.callback(successors.release)  # when the journal is closed
-    storage = open_storage(config, data, options.accept_head, cleanup, stop_asked)
+    try:
+        storage = open_storage(config, data, options.accept_head, cleanup, stop_asked)
+    except JournalDamaged as error:
+        tell_damage(live.now, env, data, error)
+        raise
     if options.observer is not None:
         options.observer.opened(storage.journal)
     reserve = storage.reserve
