@@ -39,7 +39,8 @@ TAKEN_FOLD_S = 1.5
 TAKEN_DRAIN_S = 5.0
 TAKEN_GRACE_S = 3.0
 TAKEN_API_S = 0.5
-"""The same, and for requests of the API, where another process holds requests meanwhile."""
+TAKEN_NOTIFY_S = 0.5
+"""The same, for requests of the API, and for what is told, where another process holds requests meanwhile."""
 TELL_S = 0.5
 """Seconds for having kept what is to be told of a poisoned journal."""
 POISONED_S = 4.0
@@ -76,7 +77,7 @@ def stop(
     daemon.stopping.set()
     daemon.workers.claims.stop()
     daemon.background.reconciler.stop(RECONCILE_S)
-    daemon.background.notifier.stop(NOTIFY_S)
+    daemon.background.notifier.stop(NOTIFY_S if successor is None else TAKEN_NOTIFY_S)
     keep_alive()
     daemon.background.upkeep.stop(UPKEEP_S)
     keep_alive()
