@@ -12,7 +12,16 @@ from msgspec.structs import replace
 from covenq.config.notify import KINDS, FailureShare, Notify
 from covenq.model import at_text
 from covenq.model.notices import TEXT_MAX
-from covenq.model.status import Disk, Missing, Overdue, ReconcileStatus, StateStatus, Verified, WorkerStatus
+from covenq.model.status import (
+    ActivePause,
+    Disk,
+    Missing,
+    Overdue,
+    ReconcileStatus,
+    StateStatus,
+    Verified,
+    WorkerStatus,
+)
 from covenq.model.waiting import WaitingTasks
 from covenq.operate.notify.conditions import Condition, Ended, Key, LeftAlone, Observed, conditions
 from covenq.operate.notify.failures import FailureWindow
@@ -121,6 +130,12 @@ def test_each_alone(status: dict[str, Any], seen: dict[str, Any], key: Key, word
     assert told(Notify(run=("true",), on=tuple({*KINDS} - {key[0]})), seen=seen, **status) == [], (
         "not where it isn't wished"
     )
+
+
+def test_of_an_intake_that_somebody_paused_it_is_told_how_it_goes_on() -> None:
+    pause = ActivePause("intake", None, None, EARLIER, 7, "mona", "a release")
+    (found,) = told(ready=False, reasons=["It is paused."], pauses=[pause])
+    assert found.command == "covenq resume intake"
 
 
 def test_every_kind_is_one_that_can_be_told() -> None:

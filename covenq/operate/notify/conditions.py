@@ -112,7 +112,9 @@ def _damage(status: Status) -> Iterator[Condition]:
 
 def _intake(status: Status) -> Iterator[Condition]:
     if not status.ready:
-        yield Condition("intake", "intake", f"Nothing is received: {' '.join(status.reasons)}", "covenq doctor")
+        paused = any(one.what == PauseTarget.INTAKE for one in status.pauses)
+        command = "covenq resume intake" if paused else "covenq doctor"
+        yield Condition("intake", "intake", f"Nothing is received: {' '.join(status.reasons)}", command)
 
 
 def _overdue(status: Status) -> Iterator[Condition]:
