@@ -1,7 +1,7 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep lint format screenshots release-check clean anew
+.PHONY: help run test test-deep lint format screenshots bench release-check clean anew
 
 VENV := .venv
 # The interpreter that .venv is made from: the first of these that is new enough. Say another: make test PYTHON=python3.14
@@ -38,6 +38,7 @@ help:
 	@echo 'make lint       check formatting, lint, types and who imports whom'
 	@echo 'make format     format the code'
 	@echo 'make screenshots  make the pictures of the dashboard anew, in man/screenshots'
+	@echo 'make bench      measure covenq beside what one would glue together, in a quarter of an hour, into man/bench and covenq-bench(7)'
 	@echo 'make release-check  build wheel and sdist from a clean clone and hold them against what a release has to be (TAG=v1.2.3)'
 	@echo 'make clean      remove .venv and the caches'
 
@@ -65,6 +66,10 @@ screenshots: $(VENV)/.installed-test
 
 release-check: $(VENV)/.installed-test $(VENV)/.installed-release
 	$(VENV)/bin/python tests/e2e/release.py --tag '$(TAG)'
+
+# Ratios of one run, each side by side with what it is compared to: measure where nothing else runs.
+bench: $(VENV)/.installed-bench
+	$(VENV)/bin/python -m tests.bench.compare man $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -112,4 +117,10 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@echo 'Installing what the checks need' >&2
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install --group lint
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@echo 'Installing what covenq is measured beside' >&2
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group bench
 	@touch $@

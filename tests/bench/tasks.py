@@ -22,7 +22,6 @@ import argparse
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -38,6 +37,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(HERE.parents[1])] + [p for p in sys.path if Path(p or ".").resolve() != HERE]
 
+from tests.bench.postgres import Postgres  # noqa: E402
 from tests.support import slow_sync  # noqa: E402
 
 POLICY = {"pull": True, "timeout_s": 600.0, "retry": {"max": 0, "backoff_s": 2.0, "cap_s": 300.0}, "env": []}
@@ -205,59 +205,16 @@ def procrastinate_worker(dsn: str, number: int, workers: int) -> None:
     asyncio.run(main())
 
 
-def postgres(base: Path) -> tuple[str, Callable[[], None]]:
-    """A PostgreSQL of its own with its defaults: how to reach it, and how to end it."""
-    found = shutil.which("initdb")
-    programs = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if not programs:
-        raise LookupError("PostgreSQL's initdb is not on the PATH")
-    directory = Path(tempfile.mkdtemp(prefix="pg-", dir=base))
-    as_other: list[str] = []
-    if os.getuid() == 0:  # it refuses to run as root
-        if shutil.which("runuser") is None:
-            raise LookupError("PostgreSQL can't run as root, and there is no runuser")
-        as_other = ["runuser", "-u", "postgres", "--"]
-        for one in (directory, base, base.parent):
-            one.chmod(one.stat().st_mode | 0o755)
-        shutil.chown(directory, "postgres")
-    data, log = directory / "data", directory / "log"
-    binaries = programs[0]
-    commands = [
-        [str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "bench", "-N"],
-        [
-            str(binaries / "pg_ctl"),
-            "-D",
-            str(data),
-            "-l",
-            str(log),
-            "-w",
-            "-o",
-            f"-k {directory} -c listen_addresses=''",
-            "start",
-        ],
-    ]
-    for command in commands:
-        done = subprocess.run([*as_other, *command], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise LookupError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-200:]}")
-
-    def end() -> None:
-        stop = [*as_other, str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"]
-        subprocess.run(stop, capture_output=True, check=False)
-
-    return f"host={directory} user=bench dbname=postgres", end
-
-
 def procrastinate(base: Path, number: int, workers: int) -> float:
-    dsn, end = postgres(base)
+    server = Postgres(base)
     try:
-        words = [sys.executable, __file__, "--as", "procrastinate", dsn, str(number), str(workers)]
+        words = [sys.executable, __file__, "--as", "procrastinate", server.dsn, str(number), str(workers)]
         done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise LookupError(f"it failed: {done.stderr.strip().splitlines()[-1]}")
         return float(done.stdout.split()[-1])
     finally:
-        end()
+        server.discard()
 
 
 class Yardstick(NamedTuple):
@@ -312,6 +269,25 @@ def starts(base: Path, number: int) -> tuple[float, float]:
 # ---- all of it
 
 
+def measure(top: Path, number: int, workers: int, rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Tasks a second by name, a value a round; and why what isn't there was left out."""
+    missing = {one.title: "not installed" for one in YARDSTICKS if importlib.util.find_spec(one.package) is None}
+    rates: dict[str, list[float]] = {"covenq": []}
+    for turn in range(rounds):
+        base = top / f"tasks-{turn}"
+        base.mkdir(mode=0o711)
+        rates["covenq"].append(covenq(base, number, workers, BATCH))
+        rates.setdefault("covenq, one a request", []).append(covenq(base, number, workers, 1))
+        for one in YARDSTICKS:
+            if one.title in missing:
+                continue
+            try:
+                rates.setdefault(one.title, []).append(one.measure(base, number, workers))
+            except LookupError as error:
+                missing[one.title] = str(error)
+    return rates, missing
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=2000)
@@ -336,21 +312,8 @@ def main() -> int:
     if min(args.tasks, args.workers, args.rounds, args.starts) < 1:
         parser.error("--tasks, --workers, --rounds and --starts are at least 1: of nothing there are no figures")
     slow_sync.apply(args.sync_us)
-    missing = {one.title: "not installed" for one in YARDSTICKS if importlib.util.find_spec(one.package) is None}
-    rates: dict[str, list[float]] = {"covenq": []}
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir, ignore_cleanup_errors=True) as top:
-        for number in range(args.rounds):
-            base = Path(top) / str(number)
-            base.mkdir()
-            rates["covenq"].append(covenq(base, args.tasks, args.workers, BATCH))
-            rates.setdefault("covenq, one a request", []).append(covenq(base, args.tasks, args.workers, 1))
-            for one in YARDSTICKS:
-                if one.title in missing:
-                    continue
-                try:
-                    rates.setdefault(one.title, []).append(one.measure(base, args.tasks, args.workers))
-                except LookupError as error:
-                    missing[one.title] = str(error)
+        rates, missing = measure(Path(top), args.tasks, args.workers, args.rounds)
         start_ms, alone_ms = starts(Path(top), args.starts)
     result = report(rates, missing, start_ms - alone_ms, check=args.check)
     if args.json:

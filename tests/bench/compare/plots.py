@@ -1,0 +1,78 @@
+"""The plots: each a file, and the question that it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.bench.compare.losses import Loss
+from tests.bench.compare.results import Results
+from tests.bench.compare.svg import Bar, Line, bars, lines
+from tests.bench.compare.table import INTAKE, KILLED, MEASURES, STORES, TASKS
+from tests.bench.figures import Spread
+
+BY_SIZE = {
+    "start": ("start_ms", "Start", "How long is nothing accepted after a restart?"),
+    "memory": ("memory_mib", "Memory", "What do all of its processes hold, once they were asked?"),
+    "filter": ("target_ms", "Filter", "How long does one wait for what came of one pull request?"),
+    "why": ("why_ms", "Why", "How long does one wait for all that is known of one delivery?"),
+    "claim": ("claim_ms", "Claim", "What does a task cost, claimed and ended durably, one after another?"),
+    "verify": ("verify_s", "Verify", "How long does it take to check all that is held?"),
+}
+"""By the file's name: the measure, the title, and the question."""
+UNSTORED = "stores nothing: all is lost"
+MORE_TO_LOSE = "; to a power cut, some"
+"""SQLite's documents say so of synchronous=NORMAL in WAL mode."""
+
+
+def plots(results: Results) -> Iterator[tuple[str, str]]:
+    """The name of each file, and its SVG. Of what was not measured there is none."""
+    if results.intake:
+        question = "How many deliveries a second are answered with 202, and are any of them lost to SIGKILL?"
+        rows = [
+            Bar(
+                INTAKE[name],
+                Spread.of(results.intake[name].rate),
+                _note(results.intake_losses.get(name), UNSTORED if name == "hmac" else "", "twice")
+                + (MORE_TO_LOSE if name == "normal" else ""),
+                name == "covenq",
+            )
+            for name in INTAKE
+            if name in results.intake
+        ]
+        yield "intake.svg", bars("Intake", question, rows)
+    if results.tasks:
+        title, question = (
+            "Tasks",
+            "How many tasks a second are claimed and ended, and are any lost or done twice under SIGKILL?",
+        )
+        rows = [
+            Bar(
+                TASKS[name],
+                Spread.of(results.tasks[name]),
+                _note(results.task_losses.get(KILLED[name]), "", "done twice"),
+                KILLED[name] == "covenq",
+            )
+            for name in TASKS
+            if results.tasks.get(name)
+        ]
+        yield "tasks.svg", bars("Tasks", question, rows)
+    if len(results.sizes) < 2:
+        return
+    for name, (measure, title, question) in BY_SIZE.items():
+        series = []
+        for system, label in STORES.items():
+            points = [
+                (float(count), Spread.of(results.sizes[count][system][measure]))
+                for count in sorted(results.sizes)
+                if results.sizes[count].get(system, {}).get(measure)
+            ]
+            if points:
+                series.append(Line(label, points))
+        yield f"{name}.svg", lines(title, question, "deliveries held", MEASURES[measure][1], series)
+
+
+def _note(loss: Loss | None, without: str, twice: str) -> str:
+    """Beside its speed, what it lost."""
+    if loss is None:
+        return without
+    return f"{loss.lost:,} of {loss.acknowledged:,} lost, {loss.doubled:,} {twice}"
