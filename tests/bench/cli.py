@@ -1,9 +1,10 @@
 """How long the commands take on a large directory, start-up included: python tests/bench/cli.py [DELIVERIES] [DIRECTORY].
 
 Makes the directory if it isn't there or is empty (a million deliveries take some minutes and 2 GiB), then runs each command so
-many times and prints the median, beside what an empty Typer program takes on the same machine. Its deliveries came within
-moments, or with --days=7 evenly over so many days until now. Its rollups are made, as a daemon does it within minutes. Of a
-directory with fewer deliveries, and of a command that fails, nothing is measured: it ends with 1.
+many times and prints the median, beside what an empty Typer program takes on the same machine; where there is a bar, in turn with
+it, and the median of the ratios. Its deliveries came within moments, or with --days=7 evenly over so many days until now.
+`--only=status` runs only what begins so. Its rollups are made, as a daemon does it within minutes. Of a directory with fewer
+deliveries, and of a command that fails, nothing is measured: it ends with 1.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from covenq.state.store import StateStore  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
 from journal.file.settings import WriteSettings  # noqa: E402
 from journal.records import Entry  # noqa: E402
+from tests.bench.figures import Spread  # noqa: E402
 from tests.support.records import moved, note, of, queued, received  # noqa: E402
 
 RUNS = 7
@@ -35,6 +37,8 @@ BATCH = 500
 EVENTS = ("issues", "push", "pull_request", "issue_comment", "check_run", "star")
 EXITS = {"why (unknown)": (3,), "status": (0, 6)}
 """What a command exits with, if not with 0: nobody knows that id, and no daemon runs."""
+BARS = {"status": 1.5}
+"""Of the processor time of an empty Typer program."""
 EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()\n"
 
 
@@ -143,15 +147,15 @@ def commands(count: int) -> Iterator[tuple[str, list[str]]]:
     yield "stats --since 7d", ["stats", "--since", "7d"]
 
 
-def timed(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[float, float]:
-    """Milliseconds that passed, and of processor, the medians of RUNS: on a busy machine the second says more.
+def timed(command: list[str], codes: tuple[int, ...] = (0,), runs: int = RUNS) -> tuple[float, float]:
+    """Milliseconds that passed, and of processor, the medians of `runs`: on a busy machine the second says more.
 
     Raises SystemExit if it exits with anything but `codes`: what failed did not do what is measured.
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled already
     passed, worked = [], []
-    for _ in range(RUNS):
+    for _ in range(runs):
         began, before = time.perf_counter(), os.times()
         done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         passed.append(time.perf_counter() - began)
@@ -163,9 +167,18 @@ def timed(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[float, flo
     return statistics.median(passed) * 1000, statistics.median(worked) * 1000
 
 
+def in_turn(command: list[str], codes: tuple[int, ...]) -> Spread:
+    """Its processor time as ratios to that of the empty one, run right before it."""
+    pairs = [(timed(command, codes, 1)[1], timed([sys.executable, "-c", EMPTY], runs=1)[1]) for _ in range(RUNS)]
+    return Spread.of_ratios(*zip(*pairs, strict=True))
+
+
 def main() -> None:
-    words = [word for word in sys.argv[1:] if not word.startswith("--days=")]
-    days = max((float(word.removeprefix("--days=")) for word in sys.argv[1:] if word not in words), default=0.0)
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    options = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:] if word not in words)
+    days, only = float(options.pop("days", 0.0)), options.pop("only", "")
+    if options:
+        raise SystemExit(f"--{' --'.join(options)}: there are --days and --only")
     count = int(words[0]) if words else 1_000_000
     with tempfile.TemporaryDirectory(prefix="covenq-bench-") as scratch:
         data = Path(words[1]) if len(words) > 1 else Path(scratch) / "data"
@@ -175,9 +188,16 @@ def main() -> None:
         print("  passed   worked  of the empty one's")
         print(f"{empty[0]:5.0f} ms {empty[1]:5.0f} ms  1.00  an empty Typer program")
         for name, words in [("--help", ["--help"]), *commands(count)]:
+            if not name.startswith(only):
+                continue
             where = [] if words == ["--help"] else ["--data", str(data)]
-            took = timed([sys.executable, "-m", "covenq", *words, *where], EXITS.get(name, (0,)))
+            command, codes = [sys.executable, "-m", "covenq", *words, *where], EXITS.get(name, (0,))
+            took = timed(command, codes)
             print(f"{took[0]:5.0f} ms {took[1]:5.0f} ms  {took[1] / empty[1]:.2f}  covenq {name}", flush=True)
+            if name in BARS:
+                ratio = in_turn(command, codes)
+                span = f"{ratio.low:.2f} to {ratio.high:.2f}"
+                print(f"{'':18}{ratio.middle:.2f}  in turn with the empty one ({span}; bar {BARS[name]})", flush=True)
 
 
 if __name__ == "__main__":
