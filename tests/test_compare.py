@@ -125,6 +125,10 @@ def test_plots_are_well_formed_and_the_same_of_the_same_figures() -> None:
         for one in root.iter():
             for attribute, most in (("x", width), ("y", height), ("cx", width), ("cy", height)):
                 assert 0 <= float(one.get(attribute, "0")) <= most, (name, attribute, one.attrib)
+        for one in root.iter(f"{SVG}text"):
+            if one.get("text-anchor") is None:  # from where it begins, some 6.4 units a letter of 12 units, 7.6 of 14
+                letter = 6.4 if "small" in one.get("class", "") else 7.6
+                assert float(one.get("x", "")) + letter * len(one.text or "") <= width, one.text
         places = [
             float(number)
             for one in root.iter(f"{SVG}path")
@@ -141,7 +145,7 @@ def test_words_in_a_plot_are_written_out_and_none_is_taken_for_markup() -> None:
 
 def test_lines_that_end_at_one_place_have_names_beside_each_other() -> None:
     same = [(1000.0, Spread(1.0, 1.0, 1.0)), (10_000.0, Spread(5.0, 5.0, 5.0))]
-    content = svg.lines("A", "B?", "held", "ms", [svg.Line(name, same) for name in ("one", "two", "three")])
+    content = svg.lines("A", "B?", "ms", [svg.Line(name, same) for name in ("one", "two", "three")])
     ends = [float(one.get("y", "")) for one in ElementTree.fromstring(content).iter(f"{SVG}text")][-3:]
     assert min(abs(a - b) for a, b in ((ends[0], ends[1]), (ends[1], ends[2]), (ends[0], ends[2]))) >= 16
 

@@ -10,15 +10,36 @@ from tests.bench.compare.svg import Bar, Line, bars, lines
 from tests.bench.compare.table import INTAKE, KILLED, MEASURES, STORES, TASKS
 from tests.bench.figures import Spread
 
+ASKED = "SQLite is asked within the process, PostgreSQL and covenq over their sockets"
 BY_SIZE = {
-    "start": ("start_ms", "Start", "How long is nothing accepted after a restart?"),
-    "memory": ("memory_mib", "Memory", "What do all of its processes hold, once they were asked?"),
-    "filter": ("target_ms", "Filter", "How long does one wait for what came of one pull request?"),
-    "why": ("why_ms", "Why", "How long does one wait for all that is known of one delivery?"),
-    "claim": ("claim_ms", "Claim", "What does a task cost, claimed and ended durably, one after another?"),
-    "verify": ("verify_s", "Verify", "How long does it take to check all that is held?"),
+    "start": (
+        "start_ms",
+        "Start",
+        "How long is nothing accepted after a restart?",
+        "from the first process to the first 202",
+    ),
+    "memory": (
+        "memory_mib",
+        "Memory",
+        "What do all of its processes hold, once they were asked?",
+        "what they share counts once",
+    ),
+    "filter": ("target_ms", "Filter", "How long does one wait for what came of one pull request?", ASKED),
+    "why": ("why_ms", "Why", "How long does one wait for all that is known of one delivery?", ASKED),
+    "claim": (
+        "claim_ms",
+        "Claim",
+        "What does a task cost that is claimed and ended, one after another?",
+        "each claim and end durable",
+    ),
+    "verify": (
+        "verify_s",
+        "Verify",
+        "How long does it take to check all that is held?",
+        "covenq hashes every byte, the others look at the structure",
+    ),
 }
-"""By the file's name: the measure, the title, and the question."""
+"""By the file's name: the measure, the title, the question, and what is to be known of the answer."""
 UNSTORED = "stores nothing: all is lost"
 MORE_TO_LOSE = "; to a power cut, some"
 """SQLite's documents say so of synchronous=NORMAL in WAL mode."""
@@ -58,7 +79,7 @@ def plots(results: Results) -> Iterator[tuple[str, str]]:
         yield "tasks.svg", bars("Tasks", question, rows)
     if len(results.sizes) < 2:
         return
-    for name, (measure, title, question) in BY_SIZE.items():
+    for name, (measure, title, question, note) in BY_SIZE.items():
         series = []
         for system, label in STORES.items():
             points = [
@@ -68,7 +89,7 @@ def plots(results: Results) -> Iterator[tuple[str, str]]:
             ]
             if points:
                 series.append(Line(label, points))
-        yield f"{name}.svg", lines(title, question, "deliveries held", MEASURES[measure][1], series)
+        yield f"{name}.svg", lines(title, question, MEASURES[measure][1], series, note)
 
 
 def _note(loss: Loss | None, without: str, twice: str) -> str:

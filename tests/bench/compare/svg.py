@@ -58,6 +58,7 @@ def bars(title: str, question: str, rows: Sequence[Bar]) -> str:
         parts += [
             f'<text class="ink" x="{left - 12}" y="{y + 16}" text-anchor="end"{weight}>{escape(row.label)}</text>',
             f'<rect class="{kind}" x="{left}" y="{y}" width="{_n(middle)}" height="22" rx="2"/>',
+            f'<path class="casing" d="M{_n(left + low)} {y + 11}H{_n(left + high)}"/>',
             f'<path class="whisker" d="M{_n(left + low)} {y + 11}H{_n(left + high)}"/>',
             f'<text class="ink" x="{behind}" y="{y + 10}"{weight}>{escape(number_of(row.value.middle))} /s</text>',
             f'<text class="faint small" x="{behind}" y="{y + 24}">{escape(row.note)}</text>',
@@ -65,8 +66,8 @@ def bars(title: str, question: str, rows: Sequence[Bar]) -> str:
     return _document(title, question, top + len(rows) * step + 14, parts)
 
 
-def lines(title: str, question: str, x_title: str, unit: str, series: Sequence[Line]) -> str:
-    """Lines over two logarithmic axes, each named at its end."""
+def lines(title: str, question: str, unit: str, series: Sequence[Line], note: str = "") -> str:
+    """Lines over the number of deliveries, on two logarithmic axes, each named at its end; `note` stands below."""
     left, right, top, height = 76, 150, 84, 300
     xs = sorted({x for line in series for x, _ in line.points})
     lows = [spread.low for line in series for _, spread in line.points]
@@ -94,10 +95,8 @@ def lines(title: str, question: str, x_title: str, unit: str, series: Sequence[L
         parts.append(
             f'<text class="faint small" x="{_n(x_of(x))}" y="{top + height + 18}" text-anchor="middle">{number_of(x)}</text>'
         )
-    middle = (left + WIDTH - right) / 2
-    parts.append(
-        f'<text class="faint small" x="{_n(middle)}" y="{top + height + 38}" text-anchor="middle">{escape(x_title)}</text>'
-    )
+    below = f"deliveries held{note and '; '}{note}"
+    parts.append(f'<text class="faint small" x="{left}" y="{top + height + 40}">{escape(below)}</text>')
     ends = _apart([y_of(line.points[-1][1].middle) for line in series], 18.0)
     for number, (line, end) in enumerate(zip(series, ends, strict=True)):
         places = [(x_of(x), y_of(spread.middle)) for x, spread in line.points]
@@ -151,6 +150,7 @@ def _document(title: str, question: str, height: int, parts: Sequence[str]) -> s
         for name, both in COLOURS.items():
             found.append(f".{name}{{fill:{both[which]}}}")
         found.append(f".grid{{fill:none;stroke:{COLOURS['grid'][which]}}}")
+        found.append(f".casing{{fill:none;stroke-width:6;stroke:{COLOURS['bg'][which]}}}")
         found.append(f".whisker{{fill:none;stroke-width:2;stroke:{COLOURS['ink'][which]}}}")
         found += [f".l{number}{{stroke:{COLOURS[f's{number}'][which]}}}" for number in range(4)]
         return "".join(found)
