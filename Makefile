@@ -7,7 +7,7 @@ VENV := .venv
 # The interpreter that .venv is made from: the first of these that is new enough. Say another: make test PYTHON=python3.14
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
-# More words for pytest: make test ARGS="-k journal -x"
+# More words for pytest: make test ARGS="-k journal -x"; or for the comparison: make bench ARGS="--sizes 1000,1000000"
 ARGS ?=
 
 # One that is named on the command line is the one that is used: a .venv of another is made anew.

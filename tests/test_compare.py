@@ -29,12 +29,12 @@ def made_up(*, widest: bool = False) -> Results:
     )
     results = Results(machine, {"rounds": "3"}, took_s=600.0)
     for number, name in enumerate(table.INTAKE, 1):
-        rate = [many / number, 1.5 * many / number, 1.2 * many / number]
+        rate = [many / number, (1.5 + number / 7 * widest) * many / number, 1.2 * many / number]
         results.intake[name] = Intake(rate, [400.0] * 3, [1.0] * 3, [many if widest else 10.0] * 3)
         if name != "hmac":
             results.intake_losses[name] = Loss(5, 12_345, 0, 0)
     for number, name in enumerate(table.TASKS, 1):
-        results.tasks[name] = [many / number, 0.9 * many / number, many / number]
+        results.tasks[name] = [many / number, (0.9 - number / 10 * widest) * many / number, many / number]
         results.task_losses[table.KILLED[name]] = Loss(5, 1000, 10, 3)
     for size in (1000, 100_000, 1_000_000):
         results.sizes[size] = {
@@ -81,16 +81,19 @@ def test_no_line_of_a_table_is_longer_than_a_page_has_room_for(widest: bool) -> 
     assert [len(block.lines) for block in found] == [6, 6, *[4] * len(table.MEASURES)]
     for block in found:
         assert max(map(len, block.lines)) <= table.WIDTH, block
-        assert len({len(line) for line in block.lines[1:]}) == 1 or block.title in ("Deliveries accepted", "Tasks done")
+        assert len({len(line) for line in block.lines[1:]}) == 1 or block.title in (
+            "Deliveries accepted a second",
+            "Tasks done a second",
+        )
 
 
 def test_a_table_says_rate_ratio_and_losses_of_each() -> None:
     lines = table.intake(made_up())
     assert lines[1].split() == ["covenq", "2,400", "10", "400", "0/12,345", "0"]
-    assert lines[4].split() == ["SQLite", "FULL", "600", "4", "×", "10", "400", "0/12,345", "0"]
+    assert lines[4].split() == ["SQLite", "FULL", "600", "4", "10", "400", "0/12,345", "0"]
     uneven = made_up()
     uneven.intake["full"] = Intake([500.0, 1000.0, 600.0], [400.0], [1.0], [10.0])
-    assert "4 × (3–4)" in table.intake(uneven)[4]
+    assert "4 (3–4)" in table.intake(uneven)[4]
     assert table.tasks(made_up())[3].split()[-2:] == ["10/1,000", "3"]
 
 

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import intake, tasks
+from tests.bench import intake, processes, tasks
 from tests.bench.compare import kill_intake, kill_tasks, machine, page, plots, sizes, table
 from tests.bench.compare.results import Intake, Results, dump, load
 from tests.bench.intake import TITLES, Contender
@@ -67,6 +67,8 @@ def main() -> int:
         parser.error(
             "of nothing there are no figures: 100 deliveries, 100 tasks a kill, and 1 of all else, are the least"
         )
+    if not processes.PROC.is_dir():
+        raise SystemExit("the comparison needs Linux: whom it kills, and what they hold, it finds in /proc")
     slow_sync.apply(args.sync_us)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled already, and starts as such
     began = time.monotonic()

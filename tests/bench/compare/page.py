@@ -16,7 +16,9 @@ def page(results: Results) -> str:
     """The whole page, as roff."""
     figures = [_section(block.title, block.lines) for block in table.blocks(results)]
     if results.skipped:
-        figures.append(_section("Left out", [f"{name}: {why}" for name, why in sorted(results.skipped.items())]))
+        figures.append(
+            _section("Left out", folded([f"{name}: {why}" for name, why in sorted(results.skipped.items())]))
+        )
     filled = {
         "@DAY@": results.machine.day,
         "@VERSION@": __version__,
@@ -30,7 +32,7 @@ def page(results: Results) -> str:
 
 
 def _section(title: str, lines: list[str]) -> str:
-    return "\n".join([f".SS {roff(title)}", ".nf", *map(roff, folded(lines)), ".fi"])
+    return "\n".join([f".SS {roff(title)}", ".nf", *map(roff, lines), ".fi"])
 
 
 def folded(lines: list[str]) -> list[str]:

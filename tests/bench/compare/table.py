@@ -60,9 +60,9 @@ def blocks(results: Results) -> list[Block]:
     """All tables of what was measured."""
     found = []
     if results.intake:
-        found.append(Block("Deliveries accepted", intake(results)))
+        found.append(Block("Deliveries accepted a second", intake(results)))
     if results.tasks:
-        found.append(Block("Tasks done", tasks(results)))
+        found.append(Block("Tasks done a second", tasks(results)))
     found += [
         Block(f"{title} ({unit})", by_size(results, measure))
         for measure, (title, unit) in MEASURES.items()
@@ -74,7 +74,7 @@ def blocks(results: Results) -> list[Block]:
 def intake(results: Results) -> list[str]:
     """A line a server: its rate, how covenq's compares, an answer's time at half of it, and what it lost."""
     ours = results.intake.get("covenq")
-    rows = [["", "a second", "covenq is", "p99 ms", "CPU µs", "lost of", "twice"]]
+    rows = [["", "/s", "covenq ×", "p99 ms", "CPU µs", "lost of", "twice"]]
     for name, title in INTAKE.items():
         one = results.intake.get(name)
         if one is not None:
@@ -86,7 +86,7 @@ def intake(results: Results) -> list[str]:
 
 def tasks(results: Results) -> list[str]:
     ours = results.tasks.get("covenq")
-    rows = [["", "a second", "covenq is", "lost of", "twice"]]
+    rows = [["", "/s", "covenq ×", "lost of", "twice"]]
     for name, title in TASKS.items():
         rates = results.tasks.get(name)
         if rates:
@@ -111,15 +111,15 @@ def by_size(results: Results, measure: str) -> list[str]:
             values = found.get(name, {}).get(measure)
             row.append(number_of(Spread.of(values).middle) if values else "–")
             if name != "covenq":
-                row.append(times(Spread.of_ratios(ours, values), "") if values and ours else "–")
+                row.append(times(Spread.of_ratios(ours, values)) if values and ours else "–")
         rows.append(row)
     return aligned(rows)
 
 
-def times(ratio: Spread, unit: str = " ×") -> str:
-    """`1.2 × (1.1–1.4)`; without a spread where there was one round."""
+def times(ratio: Spread) -> str:
+    """`1.2 (1.1–1.4)`; without a spread where there was one round."""
     spread = "" if ratio.low == ratio.high else f" ({_short(ratio.low)}–{_short(ratio.high)})"
-    return f"{_short(ratio.middle)}{unit}{spread}"
+    return f"{_short(ratio.middle)}{spread}"
 
 
 def _short(value: float) -> str:
