@@ -73,7 +73,7 @@ FOLD_S = 60.0
 # ---- the yardsticks
 
 
-DELIVERIES = "CREATE TABLE deliveries (guid TEXT PRIMARY KEY, event TEXT, headers TEXT, body {blob})"
+DELIVERIES = "CREATE TABLE IF NOT EXISTS deliveries (guid TEXT PRIMARY KEY, event TEXT, headers TEXT, body {blob})"
 """What the databases hold. A GUID that is there already is answered as the first was, and nothing is inserted."""
 Insert = Callable[[tuple[str | None, str | None, str, bytes]], object]
 
@@ -85,7 +85,7 @@ def inserter(name: str, base: Path, threads: int, dsn: str) -> Insert | None:
         db = sqlite3.connect(base / "deliveries.db", isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {name.upper()}")
-        db.execute(DELIVERIES.format(blob="BLOB").replace("TABLE", "TABLE IF NOT EXISTS"))
+        db.execute(DELIVERIES.format(blob="BLOB"))
         writing = threading.Lock()
 
         def into_sqlite(row: tuple[str | None, str | None, str, bytes]) -> None:
@@ -99,7 +99,7 @@ def inserter(name: str, base: Path, threads: int, dsn: str) -> Insert | None:
         pool = ConnectionPool(dsn, min_size=threads, max_size=threads, kwargs={"autocommit": True}, open=True)
         pool.wait(60.0)
         with pool.connection() as connection:
-            connection.execute(DELIVERIES.format(blob="BYTEA").replace("TABLE", "TABLE IF NOT EXISTS"))
+            connection.execute(DELIVERIES.format(blob="BYTEA"))
 
         def into_postgres(row: tuple[str | None, str | None, str, bytes]) -> None:
             with pool.connection() as connection:
@@ -197,8 +197,12 @@ class Contender:
             (base / "covenq.toml").write_text(f'[server]\nbind = "127.0.0.1:0"\nthreads = {threads}\n{rules}')
         self.process: subprocess.Popen[str] | None = None
         if running:
-            self.start()
-            self.settle()
+            try:
+                self.start()
+                self.settle()
+            except BaseException:  # nobody else knows of its processes yet
+                self.stop()
+                raise
 
     def start(self) -> None:
         """Start its front end, and wait until it listens."""
