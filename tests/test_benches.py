@@ -52,6 +52,32 @@ def test_a_command_that_fails_is_no_figure(tmp_path: Path) -> None:
     assert "exits with 2, not 0" in done.stderr
 
 
+def test_status_is_told_in_turn_with_the_empty_program_and_its_bar(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from tests.bench import cli
+cli.RUNS = 1
+sys.argv = ["cli.py", "30", {str(tmp_path / "data")!r}, "--only=status"]
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean_env(), cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    *_, empty, status, in_turn = done.stdout.splitlines()
+    assert empty.endswith("an empty Typer program")
+    assert status.endswith("covenq status")
+    assert "in turn with the empty one" in in_turn and in_turn.endswith("bar 1.5)")
+
+
+def test_an_option_that_is_none_of_the_commands_bench_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "bench" / "cli.py"), "30", str(tmp_path / "data"), "--onyl=status"]
+    done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "--onyl: there are --days and --only" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

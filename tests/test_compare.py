@@ -47,6 +47,11 @@ def made_up(*, widest: bool = False) -> Results:
 def test_a_ratio_is_taken_within_its_round_so_that_a_drift_is_in_both() -> None:
     ours, theirs = [100.0, 10.0, 400.0], [50.0, 5.0, 200.0]  # the machine's speed changes fortyfold
     assert Spread.of_ratios(ours, theirs) == (2.0, 2.0, 2.0)
+    assert Spread.of_ratios([10.0, 100.0, 90.0], [10.0, 50.0, 30.0]) == (
+        2.0,
+        1.0,
+        3.0,
+    )  # not that of the medians, which is 3
     assert Spread.of([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
     with pytest.raises(ValueError, match="no rounds"):
         Spread.of([])
@@ -170,6 +175,7 @@ def test_figures_come_back_from_their_file_and_are_written_the_same(tmp_path: Pa
 
 def test_the_manual_s_page_and_plots_are_of_the_figures_beside_them() -> None:
     results = load(MAN / "bench" / "figures.json")
+    assert dump(results) == (MAN / "bench" / "figures.json").read_bytes()
     again = "make them again: python -m tests.bench.compare man --from man/bench/figures.json"
     assert (MAN / "covenq-bench.7").read_text() == page.page(results), again
     made = dict(plots.plots(results))

@@ -5,6 +5,7 @@ It is kept as JSON beside them, so that they can be made again without measuring
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -58,9 +59,10 @@ def load(path: Path) -> Results:
 
 
 def dump(results: Results) -> bytes:
-    """With figures as short as they mean something: four digits."""
+    """With figures as short as they mean something: four digits; the rounds of one in a line."""
     rounded = _rounded(msgspec.to_builtins(results, str_keys=True))
-    return msgspec.json.format(msgspec.json.encode(rounded, order="deterministic"), indent=1) + b"\n"
+    text = msgspec.json.format(msgspec.json.encode(rounded, order="deterministic"), indent=1)
+    return re.sub(rb"\[\n[^\[\]{}]*?\n *\]", lambda found: b" ".join(found[0].split()), text) + b"\n"
 
 
 def _rounded(value: object) -> object:
