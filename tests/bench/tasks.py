@@ -124,6 +124,8 @@ def race(argv: list[str], workers: int) -> tuple[int, float]:
 
 SLOWEST = 25
 """Tasks a second: a way of huey's that does fewer is not its best, and is ended."""
+STARTING_S = 15.0
+"""What starting one and queueing its tasks may take."""
 
 
 def huey_worker(path: Path, number: int, workers: int, kind: str, *, ends: bool) -> None:
@@ -168,8 +170,10 @@ def huey(base: Path, number: int, workers: int, *, ends: bool) -> float:
         worker = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )
+        # What takes longer than the best so far, and its start, is not the best.
+        longest = number / max(rates) + STARTING_S if rates else max(20.0, number / SLOWEST)
         try:
-            said, _ = worker.communicate(timeout=max(20.0, number / SLOWEST))
+            said, _ = worker.communicate(timeout=longest)
         except subprocess.TimeoutExpired:  # several processes may stand in each other's way forever: database is locked
             os.killpg(worker.pid, signal.SIGKILL)
             said, _ = worker.communicate()
