@@ -188,6 +188,7 @@ def test_the_manual_s_page_and_plots_are_of_the_figures_beside_them() -> None:
     ("words", "says"),
     [
         (["--parts", "intake,nothing"], "--parts nothing"),
+        (["--sizes", "many"], "invalid numbers value: 'many'"),
         (["--sizes", "10"], "of nothing there are no figures"),
         (["--kills", "0"], "of nothing there are no figures"),
     ],
@@ -198,6 +199,23 @@ def test_a_comparison_of_nothing_is_refused(tmp_path: Path, words: list[str], sa
     assert done.returncode == 2
     assert says in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_fails_is_told_and_takes_no_other_s_figures_with_it() -> None:
+    program = """
+from pathlib import Path
+from tests.bench.compare import __main__ as compare
+from tests.test_compare import made_up
+def failing(*given):
+    raise RuntimeError("a contender accepts nothing")
+results = made_up()
+before = dict(results.intake)
+compare.kill = failing
+assert not compare.measure("kills", results, Path(), None)
+assert results.skipped == {"kills": "failed: a contender accepts nothing"} and results.intake == before
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=clean_env(), cwd=ROOT, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.deep

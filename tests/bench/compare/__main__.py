@@ -25,7 +25,7 @@ from tests.bench.compare.results import Intake, Results, dump, load
 from tests.bench.intake import TITLES, Contender
 from tests.support import slow_sync
 
-PARTS = ("intake", "tasks", "kills", "sizes")
+PARTS = ("intake", "kills", "tasks", "sizes")
 SERVERS = ("covenq", "hmac", "normal", "full", "postgres")
 THREADS = 32
 SEED = 20261130
@@ -39,7 +39,7 @@ def say(what: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("man", type=Path, help="where the page and the folder bench go")
-    parser.add_argument("--sizes", default="1000,10000,100000", help="of %(default)s deliveries")
+    parser.add_argument("--sizes", type=numbers, default="1000,10000,100000", help="of %(default)s deliveries")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="of the load; half as many of the tasks")
     parser.add_argument("--seconds", type=int, default=2, help="each server in each round")
@@ -56,12 +56,12 @@ def main() -> int:
     if args.source is not None:
         write(load(args.source), args.man)
         return 0
-    parts, counts = args.parts.split(","), [int(one) for one in args.sizes.split(",")]
+    parts = args.parts.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--parts {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
     if (
         min(args.rounds, args.seconds, args.tasks, args.kills) < 1
-        or min(counts) < 100
+        or min(args.sizes) < 100
         or args.killed_tasks < 100 * args.kills
     ):
         parser.error(
@@ -79,19 +79,28 @@ def main() -> int:
         if args.sync_us:
             said["each sync slower by"] = f"{args.sync_us} µs"
         results = Results(machine.look(base), said)
-        if "intake" in parts:
-            measure_intake(results, base, args)
-        if "kills" in parts:
-            kill(results, base, args)
-        if "tasks" in parts:
-            measure_tasks(results, base, args)
-        if "sizes" in parts:
-            for count in counts:
-                results.sizes[count] = sizes.measure(base / str(count), count, results.skipped, say)
-                shutil.rmtree(base / str(count))
+        failed = [part for part in PARTS if part in parts and not measure(part, results, base, args)]
     results.took_s = time.monotonic() - began
     write(results, args.man)
-    return 0
+    return 1 if failed else 0
+
+
+def numbers(text: str) -> list[int]:
+    """Of an option: whole numbers between commas."""
+    return [int(one) for one in text.split(",")]
+
+
+def measure(part: str, results: Results, base: Path, args: argparse.Namespace) -> bool:
+    """Whether it could be measured; if not, why is in the results, which have what was measured before."""
+    try:
+        {"intake": measure_intake, "kills": kill, "tasks": measure_tasks, "sizes": measure_sizes}[part](
+            results, base, args
+        )
+    except (RuntimeError, AssertionError, SystemExit) as error:
+        results.skipped[part] = f"failed: {error}"
+        say(f"{part} failed: {error}")
+        return False
+    return True
 
 
 def measure_intake(results: Results, base: Path, args: argparse.Namespace) -> None:
@@ -149,6 +158,13 @@ def measure_tasks(results: Results, base: Path, args: argparse.Namespace) -> Non
     rates, missing = tasks.measure(base, args.tasks, 4, (args.rounds + 1) // 2)
     results.tasks = rates
     results.skipped |= missing
+
+
+def measure_sizes(results: Results, base: Path, args: argparse.Namespace) -> None:
+    """Each size by itself."""
+    for count in args.sizes:
+        results.sizes[count] = sizes.measure(base / str(count), count, results.skipped, say)
+        shutil.rmtree(base / str(count))
 
 
 def write(results: Results, man: Path) -> None:

@@ -39,11 +39,13 @@ def measure(base: Path, count: int, skipped: dict[str, str], say: Callable[[str]
             began = time.monotonic()
             try:
                 contender = Contender(name, base / name, THREADS, 1, running=False)
+                every[name] = make(contender)
+                every[name].fill(count)
             except LookupError as error:
                 skipped[name] = str(error)
+                if name in every:
+                    every.pop(name).contender.stop()
                 continue
-            every[name] = store = make(contender)
-            store.fill(count)
             if contender.database is not None:
                 contender.database.stop()
             say(f"{count:,} deliveries in {name} after {time.monotonic() - began:.0f} s")

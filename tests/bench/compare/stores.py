@@ -228,6 +228,9 @@ class Postgresql:
         import psycopg
 
         with psycopg.connect(self.server.dsn) as database:
+            extension = database.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'").fetchone()
+            if extension is None or not (self.server.programs / "pg_amcheck").is_file():
+                raise LookupError("PostgreSQL has no pg_amcheck, which comes with its contributed modules")
             for one in TABLES:
                 database.execute(one.format(serial="BIGSERIAL", blob="BYTEA"))
             with database.cursor().copy("COPY deliveries FROM STDIN") as copy:
