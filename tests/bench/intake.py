@@ -33,7 +33,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,17 +179,23 @@ class Fold(NamedTuple):
         return rate if self.behind_s <= BEHIND_S else rate * (self.appended - self.lag) / self.appended
 
 
-class Contender:
-    """One server, in a process of its own. Raises LookupError where what it needs isn't there."""
+Env = Mapping[str, str]
+NONE: Env = {}
 
-    def __init__(self, name: str, base: Path, threads: int, routes: int, *, running: bool = True) -> None:
-        self.name, self.base, self.threads = name, base, threads
+
+class Contender:
+    """One server, in a process of its own, `env` beside its environment. Raises LookupError where what it needs isn't there."""
+
+    def __init__(
+        self, name: str, base: Path, threads: int, routes: int, *, running: bool = True, env: Env = NONE
+    ) -> None:
+        self.name, self.base, self.threads, self.env = name, base, threads, env
         base.mkdir(exist_ok=True)
         self.database: Postgres | None = None
         if name == "postgres":
             if importlib.util.find_spec("psycopg_pool") is None:
                 raise LookupError("psycopg and psycopg_pool are not installed")
-            self.database = Postgres(base)
+            self.database = Postgres(base, env)
         if name in OURS:
             rules = "".join(f'[[route]]\nname = "r{n}"\nmatch = "event:push"\nrun = ["true"]\n' for n in range(routes))
             if name == "covenq":
@@ -206,7 +212,7 @@ class Contender:
 
     def start(self) -> None:
         """Start its front end, and wait until it listens."""
-        env = {**os.environ, "COVENQ_WEBHOOK_SECRET": SECRET}
+        env = {**os.environ, "COVENQ_WEBHOOK_SECRET": SECRET, **self.env}
         if self.name in OURS:
             argv = [
                 "-m",

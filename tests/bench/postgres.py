@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.bench.processes import kill_tree
@@ -30,10 +31,11 @@ def programs() -> Path:
 
 
 class Postgres:
-    """A server of its own below `base`. Raises LookupError where it can't be made or started."""
+    """A server of its own below `base`, `env` beside its environment. Raises LookupError where it can't be made or started."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, env: Mapping[str, str] | None = None) -> None:
         self.programs = programs()
+        self.env = {**os.environ, **(env or {})}
         self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir=base))
         self.as_other: dict[str, str] = {}
         if os.getuid() == 0:
@@ -85,7 +87,13 @@ class Postgres:
         ]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, **self.as_other
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=self.env,
+                **self.as_other,
             )  # type: ignore[call-overload]
         until = time.monotonic() + 120
         while not self._ready():

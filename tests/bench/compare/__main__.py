@@ -2,7 +2,8 @@
 
 The same front end (Falcon on waitress, the signature verified in the same way) on SQLite with synchronous=FULL and NORMAL and on
 PostgreSQL with its defaults; huey and procrastinate for tasks, as their documents say for durability. Beside each one's speed
-stands what it lost, and did twice, when it was killed under load. Then what holding 10³ to 10⁶ deliveries costs.
+stands what it lost, and did twice, when it was killed under load, and what a power cut would take besides. Then what holding
+10³ to 10⁶ deliveries costs.
 
 All take turns within a round, ratios are taken round by round, and medians are printed with their spread: single figures are
 those of the machine. It writes figures.json and the plots into man/bench, and the manual page covenq-bench(7) of them. What isn't
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from tests.bench import intake, processes, tasks
 from tests.bench.compare import kill_intake, kill_tasks, machine, page, plots, sizes, table
+from tests.bench.compare.losses import Loss
+from tests.bench.compare.power_cut import PowerCut
 from tests.bench.compare.results import Intake, Results, dump, load
 from tests.bench.intake import TITLES, Contender
 from tests.support import slow_sync
@@ -130,19 +133,16 @@ def measure_intake(results: Results, base: Path, args: argparse.Namespace) -> No
 def kill(results: Results, base: Path, args: argparse.Namespace) -> None:
     """Each system alone, killed while it works."""
     (base / "killed").mkdir(mode=0o711)
+    try:
+        power = PowerCut(base / "killed")
+    except LookupError as error:
+        power = None
+        results.skipped["power cut"] = str(error)
     for name in SERVERS:
-        if name == "hmac" or name in results.skipped:
-            continue
-        say(f"{TITLES[name]}, killed")
-        try:
-            one = Contender(name, base / "killed" / name, THREADS, 1)
-        except LookupError as error:
-            results.skipped[name] = str(error)
-            continue
-        try:
-            results.intake_losses[name] = kill_intake.losses(one, args.kills, SEED)
-        finally:
-            one.stop()
+        if name != "hmac":
+            lose(name, results.intake_losses, results, base / "killed" / name, args)
+            if power is not None:
+                lose(name, results.power_cuts, results, base / "killed" / f"{name}-cut", args, power)
     for name in kill_tasks.SYSTEMS:
         say(f"{name}, killed while it does tasks")
         place = base / "killed" / f"tasks-{name}"
@@ -150,6 +150,29 @@ def kill(results: Results, base: Path, args: argparse.Namespace) -> None:
             results.task_losses[name] = kill_tasks.losses(name, place, args.killed_tasks, args.kills, SEED)
         except LookupError as error:
             results.skipped[name] = str(error)
+
+
+def lose(
+    name: str,
+    found: dict[str, Loss],
+    results: Results,
+    place: Path,
+    args: argparse.Namespace,
+    power: PowerCut | None = None,
+) -> None:
+    """What a server loses when it is killed, or the power is cut, in `found`."""
+    if name in results.skipped:
+        return
+    say(f"{TITLES[name]}, {'killed' if power is None else 'its power cut'}")
+    try:
+        one = Contender(name, place, THREADS, 1, env={} if power is None else power.environment)
+    except LookupError as error:
+        results.skipped[name] = str(error)
+        return
+    try:
+        found[name] = kill_intake.losses(one, args.kills, SEED, power)
+    finally:
+        one.stop()
 
 
 def measure_tasks(results: Results, base: Path, args: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """Kills servers while deliveries come, and counts what they answered with a 2xx and don't have afterwards.
 
 Each of its processes gets SIGKILL at once, a database server's too. It is started again as a supervisor does, and what had no
-answer is sent once more, with some of what had one: that must be there once. SIGKILL leaves the page cache to the kernel, so a
-power cut may lose more: it is not what is counted here.
+answer is sent once more, with some of what had one: that must be there once. SIGKILL leaves to the kernel what was written and
+not synced; where the power is cut as well (`power_cut.py`), that is gone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from covenq.cli import bench_client
 from tests.bench.compare.losses import Loss, count, held
+from tests.bench.compare.power_cut import PowerCut
 from tests.bench.intake import OURS, SECRET, Contender
 from tests.support.journal_json import records
 
@@ -102,8 +103,8 @@ def _senders(port: int, requests: list[bytes], answers: Answers, stopped: thread
     return threads
 
 
-def losses(contender: Contender, kills: int, seed: int) -> Loss:
-    """Of a running contender, which is running at the end, too."""
+def losses(contender: Contender, kills: int, seed: int, power: PowerCut | None = None) -> Loss:
+    """Of a running contender, which is running at the end, too. `power`: what was not synced is gone after each kill."""
     moments = random.Random(seed)
     plan = bench_client.LoadPlan("127.0.0.1", 0, SECRET, 1.0, size=2048)
     told = Answers()
@@ -116,6 +117,8 @@ def losses(contender: Contender, kills: int, seed: int) -> Loss:
         contender.kill()
         for one in threads:
             one.join()
+        if power is not None:
+            power.cut(contender.base)
         contender.restart()
         unsure, told.unanswered = told.unanswered, []
         again = Answers()

@@ -41,41 +41,30 @@ BY_SIZE = {
 }
 """By the file's name: the measure, the title, the question, and what is to be known of the answer."""
 UNSTORED = "stores nothing: all is lost"
-MORE_TO_LOSE = "; to a power cut, some"
-"""SQLite's documents say so of synchronous=NORMAL in WAL mode."""
 
 
 def plots(results: Results) -> Iterator[tuple[str, str]]:
     """The name of each file, and its SVG. Of what was not measured there is none."""
     if results.intake:
-        question = "How many deliveries a second are answered with 202, and are any of them lost to SIGKILL?"
-        rows = [
-            Bar(
-                INTAKE[name],
-                Spread.of(results.intake[name].rate),
-                _note(results.intake_losses.get(name), UNSTORED if name == "hmac" else "", "twice")
-                + (MORE_TO_LOSE if name == "normal" else ""),
-                name == "covenq",
-            )
-            for name in INTAKE
-            if name in results.intake
-        ]
+        question = "How many deliveries a second are answered with 202, and are any of them lost?"
+        rows = []
+        for name in INTAKE:
+            if name in results.intake:
+                lost = [("killed", results.intake_losses.get(name)), ("power cut", results.power_cuts.get(name))]
+                notes = (UNSTORED,) if name == "hmac" else tuple(f"{what}: {_note(one)}" for what, one in lost if one)
+                rows.append(Bar(INTAKE[name], Spread.of(results.intake[name].rate), notes, name == "covenq"))
         yield "intake.svg", bars("Intake", question, rows)
     if results.tasks:
         title, question = (
             "Tasks",
             "How many tasks a second are claimed and ended, and are any lost or done twice under SIGKILL?",
         )
-        rows = [
-            Bar(
-                TASKS[name],
-                Spread.of(results.tasks[name]),
-                _note(results.task_losses.get(KILLED[name]), "", "done twice"),
-                KILLED[name] == "covenq",
-            )
-            for name in TASKS
-            if results.tasks.get(name)
-        ]
+        rows = []
+        for name in TASKS:
+            if results.tasks.get(name):
+                loss = results.task_losses.get(KILLED[name])
+                notes = () if loss is None else (f"killed: {_note(loss)}",)
+                rows.append(Bar(TASKS[name], Spread.of(results.tasks[name]), notes, KILLED[name] == "covenq"))
         yield "tasks.svg", bars("Tasks", question, rows)
     if len(results.sizes) < 2:
         return
@@ -92,8 +81,6 @@ def plots(results: Results) -> Iterator[tuple[str, str]]:
         yield f"{name}.svg", lines(title, question, MEASURES[measure][1], series, note)
 
 
-def _note(loss: Loss | None, without: str, twice: str) -> str:
+def _note(loss: Loss) -> str:
     """Beside its speed, what it lost."""
-    if loss is None:
-        return without
-    return f"{loss.lost:,} of {loss.acknowledged:,} lost, {loss.doubled:,} {twice}"
+    return f"{loss.lost:,} of {loss.acknowledged:,} lost, {loss.doubled:,} twice"

@@ -45,6 +45,8 @@ class Results(msgspec.Struct):
     options: dict[str, str]
     intake: dict[str, Intake] = msgspec.field(default_factory=dict)
     intake_losses: dict[str, Loss] = msgspec.field(default_factory=dict)
+    power_cuts: dict[str, Loss] = msgspec.field(default_factory=dict)
+    """As the losses, where what was not synced is gone too."""
     tasks: dict[str, list[float]] = msgspec.field(default_factory=dict)
     task_losses: dict[str, Loss] = msgspec.field(default_factory=dict)
     sizes: dict[int, dict[str, dict[str, list[float]]]] = msgspec.field(default_factory=dict)

@@ -33,8 +33,8 @@ DASHES = ("", "7 4", "2 4", "9 3 2 3")
 class Bar(NamedTuple):
     label: str
     value: Spread
-    note: str
-    """Written behind the bar."""
+    notes: tuple[str, ...]
+    """Written behind the bar, each a line."""
     ours: bool = False
 
 
@@ -45,7 +45,8 @@ class Line(NamedTuple):
 
 def bars(title: str, question: str, rows: Sequence[Bar]) -> str:
     """Horizontal bars of rates, each with its spread as a whisker, and what is written behind it."""
-    left, right, top, step = 220, 230, 76, 38
+    left, right, top = 150, 280, 76
+    step = 26 + 15 * max(len(row.notes) for row in rows)
     most = max(row.value.high for row in rows)
     scale = (WIDTH - left - right) / most
     parts = []
@@ -61,9 +62,10 @@ def bars(title: str, question: str, rows: Sequence[Bar]) -> str:
             f'<path class="casing" d="M{_n(left + low)} {y + 11}H{_n(left + high)}"/>',
             f'<path class="whisker" d="M{_n(left + low)} {y + 11}H{_n(left + high)}"/>',
             f'<text class="ink" x="{behind}" y="{y + 10}"{weight}>{escape(number_of(row.value.middle))} /s</text>',
-            f'<text class="faint small" x="{behind}" y="{y + 24}">{escape(row.note)}</text>',
         ]
-    return _document(title, question, top + len(rows) * step + 14, parts)
+        for line, note in enumerate(row.notes):
+            parts.append(f'<text class="faint small" x="{behind}" y="{y + 25 + 15 * line}">{escape(note)}</text>')
+    return _document(title, question, top + len(rows) * step + 8, parts)
 
 
 def lines(title: str, question: str, unit: str, series: Sequence[Line], note: str = "") -> str:

@@ -61,6 +61,8 @@ def blocks(results: Results) -> list[Block]:
     found = []
     if results.intake:
         found.append(Block("Deliveries accepted a second", intake(results)))
+    if results.intake_losses or results.power_cuts:
+        found.append(Block("Deliveries acknowledged, and lost", losses(results)))
     if results.tasks:
         found.append(Block("Tasks done a second", tasks(results)))
     found += [
@@ -74,19 +76,30 @@ def blocks(results: Results) -> list[Block]:
 def intake(results: Results) -> list[str]:
     """A line a server: its rate, how covenq's compares, an answer's time at half of it, and what it lost."""
     ours = results.intake.get("covenq")
-    rows = [["", "/s", "covenq ×", "p99 ms", "CPU µs", "lost of", "twice"]]
+    rows = [["", "/s", "covenq ×", "p99 ms", "CPU µs", "lost", "twice", "cut"]]
     for name, title in INTAKE.items():
         one = results.intake.get(name)
         if one is not None:
             ratio = "" if ours is None or name == "covenq" else times(Spread.of_ratios(ours.rate, one.rate))
             figures = [number_of(Spread.of(values).middle) for values in (one.rate, one.p99_half_ms, one.cpu_us)]
-            rows.append([title, figures[0], ratio, *figures[1:], *_losses(results.intake_losses.get(name))])
+            _, *killed = _losses(results.intake_losses.get(name))
+            rows.append([title, figures[0], ratio, *figures[1:], *killed, _losses(results.power_cuts.get(name))[1]])
+    return aligned(rows)
+
+
+def losses(results: Results) -> list[str]:
+    """A line a server: what it acknowledged and lost, and had twice, when it was killed, and when the power was cut as well."""
+    rows = [["", "killed: of", "lost", "twice", "power cut: of", "lost", "twice"]]
+    for name, title in INTAKE.items():
+        if name in results.intake_losses or name in results.power_cuts:
+            every = (results.intake_losses.get(name), results.power_cuts.get(name))
+            rows.append([title, *(cell for loss in every for cell in _losses(loss))])
     return aligned(rows)
 
 
 def tasks(results: Results) -> list[str]:
     ours = results.tasks.get("covenq")
-    rows = [["", "/s", "covenq ×", "lost of", "twice"]]
+    rows = [["", "/s", "covenq ×", "killed: of", "lost", "twice"]]
     for name, title in TASKS.items():
         rates = results.tasks.get(name)
         if rates:
@@ -126,8 +139,9 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _losses(loss: Loss | None) -> list[str]:
-    return ["–", "–"] if loss is None else [f"{loss.lost:,}/{loss.acknowledged:,}", f"{loss.doubled:,}"]
+def _losses(loss: Loss | None) -> tuple[str, str, str]:
+    """Of how many, lost, and twice."""
+    return ("–", "–", "–") if loss is None else (f"{loss.acknowledged:,}", f"{loss.lost:,}", f"{loss.doubled:,}")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
