@@ -53,7 +53,7 @@ def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]
 
 
 def _mac(key: Key, body: bytes) -> bytes:
-    """HMAC-SHA256; smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.file.codec`)."""
+    """HMAC-SHA256; smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.format.codec`)."""
     if len(body) > _MAC_AT_ONCE:
         return hmac.digest(key.secret, body, "sha256")
     view = memoryview(body)

@@ -4,7 +4,7 @@ One line per module, highest layer first:
 
 - `open` opens a journal, recovering what a crash left; `engine` is the journal that it gives; `reader` is one for reading only
 - `settings` is how one writes: its clock, its randomness, when a segment ends
-- `committer` writes and syncs batches in its thread; `request` is an append on its way through it; `commit_stats` its statistics
+- `committer` writes and syncs batches in its thread; `request` is an append on its way through it
 - `salvage` makes a new journal of what verifies in a damaged one; `verify` checks every byte of a journal
 - `backup` copies a journal while it is written; `segment_check` checks one segment by itself, for both
 - `reserve` keeps disk space free for the records that end running work
@@ -12,6 +12,6 @@ One line per module, highest layer first:
 - `erase` takes content out of sealed segments; `scan` reads records out of segments
 - `cursor` reads records without their payloads, and goes on where it ended; `walk` does so in one segment, in bounded memory
 - `catalogue` looks up subjects and offsets; `index` is their cache in SQLite
-- `segment` is the format of a segment, `codec` that of a line; `recoverable_ids` reads delivery ids out of damaged ones
+- `segment` is a segment's file; `recoverable_ids` reads delivery ids out of damaged ones
 - `lock` is the lock on the directory; `files` makes all file calls
 """

@@ -28,15 +28,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from journal.commit_stats import CommitStats
 from journal.errors import JournalClosed, JournalError, JournalFull, JournalGone, JournalPoisoned, JournalWriteFailed
 from journal.file.catalogue import Catalogue
-from journal.file.codec import Prepared, encode_line, prepare
-from journal.file.commit_stats import CommitStats
 from journal.file.files import Files, SyncFailed, journal_error, write_all
 from journal.file.index import Position, Row
 from journal.file.request import Request, Waiter, copy_of, ignore_answer, resolve_all
-from journal.file.segment import Header, name_of, write_header
+from journal.file.segment import name_of, write_header
 from journal.file.settings import WriteSettings
+from journal.format.codec import Prepared, encode_line, prepare
+from journal.format.header import Header
 from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Appended, Conflict, Entry, Head
 
 BATCH_MAX = 16 << 20

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Literal
 import orjson
 
 from journal.erasure import Erasure, ErasureLookup, erasure_of
-from journal.errors import EntryRefused, ErasureFailed, JournalDamaged, JournalError
+from journal.errors import ErasureFailed, JournalDamaged, JournalError
 from journal.file.catalogue import Catalogue
-from journal.file.codec import Prepared, prepare
 from journal.file.committer import Committer, Durable, Tail
 from journal.file.cursor import Cursor
 from journal.file.erase import (
@@ -41,6 +40,7 @@ from journal.file.scan import find_record, read_records
 from journal.file.segment import list_segments, segment_size, write_mark
 from journal.file.settings import WriteSettings
 from journal.file.torn import Torn
+from journal.format.codec import Prepared, prepare_append
 from journal.health import Health, Measurement, Measurements
 from journal.interface import Engine, Progress
 from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten
@@ -132,10 +132,7 @@ class FileJournal:
 
     def _prepare(self, entries: Sequence[Entry]) -> list[Prepared]:
         with self._preparing:
-            prepared = [prepare(entry) for entry in entries]
-        if len(prepared) > 1:
-            _check_subjects(entries)
-        return prepared
+            return prepare_append(entries)
 
     def head(self) -> Head:
         return self._head
@@ -370,17 +367,6 @@ class FileJournal:
 
 def _erasure_failed(error: OSError, *, recorded: bool) -> ErasureFailed:
     return ErasureFailed(error.strerror or str(error), recorded=recorded)
-
-
-def _check_subjects(entries: Sequence[Entry]) -> None:
-    """Refuse an `expect` on a subject of an earlier entry of the same call: no caller can know the seq that it will get."""
-    before: set[str] = set()
-    for entry in entries:
-        if entry.expect is not None and entry.subject in before:
-            raise EntryRefused(
-                f"{entry.subject} is changed by an earlier entry of the same append: it can't be expected"
-            )
-        before.add(entry.subject)
 
 
 def _record(one: Durable, *, payloads: bool = True) -> Record:

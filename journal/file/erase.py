@@ -25,10 +25,10 @@ import orjson
 
 from journal.erasure import Erasure, ErasureLookup, erasure_of
 from journal.errors import JournalDamaged, JournalError
-from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.files import Files, publish, write_all
 from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import TORN_SUFFIX, SegmentFile, draft_of, list_segments, split_lines
+from journal.format.codec import Envelope, LineError, check_tail, open_envelope
 from journal.records import SEQ_MAX, Damage
 
 NOTE_NAME = "erasing.json"

@@ -22,7 +22,6 @@ from journal.errors import (
 )
 from journal.file.backup import backup_witness, read_backup, remove_backup_note
 from journal.file.catalogue import Catalogue
-from journal.file.codec import Envelope
 from journal.file.committer import Tail
 from journal.file.engine import FileJournal, Recovery
 from journal.file.examine import Examination, belongs, examine
@@ -32,8 +31,10 @@ from journal.file.lock import DirectoryLock, check_filesystem
 from journal.file.recovery import remove_drafts, repair_end
 from journal.file.reserve import Reserve
 from journal.file.scan import find_record
-from journal.file.segment import GENESIS, list_segments, name_of, read_mark, write_header
+from journal.file.segment import list_segments, name_of, read_mark, write_header
 from journal.file.settings import DEFAULTS, WriteSettings
+from journal.format.codec import Envelope
+from journal.format.header import GENESIS
 from journal.presence import exists
 from journal.private_database import is_full
 from journal.records import OWN_SUBJECT, Damage, Entry, Witness

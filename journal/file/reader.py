@@ -24,7 +24,8 @@ from journal.file.index import INDEX_NAME, Index, Position
 from journal.file.lock import DirectoryLock
 from journal.file.recovery import rewrite
 from journal.file.scan import find_record, read_records
-from journal.file.segment import GENESIS, SegmentFile, list_segments, name_of
+from journal.file.segment import SegmentFile, list_segments, name_of
+from journal.format.header import GENESIS
 from journal.presence import exists, is_directory
 from journal.records import Damage, Entry, Head, Record, Witness
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from journal.file.codec import SUM_MARK
+from journal.format.codec import SUM_MARK
 
 RECOVERABLE_MAX = 1000
 """Ids that are read out of one piece of damage, and that one record names."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from journal.errors import JournalError
-from journal.file.codec import Prepared
+from journal.format.codec import Prepared
 from journal.records import Appended, Conflict
 
 Answer = Appended | Conflict | JournalError

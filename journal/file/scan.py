@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from journal.errors import JournalDamaged
-from journal.file.codec import LineError, Salted, decode, open_envelope
 from journal.file.files import Files
 from journal.file.recoverable_ids import recoverable_id
-from journal.file.segment import Header, SegmentFile, header_damage, list_segments
+from journal.file.segment import SegmentFile, list_segments
+from journal.format.codec import LineError, Salted, decode, open_envelope
+from journal.format.header import Header, header_damage
 from journal.records import Damage, Record
 
 

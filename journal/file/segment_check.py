@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from journal.erasure import Erasure
-from journal.file.codec import ENVELOPE, SUM_MARK, Envelope, LineError, check_tail, open_envelope
 from journal.file.erase import erasure_in
 from journal.file.files import Files, OsFiles
 from journal.file.index import Position
 from journal.file.recoverable_ids import recoverable_id
-from journal.file.segment import GENESIS, Header, SegmentFile, header_damage
+from journal.file.segment import SegmentFile
+from journal.format.codec import ENVELOPE, SUM_MARK, Envelope, LineError, check_tail, open_envelope
+from journal.format.header import GENESIS, Header, header_damage
 from journal.records import SEQ_MAX, Damage, Head
 
 

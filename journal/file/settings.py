@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from journal.file.segment import SEGMENT_BYTES
+from journal.format.header import SEGMENT_BYTES
 
 IDLE_S = 0.05
 """After this long without an append a `journal.synced` record is appended: written and synced within the promised 100 ms."""

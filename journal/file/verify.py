@@ -24,16 +24,9 @@ from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index
 from journal.file.processes import process_pool, processes_start
 from journal.file.recoverable_ids import recoverable_id
-from journal.file.segment import (
-    MARK_NAME,
-    Header,
-    SegmentFile,
-    list_segments,
-    name_of,
-    read_mark,
-    segment_size,
-)
+from journal.file.segment import MARK_NAME, SegmentFile, list_segments, name_of, read_mark, segment_size
 from journal.file.segment_check import SegmentReport, check_piece, check_segment, continuity_damage
+from journal.format.header import Header
 from journal.presence import exists
 from journal.records import Damage, Witness
 from journal.reports import VerifyReport

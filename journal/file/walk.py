@@ -16,10 +16,11 @@ from pathlib import Path
 
 from msgspec import structs
 
-from journal.file.codec import DATA_MAX, SUM_MARK, LineError, Salted, fields_at, loaded
 from journal.file.files import Files
 from journal.file.scan import decode_line, header_of, stated_seq
-from journal.file.segment import Header, SegmentFile
+from journal.file.segment import SegmentFile
+from journal.format.codec import DATA_MAX, SUM_MARK, LineError, Salted, fields_at, loaded
+from journal.format.header import Header
 from journal.records import PAYLOAD_MAX, SEQ_MAX, Record
 
 CHUNK = 256 << 10

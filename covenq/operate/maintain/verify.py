@@ -21,8 +21,9 @@ from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
 from journal.file.reader import JournalReader, open_reader
 from journal.file.scan import verified_lines
-from journal.file.segment import GENESIS, list_segments, name_of
+from journal.file.segment import list_segments, name_of
 from journal.file.verify import verify as prove
+from journal.format.header import GENESIS
 from journal.records import Damage, Record, Witness
 from journal.reports import VerifyReport
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.errors import EntryRefused
-from journal.file.codec import (
+from journal.file.segment import split_lines
+from journal.format.codec import (
     DATA_MAX,
     DEPTH_MAX,
     SUM_MARK,
@@ -28,7 +29,7 @@ from journal.file.codec import (
     payload_form,
     prepare,
 )
-from journal.file.segment import parse_header, split_lines
+from journal.format.header import parse_header
 from journal.records import NO_SUM, Entry, Record
 
 SALT = "5a" * 32

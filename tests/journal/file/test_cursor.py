@@ -20,13 +20,14 @@ from msgspec import structs
 
 from journal.errors import JournalDamaged, JournalGone
 from journal.file import walk
-from journal.file.codec import SUM_MARK, encode_line, open_envelope, prepare, sha256_hex
 from journal.file.cursor import Cursor
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.scan import read_records
-from journal.file.segment import GENESIS, parse_header, write_header
+from journal.file.segment import write_header
+from journal.format.codec import SUM_MARK, encode_line, open_envelope, prepare, sha256_hex
+from journal.format.header import GENESIS, parse_header
 from journal.records import Entry, Record
 from tests.support.journals import making
 from tests.support.journals.explorer import scratch

@@ -9,14 +9,15 @@ import orjson
 import pytest
 
 from journal.errors import JournalDamaged, JournalError, JournalFull, SalvageRefused
-from journal.file.codec import SUM_MARK, Salted, encode_line, prepare
 from journal.file.examine import examine
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.salvage import plan, salvage
-from journal.file.segment import name_of, parse_header, write_header, write_mark
+from journal.file.segment import name_of, write_header, write_mark
 from journal.file.segment_check import check_piece
 from journal.file.verify import verify
+from journal.format.codec import SUM_MARK, Salted, encode_line, prepare
+from journal.format.header import parse_header
 from journal.records import SEQ_MAX, Damage, Entry
 from tests.support.journals import independent_reader, making
 

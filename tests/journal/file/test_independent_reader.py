@@ -14,11 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal.errors import JournalDamaged
-from journal.file.codec import SUM_MARK, Salted, is_plain_object, payload_form
 from journal.file.reader import open_reader
 from journal.file.salvage import salvage
-from journal.file.segment import parse_header
 from journal.file.verify import verify
+from journal.format.codec import SUM_MARK, Salted, is_plain_object, payload_form
+from journal.format.header import parse_header
 from journal.records import Entry
 from tests.support.journals import independent_reader, making
 from tests.support.journals.independent_reader import Reading

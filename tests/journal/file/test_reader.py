@@ -13,8 +13,8 @@ from journal.file.files import OsFiles
 from journal.file.index import Index
 from journal.file.reader import open_reader
 from journal.file.scan import read_records
-from journal.file.segment import parse_header
 from journal.file.verify import verify
+from journal.format.header import parse_header
 from journal.records import Witness
 from tests.support.journals import making
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from journal.errors import JournalFull, JournalPoisoned
-from journal.file.codec import payload_form, prepare
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
+from journal.format.codec import payload_form, prepare
 from journal.payload import parse
 from journal.records import Appended, Conflict, Entry
 from tests.support.journals.submissions import HANG_S, Answers, submission

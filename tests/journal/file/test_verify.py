@@ -13,11 +13,11 @@ import pytest
 
 from journal.errors import FormatUnknown, JournalGone
 from journal.file import verify as module
-from journal.file.codec import SUM_MARK, Salted
 from journal.file.files import OsFiles
-from journal.file.segment import parse_header
 from journal.file.segment_check import check_segment
 from journal.file.verify import verify
+from journal.format.codec import SUM_MARK, Salted
+from journal.format.header import parse_header
 from journal.records import Damage, Entry, Head, Witness
 from journal.reports import VerifyReport
 from tests.support.checkout import ROOT, clean_env

@@ -19,7 +19,6 @@ from msgspec import structs
 from journal.erasure import covers, erasure_of
 from journal.errors import JournalError, JournalGone, JournalPoisoned
 from journal.file.backup import backup, read_backup
-from journal.file.codec import Envelope
 from journal.file.engine import FileJournal
 from journal.file.examine import examine
 from journal.file.index import INDEX_NAME, Index, Position, Row, remove_index
@@ -27,6 +26,7 @@ from journal.file.open import open_journal
 from journal.file.segment import SegmentFile, list_segments
 from journal.file.settings import WriteSettings
 from journal.file.verify import verify
+from journal.format.codec import Envelope
 from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Head, Record, Witness
 from tests.support.journals.entries import digest
 from tests.support.journals.opening import open_with

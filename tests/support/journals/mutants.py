@@ -144,7 +144,7 @@ MUTANTS = {
         f"{EXPLORE}[appends]",
     ),
     "no salt": Mutant(
-        "journal.file.codec",
+        "journal.format.codec",
         "self.start = hashlib.sha256(salt.encode())",
         "self.start = hashlib.sha256()",
         "test_codec.py::test_a_line_belongs_to_its_salt",

@@ -1,0 +1,6 @@
+"""Format 1: what a record is as bytes, whatever keeps them; every engine writes it, and one verifier reads all of them.
+
+- `codec` is a record's line, and the sum over it; `header` the header of a segment, which gives the salt of its lines.
+
+So a journal can move from one engine to another with its seqs and its sums.
+"""
