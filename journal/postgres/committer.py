@@ -1,0 +1,442 @@
+"""Group commit to a database: one thread sends what is queued, a batch a transaction, and answers it.
+
+What the answers rest on, in order:
+
+1. A batch is one call of `covenq.append` in a transaction of its own; the next is sent when it has been answered.
+2. It returned without an error and without a warning: committed, and replicated as far as the server's settings ask for. Only
+   now the head moves, and Appended and Conflict are answered.
+3. The server said that it failed: nothing of it is there, and its callers are told so.
+4. Neither: the connection ended, or the commit came back with a warning that it may not have been replicated. The same calls are
+   sent again under the same attempt ids until they are answered, so that what was recorded is found and not recorded twice. A
+   caller whose time is up meanwhile is told Unknown if its call was ever sent, and JournalUnavailable if not.
+
+While the server is away calls are held, bounded in number, bytes and time. Once it has been away for longer than that time, they
+are refused at once: who would wait for all of it in vain can be told so sooner.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from journal.append import REQUEST_S
+from journal.commit_stats import CommitStats
+from journal.errors import JournalClosed, JournalError, JournalPoisoned, JournalUnavailable
+from journal.format.codec import Prepared
+from journal.format.header import SEGMENT_BYTES
+from journal.interface import Durability
+from journal.postgres.connections import Conn, connect, is_unknown, one_line, refusal
+from journal.records import Appended, Conflict, Head, Unknown
+
+HELD_S = REQUEST_S
+"""Seconds that a call waits for its answer, and after which a server that doesn't answer is away."""
+HELD_CALLS = 4096
+HELD_BYTES = 256 << 20
+"""How many calls, and bytes of theirs, wait at most; more are refused until there is room."""
+BATCH_CALLS = 512
+BATCH_BYTES = 8 << 20
+"""Calls, and bytes of their lines, after which a batch is closed. A single call may be larger."""
+PAUSE_S = 0.05
+PAUSE_MAX_S = 0.5
+"""Seconds between two tries to reach the server, doubled at each up to the greatest."""
+FENCED = "CQ001"
+"""The SQLSTATE of an append by a process that is no longer the writer."""
+REMEMBERED_S = 3600.0
+"""Seconds for which an attempt that got no answer is known to have been sent."""
+
+Answer = Appended | Conflict | Unknown | JournalError
+Done = Callable[[Answer], None]
+
+_APPEND = """SELECT * FROM covenq.append(%b::text, %b::integer[], %b::text[], %b::boolean[], %b::text[], %b::integer[],
+  %b::bigint[], %b::bytea[], %b::integer[], %b::bytea[], %b::bytea[], %b::text, %b::text, %b::bigint)"""
+
+
+class Call:
+    """One caller's append on its way. It is answered once, by whoever takes it first."""
+
+    __slots__ = ("_done", "_taken", "after", "attempt", "deadline", "prepared", "repeated", "sent", "size")
+
+    def __init__(
+        self,
+        prepared: list[Prepared],
+        attempt: str,
+        deadline: float,
+        done: Done,
+        after: Callable[[], None] | None = None,
+        *,
+        repeated: bool = False,
+    ) -> None:
+        self.prepared = prepared
+        self.attempt = attempt
+        self.deadline = deadline
+        self.after = after
+        self.repeated = repeated
+        """It may have been recorded already: it was sent before, and not answered."""
+        self.sent = repeated
+        self.size = sum(one.size for one in prepared)
+        self._done = done
+        self._taken = threading.Lock()
+
+    @property
+    def answered(self) -> bool:
+        return self._taken.locked()
+
+    def answer(self, answer: Answer) -> bool:
+        """Answer it if nobody has; whether this did."""
+        if not self._taken.acquire(blocking=False):
+            return False
+        self._done(answer)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one call of `covenq.append` answered."""
+
+    answers: list[Appended | Conflict]
+    before: int
+    head: Head
+    epoch: str
+    at: str
+    sums: list[str | None]
+    durability: Durability
+
+
+def send(
+    conn: Conn,
+    writer: str,
+    calls: Sequence[Call],
+    *,
+    salt: str,
+    epoch: str | None = None,
+    segment_max: int = SEGMENT_BYTES,
+) -> Batch:
+    """Have the calls appended, in the transaction of `conn`. Raises psycopg.Error."""
+    names: dict[str, int] = {}
+    prepared = [one for call in calls for one in call.prepared]
+    named = [names.setdefault(one.entry.subject, len(names) + 1) for one in prepared]
+    row = conn.execute(
+        _APPEND,
+        (
+            writer,
+            [len(call.prepared) for call in calls],
+            [call.attempt for call in calls],
+            [call.repeated for call in calls],
+            list(names),
+            named,
+            [one.entry.expect for one in prepared],
+            [one.middle for one in prepared],
+            [one.size for one in prepared],
+            [one.about for one in prepared],
+            [one.entry.payload for one in prepared],
+            salt,
+            epoch,
+            segment_max,
+        ),
+        binary=True,
+        prepare=True,
+    ).fetchone()
+    assert row is not None
+    firsts, conflicts, lasts, moment, before, newest, newest_sum, sums, now_epoch, commits, standbys = row
+    subjects = list(names)
+    answers: list[Appended | Conflict] = []
+    for call, first, conflict, last in zip(calls, firsts, conflicts, lasts, strict=True):
+        if conflict:
+            answers.append(Conflict(subjects[conflict - 1], last))
+        else:
+            answers.append(Appended(tuple(range(first, first + len(call.prepared)))))
+    replicated = bool(standbys.strip()) and commits in ("on", "remote_apply")
+    durability: Durability = "replicated" if replicated else "fsync"
+    return Batch(answers, before, Head(newest, newest_sum), now_epoch, moment, list(sums or ()), durability)
+
+
+class Committer(threading.Thread):
+    """The thread that sends. `submit`, `start_batch`, `next_epoch` and `stop` may be called from any other.
+
+    `publish(batch, calls)` is called with what was answered, before the callers are; `check(conn)` with each new connection,
+    and may raise JournalError, which poisons.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        writer: str,
+        *,
+        publish: Callable[[Batch, Sequence[Call]], None],
+        check: Callable[[Conn], None],
+        salt: Callable[[], str],
+        segment_max: int = SEGMENT_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name="journal-commit", daemon=True)
+        self.stats = CommitStats()
+        self.poisoned: JournalError | None = None
+        self.full: JournalError | None = None
+        self.away: str | None = None
+        """Why the server can't be reached, since the last try failed."""
+        self.beat = monotonic()
+        self._url, self._writer = url, writer
+        self._publish, self._check, self._salt, self._segment_max = publish, check, salt, segment_max
+        self._monotonic = monotonic
+        self._queue: deque[Call] = deque()
+        self._waiting_bytes = 0
+        self._batch: list[Call] = []
+        self._asked_since: float | None = None
+        """When the server was first asked for what it has not answered."""
+        self._epoch: str | None = None
+        self._unanswered: dict[str, float] = {}
+        """Attempts that were sent, and of which somebody was told Unknown; when."""
+        self._wake = threading.Condition(threading.Lock())
+        self._asleep = False
+        self._closing = False
+        self._conn: Conn | None = None
+        self._warned: str | None = None
+        self._pause = threading.Event()
+        self._expirer = threading.Thread(target=self._expire, name="journal-expire", daemon=True)
+
+    # ---- callers' side
+
+    def submit(
+        self, prepared: list[Prepared], attempt: str, done: Done, after: Callable[[], None] | None, *, start: bool
+    ) -> None:
+        """Queue a call.
+
+        Raises JournalPoisoned (or what poisoned it), JournalClosed, JournalUnavailable; it is then not queued.
+        """
+        now = self._monotonic()
+        call = Call(prepared, attempt, now + HELD_S, done, after, repeated=attempt in self._unanswered)
+        with self._wake:
+            if self.poisoned is not None:
+                raise type(self.poisoned)(str(self.poisoned), hint=self.poisoned.hint)
+            if self._closing:
+                raise JournalClosed("the journal is closed")
+            since = self._asked_since
+            if since is not None and now - since > HELD_S and not call.repeated:
+                raise JournalUnavailable(f"the database has not answered for {now - since:.0f} s{self._reason()}")
+            if len(self._queue) >= HELD_CALLS or (self._waiting_bytes + call.size > HELD_BYTES and self._queue):
+                raise JournalUnavailable(f"{len(self._queue)} appends wait for the database already{self._reason()}")
+            self._queue.append(call)
+            self._waiting_bytes += call.size
+            if self._asleep and start:
+                self._asleep = False
+                self._wake.notify()
+
+    def _reason(self) -> str:
+        return "" if self.away is None else f": {self.away}"
+
+    def start_batch(self) -> None:
+        if self._asleep and self._queue:
+            with self._wake:
+                if self._asleep:
+                    self._asleep = False
+                    self._wake.notify()
+
+    def next_epoch(self, epoch: str) -> None:
+        """The next batch begins a segment in this epoch."""
+        with self._wake:
+            self._epoch = epoch
+
+    def stop(self) -> None:
+        """Refuse new calls, answer the queued ones, and end. Waits for all, at most as long as a call is held."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self.join()
+
+    def poison(self, error: JournalError) -> None:
+        """Send nothing any more."""
+        with self._wake:
+            if self.poisoned is None:
+                self.poisoned = error
+            self._pause.set()
+            self._wake.notify()
+
+    # ---- the threads
+
+    def start(self) -> None:
+        super().start()
+        self._expirer.start()
+
+    def run(self) -> None:
+        try:
+            while self._run_once():
+                pass
+        except BaseException as error:
+            self.poison(JournalPoisoned(f"the committer failed: {error!r}"))
+            raise
+        finally:
+            failed = self.poisoned or JournalClosed("the journal is closed")
+            with self._wake:
+                self._closing = True
+                waiting = [*self._batch, *self._queue]
+                self._queue.clear()
+            self._settle(waiting, lambda call: Unknown() if call.sent else failed)
+            self._disconnect()
+
+    def _run_once(self) -> bool:
+        with self._wake:
+            if not self._queue and not self._closing and self.poisoned is None:
+                self._asleep = True
+                self._wake.wait(1.0 if self._asked_since is None else PAUSE_MAX_S)
+                self._asleep = False
+            self._take_batch()
+            ends = self.poisoned is not None or (self._closing and not self._batch)
+        if self._batch and self.poisoned is None:
+            self._commit()
+        elif self._asked_since is not None and not ends:
+            self._probe()
+        return not ends
+
+    def _probe(self) -> None:
+        """Look whether a server that was away is back, so that the next call needn't find out."""
+        try:
+            self._connected()
+        except JournalUnavailable as error:
+            self.away = str(error)
+        except JournalError as error:
+            self.poison(error)
+        else:
+            self.away, self._asked_since = None, None
+
+    def _take_batch(self) -> None:
+        size = 0
+        while self._queue and len(self._batch) < BATCH_CALLS and (not self._batch or size < BATCH_BYTES):
+            call = self._queue.popleft()
+            self._waiting_bytes -= call.size
+            size += call.size
+            self._batch.append(call)
+        if self._batch and self._asked_since is None:
+            self._asked_since = self._monotonic()
+
+    def _commit(self) -> None:
+        """Send the batch until it is answered, or nobody waits for it any more."""
+        pause = PAUSE_S
+        while self.poisoned is None:
+            calls = [call for call in self._batch if not call.answered]
+            if not calls:
+                break
+            try:
+                conn = self._connected()
+            except JournalUnavailable as error:
+                self.away = str(error)
+                self._pause.wait(pause)
+                pause = min(2 * pause, PAUSE_MAX_S)
+                continue
+            except JournalError as error:
+                self.poison(error)
+                return
+            answered = self._send(conn, calls)
+            if answered is not None:
+                batch, sent = answered
+                self._publish(batch, calls)
+                self._count(batch, calls, sent)
+                self._settle(calls, dict(zip(map(id, calls), batch.answers, strict=True)))
+                break
+        with self._wake:
+            self._batch = []
+
+    def _send(self, conn: Conn, calls: list[Call]) -> tuple[Batch, float] | None:
+        """What was answered, and after how many seconds; None if it has to be sent again, or the callers were told why not."""
+        for call in calls:
+            call.sent = True
+        self._take_warning()
+        began = time.perf_counter()
+        try:
+            batch = send(conn, self._writer, calls, salt=self._salt(), epoch=self._epoch, segment_max=self._segment_max)
+        except psycopg.Error as error:
+            if error.sqlstate == FENCED:
+                self.poison(
+                    JournalPoisoned("another process has taken the journal", hint="Look at `covenq status` there.")
+                )
+            elif is_unknown(error):
+                self._unanswer(calls, one_line(error))
+            else:
+                failed = refusal(error)
+                self.full, self.away, self._asked_since = failed, None, None
+                self._settle(calls, lambda call: failed)
+            return None
+        warning = self._take_warning()
+        if warning is not None:
+            self._unanswer(calls, warning)
+            return None
+        self.full, self.away, self._epoch, self._asked_since = None, None, None, None
+        return batch, time.perf_counter() - began
+
+    def _unanswer(self, calls: list[Call], reason: str) -> None:
+        self.away = f"the database did not answer: {reason}"
+        for call in calls:
+            call.repeated = True
+        self._disconnect()
+
+    def _count(self, batch: Batch, calls: list[Call], took: float) -> None:
+        records = batch.head.seq - batch.before
+        if records:
+            self.stats.add(records, sum(call.size for call in calls), took)
+
+    def _settle(self, calls: Sequence[Call], answer: dict[int, Appended | Conflict] | Callable[[Call], Answer]) -> None:
+        """Answer the calls; then call each distinct `after` once, but for who was told Unknown."""
+        told: dict[Callable[[], None], None] = {}
+        for call in calls:
+            given = answer(call) if callable(answer) else answer[id(call)]
+            if isinstance(given, Unknown):
+                self._unanswered[call.attempt] = self._monotonic()
+                call.answer(given)
+            elif call.answer(given):
+                # One whose caller had been told Unknown meanwhile stays remembered: the caller sends it again.
+                self._unanswered.pop(call.attempt, None)
+                if call.after is not None:
+                    told[call.after] = None
+        for after in told:
+            after()
+
+    def _connected(self) -> Conn:
+        if self._conn is None:
+            conn = connect(self._url)
+            try:
+                self._check(conn)
+            except psycopg.Error as error:
+                conn.close()
+                raise JournalUnavailable(f"the database can't be read: {one_line(error)}") from error
+            except BaseException:
+                conn.close()
+                raise
+            conn.add_notice_handler(self._on_notice)
+            self._conn = conn
+        return self._conn
+
+    def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warned = " ".join((notice.message_primary or "a warning").split())[:300]
+
+    def _take_warning(self) -> str | None:
+        warning, self._warned = self._warned, None
+        return warning
+
+    def _disconnect(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()
+
+    def _overdue(self, call: Call) -> Answer:
+        return Unknown() if call.sent else JournalUnavailable(f"the database did not answer in time{self._reason()}")
+
+    def _expire(self) -> None:
+        """Tell those whose time is up, whatever the sending thread waits for; and show that this process lives."""
+        while self.is_alive():
+            now = self._monotonic()
+            self.beat = now
+            with self._wake:
+                late = [call for call in (*self._batch, *self._queue) if call.deadline <= now and not call.answered]
+                gone = [call for call in late if call in self._queue] if self._queue and late else []
+                for call in gone:
+                    self._queue.remove(call)
+                    self._waiting_bytes -= call.size
+                for attempt in [one for one, when in self._unanswered.items() if now - when > REMEMBERED_S]:
+                    del self._unanswered[attempt]
+            self._settle(late, self._overdue)
+            self.join(0.2)

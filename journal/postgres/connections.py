@@ -1,0 +1,145 @@
+"""Connections to the server, and what an error of one means for who waits for an answer.
+
+A URL holds a password: no message of this package quotes one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import Connection, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from journal.errors import JournalClosed, JournalError, JournalFull, JournalUnavailable, JournalWriteFailed
+
+Conn = Connection[tuple[Any, ...]]
+Found = TypeVar("Found")
+
+IDLE_MAX = 8
+"""Connections that are kept for the next reader."""
+
+_DEFAULTS = {
+    "application_name": "covenq",
+    "connect_timeout": "2",
+    "keepalives_idle": "2",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "5000",
+}
+"""So that a server that vanished is noticed within a request's time; what the URL says goes before."""
+
+
+def connect(url: str, *, local: bool = False) -> Conn:
+    """A connection in autocommit. `local`: its commits wait for this server's disk alone. Raises JournalUnavailable."""
+    try:
+        settings = {**_DEFAULTS, **{key: str(value) for key, value in conninfo_to_dict(url).items()}}
+    except psycopg.ProgrammingError:
+        raise JournalUnavailable(
+            "the journal's URL can't be read",
+            hint="It is postgresql://USER@HOST/DATABASE, with the password in a file that PGPASSFILE names.",
+        ) from None
+    try:
+        conn = psycopg.connect(make_conninfo(**settings), autocommit=True)
+        if local:
+            conn.execute("SET synchronous_commit = local")
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+    return conn
+
+
+def unavailable(error: psycopg.Error) -> JournalUnavailable:
+    return JournalUnavailable(f"the database can't be reached: {one_line(error)}")
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message in one line of bounded length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+_UNKNOWN_CLASSES = ("08", "57")
+"""SQLSTATE classes of a connection that ended, and of a server or an operator who ended it: a commit may have been before."""
+
+
+def is_unknown(error: psycopg.Error) -> bool:
+    """Whether the statement may have been committed: no answer came, or the session ended while one was waited for."""
+    if error.sqlstate is not None:
+        return error.sqlstate[:2] in _UNKNOWN_CLASSES
+    return isinstance(error, errors.OperationalError | errors.InterfaceError)
+
+
+def refusal(error: psycopg.Error) -> JournalError:
+    """The server answered that the statement failed: nothing of it is in the log."""
+    if isinstance(error, errors.DiskFull | errors.OutOfMemory):
+        return JournalFull(
+            f"the database has no room: {one_line(error)}",
+            hint="Free space on the database's disk; intake opens again by itself.",
+        )
+    return JournalWriteFailed(
+        f"the database refused: {one_line(error)}", hint="Look at the database's log; the append may be tried again."
+    )
+
+
+class Connections:
+    """Connections for readers, of any thread: each is lent for one question, and kept if nothing went wrong."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._idle: list[Conn] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def ask(self, question: Callable[[Conn], Found]) -> Found:
+        """The answer to a question that changes nothing. Asked again if a kept connection had ended.
+
+        Raises JournalUnavailable.
+        """
+        while True:
+            conn, kept = self._take()
+            try:
+                found = question(conn)
+            except psycopg.Error as error:
+                conn.close()
+                if kept and is_unknown(error):
+                    continue
+                raise unavailable(error) from error
+            except BaseException:
+                conn.close()
+                raise
+            self._keep(conn)
+            return found
+
+    @contextmanager
+    def lent(self) -> Iterator[Conn]:
+        """A connection of one's own; closed after it. Raises JournalUnavailable."""
+        conn = connect(self._url)
+        try:
+            yield conn
+        finally:
+            conn.close()
+
+    def _take(self) -> tuple[Conn, bool]:
+        with self._lock:
+            if self._closed:
+                raise JournalClosed("the journal is closed")
+            if self._idle:
+                return self._idle.pop(), True
+        return connect(self._url), False
+
+    def _keep(self, conn: Conn) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < IDLE_MAX:
+                self._idle.append(conn)
+                return
+        conn.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for conn in idle:
+            conn.close()

@@ -1,0 +1,250 @@
+"""The journal of a database as a daemon holds it (`journal.postgres.open` makes one)."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Container, Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned
+from journal.format.codec import prepare_append
+from journal.health import Health, Measurement, Measurements
+from journal.interface import Durability, Engine, Progress
+from journal.postgres.committer import Answer, Batch, Committer, Done
+from journal.postgres.connections import Conn, Connections
+from journal.postgres.erase import Eraser
+from journal.postgres.lease import LeaseKeeper
+from journal.postgres.rows import Rows, Segments, place
+from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
+
+if TYPE_CHECKING:
+
+    def _conforms(journal: PostgresJournal) -> Engine:
+        """Checked statically: it promises all that the interface asks of an engine."""
+        return journal
+
+
+_SIZE = """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'covenq' AND c.relkind = 'r'"""
+
+
+class PostgresJournal:
+    """See `journal.interface.Engine` for what the methods promise."""
+
+    def __init__(
+        self, url: str, token: str, *, id: str, epoch: str, head: Head, segments: Segments, segment_max: int
+    ) -> None:
+        self._id, self._epoch, self._head = id, epoch, head
+        self._durability: Durability = "fsync"
+        self._connections = Connections(url)
+        self._rows = Rows(self._connections, segments)
+        self._advanced = threading.Condition()
+        self._closed = False
+        self._numbers = count()
+        self._token = token
+        self._eraser = Eraser(self._connections, token, segment_max)
+        self._committer = Committer(
+            url,
+            token,
+            publish=lambda batch, calls: self._publish(batch),
+            check=self._check_head,
+            salt=lambda: secrets.token_hex(32),
+            segment_max=segment_max,
+        )
+        self._keeper = LeaseKeeper(url, token, self._lost)
+        self._committer.start()
+        self._keeper.start()
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    @property
+    def durability(self) -> Durability:
+        """By what the newest append's own transaction saw."""
+        return self._durability
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
+        answers: list[Answer] = []
+        answered = threading.Lock()
+        answered.acquire()
+
+        def done(answer: Answer) -> None:
+            answers.append(answer)
+            answered.release()
+
+        self._submit(entries, done, None, start=True)
+        answered.acquire()
+        answer = answers[0]
+        if isinstance(answer, JournalError):
+            raise type(answer)(str(answer), hint=answer.hint)
+        return answer
+
+    def submit(self, entries: Sequence[Entry], done: Done, after: Callable[[], None] | None = None) -> None:
+        self._submit(entries, done, after, start=False)
+
+    def _submit(self, entries: Sequence[Entry], done: Done, after: Callable[[], None] | None, *, start: bool) -> None:
+        prepared = prepare_append(entries)
+        self._committer.submit(prepared, self._attempt(entries), done, after, start=start)
+
+    def _attempt(self, entries: Sequence[Entry]) -> str:
+        """The caller's name for this append, or one of ours: a call is sent again within this engine too."""
+        named = entries[0].attempt if entries else None
+        return named or f"{self._token}.{next(self._numbers)}"
+
+    def start_batch(self) -> None:
+        self._committer.start_batch()
+
+    def head(self) -> Head:
+        return self._head
+
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
+        return self._rows.read(after, self._head.seq, only, payloads=payloads)
+
+    def get(self, seq: int) -> Record | None:
+        return self._rows.get(seq) if 0 < seq <= self._head.seq else None
+
+    def last(self, subject: str) -> Record | None:
+        seq = self._rows.last(subject, self._head.seq)
+        return self._rows.get(seq) if seq else None
+
+    def wait(self, after: int, timeout: float | None) -> bool:
+        with self._advanced:
+            self._advanced.wait_for(lambda: self._head.seq > after or self._closed or self.poisoned, timeout)
+            return self._head.seq > after
+
+    @property
+    def beat(self) -> float:
+        return self._committer.beat
+
+    @property
+    def poisoned(self) -> bool:
+        return self._committer.poisoned is not None
+
+    @property
+    def full(self) -> bool:
+        return self._committer.full is not None
+
+    def health(self) -> Health:
+        """A database sets no bound that can be asked for: `room` is None."""
+        committer = self._committer
+        poisoned = None if committer.poisoned is None else str(committer.poisoned)
+        full = None if committer.full is None else str(committer.full)
+        return Health(poisoned, full, committer.away)
+
+    def measurements(self) -> Measurements:
+        """Bytes of the tables; of the group commit its commits in seconds and its batches in records."""
+        stats = self._committer.stats
+        measurements: dict[str, Measurement] = {
+            "bytes": self._size(),
+            "batches": stats.batches,
+            "records": stats.records,
+            "sync_seconds": stats.syncs_s.read(),
+            "batch_records": stats.batch_records.read(),
+            "recent_sync_seconds": tuple(stats.recent_syncs_s.copy()),
+            "recent_batch_records": tuple(stats.recent_batches.copy()),
+        }
+        if stats.last_sync_s is not None:
+            measurements["last_sync_seconds"] = stats.last_sync_s
+        return measurements
+
+    def _size(self) -> int:
+        row = self._connections.ask(lambda conn: conn.execute(_SIZE).fetchone())
+        return 0 if row is None else int(row[0])
+
+    def parts(self) -> Sequence[tuple[int, int]]:
+        """One: content is taken out of its rows."""
+        return [(1, self._size())]
+
+    @property
+    def erasing(self) -> bool:
+        """Never: an erasure is one transaction, there or not."""
+        return False
+
+    def resume_erasure(self, progress: Progress | None = None) -> Rewritten:
+        return Rewritten()
+
+    def erase(
+        self, entries: Sequence[Entry], progress: Progress | None = None
+    ) -> tuple[Appended | Conflict | Unknown, Rewritten]:
+        """See `journal.interface.Erasing.erase`; `journal.postgres.erase` has the argument."""
+        if self._closed:
+            raise JournalClosed("the journal is closed")
+        if self._committer.poisoned is not None:
+            raise JournalPoisoned(str(self._committer.poisoned), hint=self._committer.poisoned.hint)
+        prepared = prepare_append(entries)
+        found = self._eraser.erase(prepared, self._attempt(entries), self._head.seq)
+        if found is None:
+            return Unknown(), Rewritten()
+        batch, rewritten = found
+        self._publish(batch)
+        if progress is not None and rewritten.parts:
+            progress(1, 1)
+        return batch.answers[0], rewritten
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Start a new epoch with the next append: seqs from here on may have been assigned before, to other records."""
+        self._committer.next_epoch(epoch)
+
+    def close(self) -> None:
+        """Answer what was submitted, take no more, and give the lease up. Repeatable."""
+        if self._closed:
+            return
+        self._committer.stop()
+        with self._advanced:
+            self._closed = True
+            self._advanced.notify_all()
+        self._keeper.stop()
+        self._connections.close()
+
+    def __enter__(self) -> PostgresJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- on the committer's thread, and on that of who erases
+
+    def _publish(self, batch: Batch) -> None:
+        with self._advanced:
+            self._durability = batch.durability
+            if batch.head.seq >= self._head.seq:
+                self._head, self._epoch = batch.head, batch.epoch
+            self._advanced.notify_all()
+
+    def _check_head(self, conn: Conn) -> None:
+        """On a new connection, perhaps to another server: whether it has the newest record that we answered for."""
+        head = self._head
+        check_head(conn, head)
+
+    def _lost(self) -> None:
+        self._committer.poison(
+            JournalPoisoned("another process has taken the journal", hint="Look at `covenq status` there.")
+        )
+        with self._advanced:
+            self._advanced.notify_all()
+
+
+def check_head(conn: Conn, head: Head) -> None:
+    """Raises JournalDamaged if the database lacks the record `head`, or has another one there."""
+    if not head.seq:
+        return
+    row = conn.execute("SELECT sum FROM covenq.record WHERE seq = %s", (head.seq,)).fetchone()
+    if row is not None and row[0] == head.sum:
+        return
+    newest = conn.execute("SELECT seq, segment FROM covenq.head").fetchone()
+    seq, segment = (0, 1) if newest is None else newest
+    if row is None:
+        detail = f"record {head.seq} was acknowledged, and the database ends at {seq}: it lost what was not replicated"
+    else:
+        detail = f"record {head.seq} is another one than was acknowledged"
+    raise JournalDamaged(
+        [Damage("lost", place(segment), 0, head.seq, None, detail)],
+        hint="Put back the server that has it; or start with --accept-head to go on with what is there, in a new epoch.",
+    )

@@ -1,0 +1,81 @@
+"""The lease on a journal: who may write it, by the server's clock.
+
+A lease ends LEASE_S after it was last renewed; then another process may take the journal. That alone would not keep two from
+writing: a process that was stopped believes in its lease when it goes on. So taking the lease writes the taker's token into
+the head, and every append compares it there, in its own transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import psycopg
+
+from journal.errors import JournalError, JournalLocked
+from journal.postgres.connections import Conn, connect
+
+LEASE_S = 3.0
+RENEW_S = 1.0
+
+_TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, until = clock_timestamp() + %(lease)s * interval '1 s'
+  WHERE until < clock_timestamp() OR holder = %(token)s OR (node = %(node)s AND node <> '') RETURNING holder"""
+_RENEW = "UPDATE covenq.lease SET until = clock_timestamp() + %s * interval '1 s' WHERE holder = %s"
+
+
+def take(conn: Conn, token: str, node: str) -> None:
+    """Take the lease, and with it the head. A node's own is taken at once: whoever calls has made sure that it is alone there.
+
+    Raises JournalLocked if another node holds it.
+    """
+    with conn.transaction():
+        if conn.execute(_TAKE, {"token": token, "node": node, "lease": LEASE_S}).fetchone() is None:
+            row = conn.execute("SELECT node FROM covenq.lease").fetchone()
+            other = row[0] if row is not None and row[0] else "another process"
+            raise JournalLocked(
+                f"the journal is written by {other}", hint=f"Stop it, or wait {LEASE_S:.0f} s if it is gone already."
+            )
+        conn.execute("UPDATE covenq.head SET writer = %s", (token,))
+
+
+def give_up(conn: Conn, token: str) -> None:
+    conn.execute("UPDATE covenq.lease SET until = '-infinity' WHERE holder = %s", (token,))
+
+
+class LeaseKeeper(threading.Thread):
+    """Renews the lease every second, on a connection of its own. `lost` is called once if another process has taken it."""
+
+    def __init__(self, url: str, token: str, lost: Callable[[], None]) -> None:
+        super().__init__(name="journal-lease", daemon=True)
+        self._url, self._token, self._lost = url, token, lost
+        self._ending = threading.Event()
+        self._conn: Conn | None = None
+
+    def run(self) -> None:
+        while not self._ending.wait(RENEW_S):
+            try:
+                if self._conn is None:
+                    self._conn = connect(self._url, local=True)
+                if self._conn.execute(_RENEW, (LEASE_S, self._token)).rowcount == 0:
+                    self._lost()
+                    return
+            except (psycopg.Error, JournalError):
+                # While the server is away nobody else can take the lease either; the committer says that it is away.
+                self._disconnect()
+
+    def stop(self) -> None:
+        """End, and give the lease up if the server can be asked."""
+        self._ending.set()
+        self.join()
+        try:
+            if self._conn is None:
+                self._conn = connect(self._url, local=True)
+            give_up(self._conn, self._token)
+        except (psycopg.Error, JournalError):
+            pass  # it ends by itself
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()

@@ -1,0 +1,69 @@
+"""Opening the journal of a database to write it: the server checked, the tables made if they are missing, the lease taken."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from journal.errors import JournalUnaccepted
+from journal.format.header import SEGMENT_BYTES
+from journal.postgres import lease, schema, server
+from journal.postgres.connections import connect, unavailable
+from journal.postgres.engine import PostgresJournal, check_head
+from journal.postgres.rows import Segments
+from journal.records import Head, Witness
+
+
+def open_journal(
+    url: str,
+    *,
+    node: str = "",
+    witnesses: Sequence[Witness] = (),
+    accept_head: int | None = None,
+    segment_max: int = SEGMENT_BYTES,
+    token: Callable[[int], str] = secrets.token_hex,
+    now: Callable[[], float] = time.time,
+) -> PostgresJournal:
+    """The journal at this URL, made if there is none.
+
+    `node` names who opens it: a lease that it still holds is taken over at once, so it has to be sure that it is alone under
+    that name. `witnesses` are what caches had seen: a database that lacks one has lost records, and only `accept_head`, the seq
+    that it ends at, goes on, in a new epoch.
+
+    Raises JournalUnavailable, ServerUnsafe and its like, SchemaForbidden, FormatUnknown, JournalLocked, JournalDamaged,
+    JournalUnaccepted.
+    """
+    conn = connect(url)
+    try:
+        server.check(conn, now)
+        schema.make(conn, token)
+        schema.check_version(conn)
+        writer = token(16)
+        lease.take(conn, writer, node)
+        row = conn.execute("SELECT journal, epoch, seq, sum FROM covenq.head").fetchone()
+        assert row is not None
+        id, epoch, seq, total = row
+        if accept_head is None:
+            for witness in witnesses:
+                if witness.journal == id:
+                    check_head(conn, Head(witness.seq, witness.sum))
+        elif accept_head != seq:
+            raise JournalUnaccepted(
+                f"the database's journal ends at {seq}, not at {accept_head}",
+                hint=f"Look at `covenq verify`, then accept {seq} if that is right.",
+            )
+        segments = Segments()
+        segments.load(conn)
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+    finally:
+        conn.close()
+    journal = PostgresJournal(
+        url, writer, id=id, epoch=epoch, head=Head(seq, total), segments=segments, segment_max=segment_max
+    )
+    if accept_head is not None:
+        journal.begin_epoch(token(8))
+    return journal

@@ -1,0 +1,74 @@
+"""Making the tables, and telling whether those that are there can be worked with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+from psycopg import errors, sql
+
+from journal.errors import FormatUnknown, JournalError, JournalGone
+from journal.format.header import GENESIS, make_header
+from journal.postgres.connections import Conn, one_line
+
+VERSION = 1
+_LOCK = 0x636F76656E71
+"""The advisory lock of who makes the tables: `covenq` in ASCII."""
+
+
+class SchemaForbidden(JournalError):
+    """The tables are missing, and this role may not make them."""
+
+    exit_code = 4
+    hint = "Have a role that may create a schema run what `covenq init --postgres URL` prints."
+
+
+def script() -> str:
+    """The SQL that makes the tables and functions."""
+    return files("journal.postgres").joinpath("schema.sql").read_text("utf-8")
+
+
+def version_of(conn: Conn) -> int | None:
+    """The version of the tables; None if there are none, or no journal in them."""
+    try:
+        row = conn.execute("SELECT version FROM covenq.head").fetchone()
+    except (errors.UndefinedTable, errors.InvalidSchemaName):
+        return None
+    return None if row is None else int(row[0])
+
+
+def check_version(conn: Conn) -> None:
+    """Raises JournalGone if there is no journal, FormatUnknown if it is of a version that this covenq doesn't know."""
+    found = version_of(conn)
+    if found is None:
+        raise JournalGone(
+            "there is no journal in that database", hint="`covenq serve` makes one, or `covenq init --postgres URL`."
+        )
+    if found != VERSION:
+        raise FormatUnknown(f"the database's tables are of version {found}; this covenq knows version {VERSION}")
+
+
+def make(conn: Conn, token: Callable[[int], str]) -> bool:
+    """Make the tables and an empty journal, if there is none; whether it was made. `token(n)` is n random bytes as hex.
+
+    All in one transaction: after a crash there is a whole journal or none. Raises SchemaForbidden.
+    """
+    try:
+        with conn.transaction():
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            if conn.execute("SELECT to_regclass('covenq.head') IS NULL").fetchone() == (True,):
+                conn.execute(sql.SQL(script()))  # a file of this package, no text from outside
+            if conn.execute("SELECT count(*) FROM covenq.head").fetchone() != (0,):
+                return False
+            journal, epoch, salt = token(16), token(8), token(32)
+            header, line = make_header(journal=journal, epoch=epoch, first=1, after=0, prev=GENESIS, salt=salt)
+            conn.execute("INSERT INTO covenq.segment VALUES (1, %s)", (line.rstrip(b"\n"),))
+            conn.execute(
+                "INSERT INTO covenq.head (version, journal, epoch, seq, sum, link, segment, segment_bytes, salt)"
+                " VALUES (%s, %s, %s, 0, %s, %s, 1, 0, %s)",
+                (VERSION, journal, epoch, GENESIS, header.sum, salt),
+            )
+            conn.execute("INSERT INTO covenq.lease DEFAULT VALUES")
+            return True
+    except errors.InsufficientPrivilege as error:
+        raise SchemaForbidden(f"the journal's tables can't be made: {one_line(error)}") from error
