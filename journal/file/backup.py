@@ -31,7 +31,8 @@ from journal.errors import BackupOutrun, BackupRefused, JournalDamaged, JournalE
 from journal.file.files import Files, OsFiles, publish, read_all, write_all
 from journal.file.recovery import remove_drafts
 from journal.file.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of, segment_size
-from journal.file.segment_check import SegmentReport, check_segment, continuity_damage
+from journal.file.segment_check import check_segment
+from journal.format.check import SegmentReport, continuity_damage
 from journal.presence import exists
 from journal.records import SEQ_MAX, Damage, Head, Witness
 from journal.reports import BackupReport

@@ -23,8 +23,8 @@ from pathlib import Path
 from journal.errors import JournalDamaged, JournalGone
 from journal.file.files import Files
 from journal.file.segment import SegmentFile, list_segments, name_of
-from journal.file.segment_check import continuity_damage
 from journal.file.walk import SegmentWalk
+from journal.format.check import continuity_damage
 from journal.format.codec import LineError, Salted
 from journal.format.header import Header
 from journal.records import Damage, Head, Record

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import orjson
 
-from journal.erasure import Erasure, ErasureLookup, erasure_of
+from journal.erasure import ErasureLookup
 from journal.errors import JournalDamaged, JournalError
 from journal.file.files import Files, publish, write_all
-from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import TORN_SUFFIX, SegmentFile, draft_of, list_segments, split_lines
 from journal.format.codec import Envelope, LineError, check_tail, open_envelope
+from journal.format.recoverable_ids import recoverable_id
 from journal.records import SEQ_MAX, Damage
 
 NOTE_NAME = "erasing.json"
@@ -45,14 +45,6 @@ class RewrittenSegment:
     after: int
     offsets: tuple[tuple[int, int], ...]
     """(seq, new offset) of every line"""
-
-
-def erasure_in(envelope: Envelope) -> Erasure | None:
-    """The erasure that the record of this line names; None if it names none, or its data is no JSON."""
-    try:
-        return erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
-    except orjson.JSONDecodeError:
-        return None
 
 
 # ---- the note

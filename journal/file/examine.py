@@ -25,14 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from journal.erasure import allows
-from journal.file.erase import erasure_in
 from journal.file.files import Files, read_all
 from journal.file.index import Position
-from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import SegmentFile, list_segments, name_of, read_mark
 from journal.file.torn import Torn, possible_ends, torn_tail
+from journal.format.check import erasure_in
 from journal.format.codec import Envelope, LineError, check_tail, open_envelope
 from journal.format.header import GENESIS, Header, header_damage
+from journal.format.recoverable_ids import recoverable_id
 from journal.records import Damage, Witness
 
 Visit = Callable[[Envelope, int, int, int], None]

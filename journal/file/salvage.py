@@ -25,11 +25,11 @@ from pathlib import Path
 
 from journal.erasure import Erasure, ErasureLookup, allows, seq_ranges
 from journal.errors import SalvageFailed, SalvageRefused
-from journal.file.erase import drop_content, erasure_in
+from journal.file.erase import drop_content
 from journal.file.files import Files, OsFiles, write_all
-from journal.file.recoverable_ids import RECOVERABLE_MAX, recoverable_id, recoverable_ids
 from journal.file.segment import SegmentFile, list_segments, name_of, write_header
 from journal.file.verify import witnesses_in
+from journal.format.check import erasure_in
 from journal.format.codec import (
     SUM_MARK,
     Envelope,
@@ -41,6 +41,7 @@ from journal.format.codec import (
     prepare,
 )
 from journal.format.header import GENESIS, SEGMENT_BYTES, Header
+from journal.format.recoverable_ids import RECOVERABLE_MAX, recoverable_id, recoverable_ids
 from journal.presence import exists
 from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Damage, Entry
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from journal.errors import JournalDamaged
 from journal.file.files import Files
-from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import SegmentFile, list_segments
 from journal.format.codec import LineError, Salted, decode, open_envelope
 from journal.format.header import Header, header_damage
+from journal.format.recoverable_ids import recoverable_id
 from journal.records import Damage, Record
 
 

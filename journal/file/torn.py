@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journal.file.files import Files, publish, read_all
-from journal.file.recoverable_ids import recoverable_ids
 from journal.file.segment import TORN_SUFFIX
+from journal.format.recoverable_ids import recoverable_ids
 
 SECTOR = 512
 """Bytes; a hole that a crash left ends at a multiple of this, counted from the start of the file, or at the file's end."""

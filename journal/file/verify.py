@@ -10,23 +10,22 @@ from __future__ import annotations
 import os
 import sqlite3
 from array import array
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
-from journal.erasure import Erasure, allows
 from journal.errors import JournalGone
 from journal.file.backup import backup_witness
 from journal.file.examine import examine
 from journal.file.files import Files, OsFiles
-from journal.file.index import INDEX_NAME, Index
+from journal.file.index import INDEX_NAME, Index, Position
 from journal.file.processes import process_pool, processes_start
-from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import MARK_NAME, SegmentFile, list_segments, name_of, read_mark, segment_size
-from journal.file.segment_check import SegmentReport, check_piece, check_segment, continuity_damage
-from journal.format.header import Header
+from journal.file.segment_check import check_piece, check_segment
+from journal.format.check import SegmentReport, join
+from journal.format.recoverable_ids import recoverable_id
 from journal.presence import exists
 from journal.records import Damage, Witness
 from journal.reports import VerifyReport
@@ -82,6 +81,7 @@ def verify(
         whole=chosen == firsts,
         starts=bool(chosen) and chosen[0] == firsts[0],
         delivery_at=lambda first, offset: _delivery_at(files, directory, first, offset),
+        name_of=name_of,
     )
     if segment is None and upto is None:
         result.damage += _witness_damage(files, directory, result, reports, known)
@@ -134,7 +134,8 @@ def _accept_torn_tail(files: Files, directory: Path, report: SegmentReport, know
     after = report.fails_after
     if header is None or after is None:
         return
-    found = examine(files, directory, position=after, witnesses=known)
+    position = Position(header.journal, after.seq, after.sum, report.first, after.start, after.finish)
+    found = examine(files, directory, position=position, witnesses=known)
     if found.damage or (found.torn is None and not found.newlines):
         return
     with SegmentFile(files, directory, report.first) as segment:
@@ -249,53 +250,6 @@ def _merge_pieces(files: Files, directory: Path, first: int, parts: list[Segment
             whole.dropped.setdefault(by, array("q")).extend(packed)
         whole.drops += part.drops
     return whole
-
-
-# ---- all of them together
-
-
-def join(
-    reports: Sequence[SegmentReport], *, whole: bool, starts: bool, delivery_at: Callable[[int, int], str | None]
-) -> VerifyReport:
-    """Check the segments against each other: order, gaps, and whether a record names all missing content.
-
-    `delivery_at(segment, offset)` is the delivery of the record at that offset.
-    """
-    report = VerifyReport()
-    before: SegmentReport | None = None
-    named: dict[int, Erasure] = {}
-    for one in reports:
-        name = name_of(one.first)
-        report.damage += one.damage
-        report.records += one.records
-        if one.header is not None:
-            report.damage += _continuity_damage(name, one.header, before, starts=starts)
-            report.head = one.end if one.records else report.head
-        named.update((erasure.by, erasure) for erasure in one.drops)
-        before = one
-    for one in reports if whole else ():
-        name = name_of(one.first)
-        for offset, seq, by in sorted(_unexplained_missing(one, named)):
-            detail = f"its content is gone, and record {by} does not say so"
-            report.damage.append(Damage("payload", name, offset, seq, delivery_at(one.first, offset), detail))
-    return report
-
-
-def _unexplained_missing(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterator[tuple[int, int, int]]:
-    """(offset, seq, the record said to have dropped it) of content that is missing although no record allows it."""
-    for by, packed in report.dropped.items():
-        numbers = iter(packed)
-        for seq, about_gone, offset in zip(numbers, numbers, numbers, strict=True):
-            if by not in named or not allows(named[by], seq, about=bool(about_gone)):
-                yield offset, seq, by
-
-
-def _continuity_damage(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:
-    if before is None:
-        return continuity_damage(name, header, header.journal, None) if starts else []
-    if before.header is None:
-        return []
-    return continuity_damage(name, header, before.header.journal, before.end)
 
 
 def _witness_damage(

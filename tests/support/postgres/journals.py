@@ -1,4 +1,4 @@
-"""Journals in the tests' PostgreSQL: one server a process, started when the first test asks for it, and ended with the process."""
+"""Journals in the tests' PostgreSQL: a server a process, started when the first test asks, and ended with the process."""
 
 from __future__ import annotations
 
