@@ -182,3 +182,12 @@ _FATAL = (EntryRefused, FormatUnknown, JournalClosed, JournalDamaged, JournalGon
 def may_pass(error: JournalError) -> bool:
     """Whether the same call may succeed later in this process: a disk that is full, an engine that can't be reached."""
     return not isinstance(error, _FATAL)
+
+
+def copy_of(error: JournalError) -> JournalError:
+    """A fresh exception that says the same: one object raised in many threads would mix their tracebacks."""
+    if isinstance(error, JournalDamaged):
+        return JournalDamaged(error.damage, hint=error.hint)
+    if isinstance(error, ErasureFailed):
+        return ErasureFailed(str(error), recorded=error.recorded)
+    return type(error)(str(error), hint=error.hint)

@@ -29,11 +29,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.commit_stats import CommitStats
-from journal.errors import JournalClosed, JournalError, JournalFull, JournalGone, JournalPoisoned, JournalWriteFailed
+from journal.errors import (
+    JournalClosed,
+    JournalError,
+    JournalFull,
+    JournalGone,
+    JournalPoisoned,
+    JournalWriteFailed,
+    copy_of,
+)
 from journal.file.catalogue import Catalogue
 from journal.file.files import Files, SyncFailed, journal_error, write_all
 from journal.file.index import Position, Row
-from journal.file.request import Request, Waiter, copy_of, ignore_answer, resolve_all
+from journal.file.request import Request, Waiter, ignore_answer, resolve_all
 from journal.file.segment import name_of, write_header
 from journal.file.settings import WriteSettings
 from journal.format.codec import Prepared, encode_line, prepare

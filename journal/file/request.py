@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from journal.errors import JournalError
+from journal.errors import JournalError, copy_of
 from journal.format.codec import Prepared
 from journal.records import Appended, Conflict
 
@@ -85,8 +85,3 @@ def resolve_all(requests: list[Request], answer: Callable[[Request], Answer]) ->
         request.resolve(answer(request))
     for after in {request.after: None for request in requests if request.after is not None}:
         after()
-
-
-def copy_of(error: JournalError) -> JournalError:
-    """A fresh exception of the same kind: one object raised in many threads would mix their tracebacks."""
-    return type(error)(str(error), hint=error.hint)

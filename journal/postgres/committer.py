@@ -26,7 +26,7 @@ import psycopg
 
 from journal.append import REQUEST_S
 from journal.commit_stats import CommitStats
-from journal.errors import JournalClosed, JournalError, JournalPoisoned, JournalUnavailable
+from journal.errors import JournalClosed, JournalError, JournalPoisoned, JournalUnavailable, copy_of
 from journal.format.codec import Prepared
 from journal.format.header import SEGMENT_BYTES
 from journal.interface import Durability
@@ -212,7 +212,7 @@ class Committer(threading.Thread):
         call = Call(prepared, attempt, now + HELD_S, done, after, repeated=attempt in self._unanswered)
         with self._wake:
             if self.poisoned is not None:
-                raise type(self.poisoned)(str(self.poisoned), hint=self.poisoned.hint)
+                raise copy_of(self.poisoned)
             if self._closing:
                 raise JournalClosed("the journal is closed")
             since = self._asked_since
@@ -337,8 +337,9 @@ class Committer(threading.Thread):
                 self._count(batch, calls, sent)
                 self._settle(calls, dict(zip(map(id, calls), batch.answers, strict=True)))
                 break
-        with self._wake:
-            self._batch = []
+        if self.poisoned is None:  # else what has no answer gets it when this thread ends
+            with self._wake:
+                self._batch = []
 
     def _send(self, conn: Conn, calls: list[Call]) -> tuple[Batch, float] | None:
         """What was answered, and after how many seconds; None if it has to be sent again, or the callers were told why not."""
@@ -350,9 +351,9 @@ class Committer(threading.Thread):
             batch = send(conn, self._writer, calls, salt=self._salt(), epoch=self._epoch, segment_max=self._segment_max)
         except psycopg.Error as error:
             if error.sqlstate == FENCED:
-                self.poison(
-                    JournalPoisoned("another process has taken the journal", hint="Look at `covenq status` there.")
-                )
+                fenced = JournalPoisoned("another process has taken the journal", hint="Look at `covenq status` there.")
+                self.poison(fenced)
+                self._settle(calls, lambda call: Unknown() if call.repeated else fenced)
             elif is_unknown(error):
                 self._unanswer(calls, one_line(error))
             else:

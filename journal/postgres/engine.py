@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
-from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned
+from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, copy_of
 from journal.format.codec import prepare_append
 from journal.health import Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
@@ -83,7 +83,7 @@ class PostgresJournal:
         answered.acquire()
         answer = answers[0]
         if isinstance(answer, JournalError):
-            raise type(answer)(str(answer), hint=answer.hint)
+            raise copy_of(answer)
         return answer
 
     def submit(self, entries: Sequence[Entry], done: Done, after: Callable[[], None] | None = None) -> None:
@@ -177,7 +177,7 @@ class PostgresJournal:
         if self._closed:
             raise JournalClosed("the journal is closed")
         if self._committer.poisoned is not None:
-            raise JournalPoisoned(str(self._committer.poisoned), hint=self._committer.poisoned.hint)
+            raise copy_of(self._committer.poisoned)
         prepared = prepare_append(entries)
         found = self._eraser.erase(prepared, self._attempt(entries), self._head.seq)
         if found is None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
-from journal.errors import JournalUnaccepted
+from journal.errors import JournalGone, JournalUnaccepted
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres import lease, schema, server
-from journal.postgres.connections import connect, unavailable
+from journal.postgres.connections import Conn, connect, unavailable
 from journal.postgres.engine import PostgresJournal, check_head
 from journal.postgres.rows import Segments
 from journal.records import Head, Witness
@@ -43,27 +43,36 @@ def open_journal(
         schema.check_version(conn)
         writer = token(16)
         lease.take(conn, writer, node)
-        row = conn.execute("SELECT journal, epoch, seq, sum FROM covenq.head").fetchone()
-        assert row is not None
-        id, epoch, seq, total = row
-        if accept_head is None:
-            for witness in witnesses:
-                if witness.journal == id:
-                    check_head(conn, Head(witness.seq, witness.sum))
-        elif accept_head != seq:
-            raise JournalUnaccepted(
-                f"the database's journal ends at {seq}, not at {accept_head}",
-                hint=f"Look at `covenq verify`, then accept {seq} if that is right.",
-            )
-        segments = Segments()
-        segments.load(conn)
+        try:
+            id, epoch, head, segments = _end_of(conn, witnesses, accept_head)
+        except BaseException:
+            lease.give_up(conn, writer)
+            raise
     except psycopg.Error as error:
         raise unavailable(error) from error
     finally:
         conn.close()
-    journal = PostgresJournal(
-        url, writer, id=id, epoch=epoch, head=Head(seq, total), segments=segments, segment_max=segment_max
-    )
+    journal = PostgresJournal(url, writer, id=id, epoch=epoch, head=head, segments=segments, segment_max=segment_max)
     if accept_head is not None:
         journal.begin_epoch(token(8))
     return journal
+
+
+def _end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None) -> tuple[str, str, Head, Segments]:
+    """The journal's id, its epoch, its newest record and its segments. Raises JournalDamaged, JournalUnaccepted."""
+    row = conn.execute("SELECT journal, epoch, seq, sum FROM covenq.head").fetchone()
+    if row is None:
+        raise JournalGone("there is no journal in that database any more")
+    id, epoch, seq, total = row
+    if accept_head is None:
+        for witness in witnesses:
+            if witness.journal == id:
+                check_head(conn, Head(witness.seq, witness.sum))
+    elif accept_head != seq:
+        raise JournalUnaccepted(
+            f"the database's journal ends at {seq}, not at {accept_head}",
+            hint=f"Look at `covenq verify`, then accept {seq} if that is right.",
+        )
+    segments = Segments()
+    segments.load(conn)
+    return id, epoch, Head(seq, total), segments

@@ -12,6 +12,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -54,6 +57,9 @@ class Server:
         self.data = base / name
         self.port = 5432 if name == "primary" else 5433
         self.settings = settings
+        self.log = ""
+        """The end of what it has said."""
+        self._process: subprocess.Popen[bytes] | None = None
         self._user = unprivileged()
 
     @property
@@ -83,28 +89,62 @@ class Server:
         self.run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", "-d", where)
 
     def start(self) -> None:
-        """Until it answers, or for a standby until it can be read."""
+        """Until it says that it answers, or as a standby that it can be read. It is this process's child, which reaps it."""
         settings = {"unix_socket_directories": str(self.base), "listen_addresses": "", "port": str(self.port)}
-        options = " ".join(f"-c {key}={value or repr('')}" for key, value in {**settings, **self.settings}.items())
-        log = self.base / f"{self.name}.log"
-        self.run("pg_ctl", "start", "-w", "-t", "60", "-D", str(self.data), "-l", str(log), "-o", options)
+        words = [str(programs() / "postgres"), "-D", str(self.data)]
+        for key, value in {**settings, **self.settings}.items():
+            words += ["-c", f"{key}={value}"]
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=self.base,
+            **self._as_user(),
+        )
+        ready = threading.Event()
+        threading.Thread(target=self._keep_log, args=(self._process, ready), daemon=True).start()
+        assert ready.wait(HANG_S), self.log
+        assert self._process.poll() is None, self.log
+
+    def _keep_log(self, process: subprocess.Popen[bytes], ready: threading.Event) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                self.log = (self.log + line.decode("utf-8", "replace"))[-4000:]
+                if b"ready to accept" in line:
+                    ready.set()
+        ready.set()
 
     def pid(self) -> int:
-        return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+        assert self._process is not None
+        return self._process.pid
+
+    def processes(self) -> list[int]:
+        """The server's first process, and those that it has started."""
+        pid = self.pid()
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it, and wait until it has: a killed server's children end by themselves, as soon as they notice."""
-        process = os.pidfd_open(self.pid())
+        """End it, and wait until all of it has ended: a killed server's processes go on until they notice."""
+        processes = [os.pidfd_open(pid) for pid in self.processes()]
         try:
-            signal.pidfd_send_signal(process, number)
-            ended = select.poll()
-            ended.register(process, select.POLLIN)
-            assert ended.poll(HANG_S * 1000), f"{self.name} did not end"
+            signal.pidfd_send_signal(processes[0], number)
+            for process in processes:
+                ended = select.poll()
+                ended.register(process, select.POLLIN)
+                assert ended.poll(HANG_S * 1000), f"{self.name} did not end"
+            assert self._process is not None
+            self._process.wait(HANG_S)
+            self._process = None
         finally:
-            os.close(process)
+            for process in processes:
+                os.close(process)
 
     def stop(self) -> None:
-        self.kill(signal.SIGQUIT)
+        """End it, if it runs."""
+        if self._process is not None:
+            self.kill(signal.SIGQUIT)
 
     def sql(self, query: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.url, autocommit=True) as conn:
@@ -134,6 +174,16 @@ class Cluster:
     @property
     def url(self) -> str:
         return self.primary.url
+
+    def sql(self, query: str) -> list[tuple[object, ...]]:
+        return self.primary.sql(query)
+
+    @contextmanager
+    def lock_of_the_head(self) -> Iterator[None]:
+        """Nothing is appended meanwhile: the head is another's."""
+        with psycopg.connect(self.url) as conn:
+            conn.execute("SELECT 1 FROM covenq.head FOR UPDATE")
+            yield
 
     def close(self) -> None:
         for server in (self.standby, self.primary):

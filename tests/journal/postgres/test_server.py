@@ -1,0 +1,106 @@
+"""A server under which an answered append could be lost is refused, by name and with what to do about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from journal.errors import FormatUnknown, JournalError, JournalGone, JournalUnaccepted, JournalUnavailable
+from journal.postgres.engine import PostgresJournal
+from journal.postgres.open import open_journal
+from journal.postgres.reader import open_reader
+from journal.postgres.schema import SchemaForbidden
+from journal.postgres.server import ClockOff, ServerUnsafe
+from journal.records import Appended
+from tests.support.journals.entries import delivery
+from tests.support.postgres.server import Cluster
+
+Opened = Callable[[], PostgresJournal]
+
+
+@pytest.fixture
+def setting(servers: Cluster) -> Iterator[Callable[[str, str], None]]:
+    """setting(name, value) until the end of the test"""
+
+    def change(name: str, value: str) -> None:
+        servers.sql(f"ALTER SYSTEM SET {name} = {value}")
+        servers.sql("SELECT pg_reload_conf()")
+
+    yield change
+    servers.sql("ALTER SYSTEM RESET ALL")
+    servers.sql("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("name", ["fsync", "full_page_writes"])
+def test_a_setting_that_loses_commits(servers: Cluster, setting: Callable[[str, str], None], name: str) -> None:
+    setting(name, "off")
+    with pytest.raises(ServerUnsafe, match=f"{name} = off") as raised:
+        open_journal(servers.url)
+    assert name in raised.value.hint and raised.value.exit_code == 4
+
+
+@pytest.mark.parametrize("value", ["off", "local", "remote_write"])
+def test_a_commit_that_does_not_wait(servers: Cluster, value: str) -> None:
+    with pytest.raises(ServerUnsafe, match=f"synchronous_commit = {value}"):
+        open_journal(f"{servers.url} options='-c synchronous_commit={value}'")
+
+
+@pytest.mark.parametrize("off", [-6.0, 6.0])
+def test_a_clock_that_is_off(servers: Cluster, off: float) -> None:
+    with pytest.raises(ClockOff):
+        open_journal(servers.url, now=lambda: time.time() + off)
+
+
+def test_times_are_the_databases(opened: Opened, servers: Cluster) -> None:
+    opened().append([delivery(1)])
+    record = opened().get(1)
+    assert record is not None
+    [(near,)] = servers.sql(f"SELECT abs(extract(epoch FROM clock_timestamp() - '{record.at}'::timestamptz)) < 60")
+    assert near
+
+
+def test_tables_of_another_version(opened: Opened, servers: Cluster) -> None:
+    opened().close()
+    servers.sql("UPDATE covenq.head SET version = 99")
+    for opening in (open_journal, open_reader):
+        with pytest.raises(FormatUnknown, match="99"):
+            opening(servers.url)
+
+
+def test_no_tables_and_no_right_to_make_them(servers: Cluster) -> None:
+    servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
+    servers.sql("DROP ROLE IF EXISTS guest")
+    servers.sql("CREATE ROLE guest LOGIN")
+    url = servers.url.replace("user=covenq", "user=guest")
+    with pytest.raises(SchemaForbidden, match="permission denied") as raised:
+        open_journal(url)
+    assert "covenq init --postgres" in raised.value.hint
+    with pytest.raises(JournalGone):
+        open_reader(servers.url)
+
+
+def test_a_server_that_is_not_there(servers: Cluster) -> None:
+    for url in (f"host={servers.base} port=1 user=covenq password=hunter2", "postgresql://covenq:hunter2@[/x"):
+        with pytest.raises(JournalUnavailable) as raised:
+            open_journal(url)
+        assert "hunter2" not in str(raised.value) + raised.value.hint
+
+
+def test_only_the_head_that_is_there_is_accepted(opened: Opened, servers: Cluster) -> None:
+    journal = opened()
+    journal.append([delivery(1)])
+    epoch = journal.epoch
+    journal.close()
+    with pytest.raises(JournalUnaccepted, match="ends at 1"):
+        open_journal(servers.url, accept_head=7)
+    with open_journal(servers.url, accept_head=1) as accepted:
+        assert accepted.append([delivery(2)]) == Appended((2,))
+        assert accepted.epoch != epoch
+        assert [record.epoch != epoch for record in accepted.read(0)] == [False, True]
+
+
+def test_every_error_says_what_to_do() -> None:
+    for error in (ServerUnsafe, ClockOff, SchemaForbidden):
+        assert issubclass(error, JournalError) and error.hint
