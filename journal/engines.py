@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 def open_reader(address: str | Path, *, upto: int | None = None) -> Reader:
     """A reader of the journal at `address`, up to what is proven durable, or up to the head that its running writer names.
 
-    `address` is the journal's directory: a path, or a `file:` URL without a host. With `upto` nothing is looked through at
-    the opening. Raises EngineUnknown for another scheme, JournalGone if there is no journal, FormatUnknown. Damage is not
-    raised, but reported by `Reader.damage`; with `upto`, JournalDamaged where a header is.
+    `address` is the journal's directory: a path, or a `file:` URL without a host; or a `postgresql:` URL. With `upto` nothing is
+    looked through at the opening. Raises EngineUnknown for another scheme, JournalGone if there is no journal, FormatUnknown.
+    Damage is not raised, but reported by `Reader.damage`; with `upto`, JournalDamaged where a header is.
     """
+    if is_database(address):
+        from journal.postgres.reader import open_reader as open_database
+
+        return open_database(str(address), upto=upto)
     from journal.file.reader import open_reader as open_directory
 
     return open_directory(_directory(address), upto=upto)
+
+
+def is_database(address: str | Path) -> bool:
+    """Whether it is the URL of a PostgreSQL database."""
+    return isinstance(address, str) and address.lower().startswith(("postgresql://", "postgres://"))
 
 
 def _directory(address: str | Path) -> Path:

@@ -47,7 +47,7 @@ class LocalSource(Closing):
         """`lock_s` as `LocalFiles` takes it."""
         self._data = data
         self._config = config
-        self._files = LocalFiles(data, lock_s)
+        self._files = LocalFiles(data, config.journal, lock_s)
 
     @property
     def where(self) -> str:

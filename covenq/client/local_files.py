@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from covenq.config.journal import IN_FILES, JournalSettings
 from covenq.config.load import Retention
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.net import unix_socket
@@ -25,7 +26,7 @@ from journal.records import NO_SUM, Entry, Head, Record
 
 if TYPE_CHECKING:
     from covenq.operate.maintain.upkeep import UpkeepContext
-    from journal.file.engine import FileJournal
+    from journal.interface import Engine
 
 LOCK_S = 1.0
 """Seconds to wait for another command that reads, before reading without the lock, or refusing to write."""
@@ -34,9 +35,10 @@ LOCK_S = 1.0
 class LocalFiles:
     """The journal and the state of a data directory. Each call opens and closes them."""
 
-    def __init__(self, data: Path, lock_s: float = LOCK_S) -> None:
+    def __init__(self, data: Path, settings: JournalSettings = IN_FILES, lock_s: float = LOCK_S) -> None:
         """To read, the journal's lock is waited for `lock_s` seconds; 0 where a daemon is known to hold it."""
         self.data = data
+        self.settings = settings
         self._lock_s = lock_s
         self.state = data / STATE_NAME
         self.journal = data / JOURNAL_NAME
@@ -46,9 +48,17 @@ class LocalFiles:
     @contextmanager
     def reading(self) -> Iterator[tuple[sqlite3.Connection, Reader]]:
         """The rows, folded to the end of the journal, and the journal."""
-        if not exists(self.journal) and not exists(self.state):
+        if not self._is_there():
             with overlay(self.state, EmptyJournal()) as conn:
                 yield conn, EmptyJournal()
+            return
+        if self.settings.url is not None:
+            from journal.postgres.reader import open_reader as open_database
+
+            seen = state_witness(self.data)
+            witnesses = [seen] if seen else []
+            with open_database(self.settings.url, witnesses=witnesses) as found, overlay(self.state, found) as conn:
+                yield conn, found
             return
         with self._open_reader() as reader:
             # With damage the state may be ahead of what still verifies; it is left as it is, and shown.
@@ -62,34 +72,33 @@ class LocalFiles:
         return holder(self.journal) is not None
 
     @contextmanager
-    def writing(self, *, create: bool = False, use_reserve: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:
+    def writing(self, *, create: bool = False, use_reserve: bool = False) -> Iterator[tuple[Engine, StateStore]]:
         """The journal, open for writing, and the state, caught up before and after. `create` makes them if there are none.
 
         `use_reserve`, for what frees space: on a full disk, it may use what was set aside.
         Raises NotFound where there are none; JournalLocked, or DaemonUnreachable for a daemon that holds the lock and
         doesn't answer.
         """
-        from journal.file.open import open_journal
+        from covenq.operate.maintain.journal_home import open_to_write
 
         if create:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        elif not exists(self.journal) and not exists(self.state):
+        elif not self._is_there():
             raise NotFound(f"nothing was ever received in {self.data}", hint="Start with `covenq serve`.")
-
-        def opened() -> FileJournal:
-            seen = state_witness(self.data)
-            return open_journal(self.journal, witnesses=[seen] if seen else [], use_reserve=use_reserve)
-
         try:
-            journal = wait_for_lock(opened, LOCK_S)
+            opened = wait_for_lock(lambda: open_to_write(self.settings, self.data, use_reserve=use_reserve), LOCK_S)
         except JournalLocked as locked:
             raise self._lock_error(locked) from None
-        if use_reserve:
-            journal.reserve.release_if_full()
-        with journal, StateStore(self.state, journal) as store:
-            store.catch_up()
-            yield journal, store
-            store.catch_up()
+        with closing(opened):
+            if use_reserve and opened.reserve is not None:
+                opened.reserve.release_if_full()
+            with StateStore(self.state, opened.journal) as store:
+                store.catch_up()
+                yield opened.journal, store
+                store.catch_up()
+
+    def _is_there(self) -> bool:
+        return self.settings.url is not None or exists(self.journal) or exists(self.state)
 
     @contextmanager
     def upkeep(self, policy: Retention) -> Iterator[UpkeepContext]:
@@ -105,7 +114,7 @@ class LocalFiles:
 
     def segments(self) -> list[Path]:
         """The journal's segments, those that a compaction takes away meanwhile left out. Raises OSError."""
-        if not exists(self.journal):
+        if self.settings.url is not None or not exists(self.journal):
             return []
         return [path for path in self.journal.iterdir() if NAME.match(path.name) and exists(path)]
 

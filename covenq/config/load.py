@@ -19,6 +19,7 @@ from covenq import given_file
 from covenq.config.executor import scrub_of
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.ingress import LOG, WEBHOOK, parse_ingress, require_followable
+from covenq.config.journal import IN_FILES, JournalSettings, parse_journal
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.notify import Notify, parse_notify
 from covenq.config.page import PageSettings, parse_page
@@ -50,6 +51,7 @@ CONCURRENCY = 4
 DEFAULT_SECRET = "default"  # noqa: S105 - a name
 """The name of the data directory's own secret, which is used when the configuration names none."""
 
+SECTIONS = tuple("server journal api metrics github reconcile worker limits retention notify log route".split())
 LOG_FORMATS = ("human", "json")
 LOG_LEVELS = ("info", "debug", "warning", "error")
 TWINS = ("mark", "refuse")
@@ -74,6 +76,7 @@ class Config:
     public_url: str | None = None
     """Where GitHub reaches this covenq, without the webhook's path; None: the configuration doesn't say."""
     data: Path | None = None
+    journal: JournalSettings = IN_FILES
     body_limit: int = BODY_LIMIT
     header_timeout_s: float = HEADER_TIMEOUT_S
     body_timeout_s: float = BODY_TIMEOUT_S
@@ -191,9 +194,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     ingress = parse_ingress(github, env)
     follows_log = ingress == LOG
     reconcile = parse_reconcile(top, follows_log=follows_log, overridden=github.raw.get("ingress") != LOG)
-    top.require_known(
-        ("server", "api", "metrics", "github", "reconcile", "worker", "limits", "retention", "notify", "log", "route")
-    )
+    top.require_known(SECTIONS)
     _require_own_names(tables, [route.name for route in routes])
     base = path.parent if path else Path()
     secrets = parse_secrets(github, base, env)
@@ -221,6 +222,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         webhook_path=webhook_path,
         public_url=parse_public_url(server, webhook_path),
         data=(base / Path(data).expanduser()) if data else None,
+        journal=parse_journal(top, env),
         body_limit=server.integer("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),
         body_timeout_s=_timeout(server, "body_timeout", BODY_TIMEOUT_S),

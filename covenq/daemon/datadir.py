@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from covenq import atomic_file
+from covenq.config.journal import JournalSettings
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.daemon.following import Following
 from covenq.errors import CovenqError, DiskFull, Refused
 from covenq.intake import resume
+from covenq.operate.maintain.journal_home import OpenedJournal, address_of, open_to_write, witnesses_of
 from covenq.operate.maintain.journal_lock import wait_for_lock
-from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.folded import FoldedState
 from covenq.state.readers import Readers
+from journal import open_reader
 from journal.errors import JournalDamaged, JournalFull, JournalReadOnly
-from journal.file.engine import FileJournal
+from journal.file import reader as files
 from journal.file.lock import LOCK_NAME, check_filesystem
-from journal.file.open import forced, open_journal
-from journal.file.reader import open_reader
+from journal.file.open import forced
 from journal.file.reserve import Reserve
 from journal.interface import Engine, SpaceReserve
 from journal.presence import is_directory
@@ -45,7 +46,6 @@ Done = TypeVar("Done")
 log = logging.getLogger("covenq.daemon")
 
 _RELEASED = "the disk is full: the ballast was released, so that %s"
-TO_OPEN = "the journal could be opened"
 TO_RESUME = "what was cut short can be completed"
 TO_FOLD = "state.db can be written"
 TO_END = "running tasks can record their end"
@@ -106,29 +106,32 @@ def open_storage(
     Raises what `open_journal` raises, and StopAsked once `stopped()`.
     """
 
+    reserve: SpaceReserve | None = None
+
     def make_room() -> bool:
-        return release_ballast(journal.reserve, TO_FOLD)
+        return release_ballast(reserve, TO_FOLD)
 
-    fold = _start_follower(data, make_room)
+    fold = _start_follower(address_of(config.journal, data), data, make_room)
     cleanup.callback(fold.stop, 0.0)
-    journal = _open_locked(data, accept_head=accept_head)
-    cleanup.callback(journal.close)
-    _log_recovery(journal)
+    opened = _open_locked(config, data, accept_head)
+    cleanup.callback(opened.close)
+    for warning in opened.warnings:
+        log.warning("%s", warning)
 
-    reserve = journal.reserve
+    journal, reserve = opened.journal, opened.reserve
     with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
     with_room(lambda: fold.open(journal, stopped), make_room)
     readers = Readers(data / STATE_NAME, fold.distrust)
     cleanup.callback(readers.close_readers)
     cleanup.callback(fold.stop, FOLD_STOP_S)  # while there is a journal whose head it can be told
     state = FoldedState(journal, readers, fold)
-    return Storage(data, journal, reserve, journal.recovery.created, readers, fold, state)
+    return Storage(data, journal, reserve, opened.created, readers, fold, state)
 
 
-def _start_follower(data: Path, on_full: Callable[[], bool]) -> Following:
+def _start_follower(journal: str | Path, data: Path, on_full: Callable[[], bool]) -> Following:
     """Before anything is opened: it imports its modules meanwhile. It touches nothing before it is told to."""
     try:
-        return Following(data / STATE_NAME, data / JOURNAL_NAME, on_full=on_full)
+        return Following(data / STATE_NAME, journal, on_full=on_full)
     except OSError as error:
         raise CovenqError(
             f"the process that folds the journal can't be started: {error.strerror}",
@@ -161,26 +164,23 @@ def with_room(do: Callable[[], Done], on_full: Callable[[], bool]) -> Done:
     return do()
 
 
-def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
-    """The journal, checked against what state.db witnesses. Waits `wait_s` seconds for a reader that holds the lock.
+def _open_locked(config: Config, data: Path, accept_head: int | None, wait_s: float = LOCK_S) -> OpenedJournal:
+    """The journal, waiting `wait_s` seconds for a reader that holds its lock. Raises as `open_to_write`."""
 
-    Raises what `open_journal` raises.
-    """
-
-    def opened() -> FileJournal:
-        seen = state_witness(data)
-        return open_journal(
-            data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head, use_reserve=True
-        )
+    def opened() -> OpenedJournal:
+        return open_to_write(config.journal, data, accept_head=accept_head, use_reserve=True)
 
     return wait_for_lock(opened, wait_s)
 
 
-def inspect_journal(data: Path) -> None:
+def inspect_journal(settings: JournalSettings, data: Path) -> None:
     """Look at the journal that another process has open, without its lock, for what would keep this one from opening it.
 
     Raises JournalError: for a filesystem or a format it can't be on or in, permissions, damage, and want of room.
     """
+    if settings.url is not None:
+        with open_reader(settings.url):
+            return
     directory = data / JOURNAL_NAME
     check_filesystem(directory, force=forced())
     lock = directory / LOCK_NAME
@@ -200,19 +200,5 @@ def inspect_journal(data: Path) -> None:
 
 
 def _damage(data: Path) -> tuple[Damage, ...]:
-    seen = state_witness(data)
-    with open_reader(data / JOURNAL_NAME, witnesses=[seen] if seen else []) as reader:
+    with files.open_reader(data / JOURNAL_NAME, witnesses=witnesses_of(data)) as reader:
         return tuple(reader.damage)
-
-
-def _log_recovery(journal: FileJournal) -> None:
-    """Log what recovery repaired, and which deliveries may have been lost."""
-    recovery = journal.recovery
-    if recovery.warning:
-        log.warning("%s", recovery.warning)
-    if recovery.used_reserve:
-        log.warning(_RELEASED, TO_OPEN)
-    if recovery.torn is not None:
-        log.warning("a torn tail of %d bytes was cut off the journal and saved", recovery.torn.length)
-    for id in recovery.possibly:
-        log.warning("%s was in the torn tail and may have been acknowledged: redeliver it from GitHub", id)

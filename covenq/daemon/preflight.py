@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from covenq.config.journal import JournalSettings
 from covenq.daemon.datadir import inspect_journal
 from covenq.errors import Refused
 from covenq.paths import STATE_LOCK_NAME, STATE_NAME
@@ -19,7 +20,7 @@ from journal.presence import exists
 _GOES_ON = "The running daemon goes on."
 
 
-def check(data: Path, accept_head: int | None) -> None:
+def check(journal: JournalSettings, data: Path, accept_head: int | None) -> None:
     """Raises what the start would raise: Refused, JournalError. And Refused for what makes no sense beside a running daemon."""
     if accept_head is not None:
         raise Refused(
@@ -32,7 +33,7 @@ def check(data: Path, accept_head: int | None) -> None:
     ):
         raise Refused(f"{data} can't be written by this process", hint=f"Start it where it can be. {_GOES_ON}")
     try:
-        inspect_journal(data)
+        inspect_journal(journal, data)
     except JournalError as error:
         if isinstance(error, FormatUnknown):
             error.hint = f"{error.hint} {_GOES_ON}"

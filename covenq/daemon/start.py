@@ -218,7 +218,7 @@ def take_over(
     """
     cleanup.callback(predecessor.close)
     live = open_config(config, env, data, options.adjust, mask)
-    preflight.check(data, options.accept_head)
+    preflight.check(live.now.config.journal, data, options.accept_head)
     passed = predecessor.listening()
     if passed is None:
         return None

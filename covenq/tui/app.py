@@ -22,6 +22,7 @@ from textual.command import Provider
 from textual.widgets import ContentSwitcher, Static
 
 from covenq.client.interface import Source
+from covenq.config.journal import IN_FILES, JournalSettings
 from covenq.model.palette import DARK, Palette, palette_of
 from covenq.tui import journal_actions, row_actions, saved, text
 from covenq.tui.background import BackgroundThread
@@ -86,6 +87,7 @@ class Dashboard(App[int]):
         opener: Opener,
         data: Path | None,
         *,
+        journal: JournalSettings = IN_FILES,
         read_only: bool = False,
         filters: Path | None = None,
         palette: Palette = DARK,
@@ -93,7 +95,7 @@ class Dashboard(App[int]):
         super().__init__(ansi_color=palette.native or None)
         self.register_theme(theme_of(palette))
         self.theme = palette.name
-        self.connection = Connection(opener, data, read_only=read_only)
+        self.connection = Connection(opener, data, journal=journal, read_only=read_only)
         self.refresher = Refresher(self.connection, self)
         thread = BackgroundThread("action")
         self._row_actions = RowActions(self, self.connection, thread, pane=lambda: self.pane, changed=self.mark_changed)
@@ -350,15 +352,15 @@ def freeze_garbage() -> None:
     gc.set_threshold(5000, 20, 20)
 
 
-def run(opener: Opener, data: Path | None, *, read_only: bool = False) -> int:
+def run(opener: Opener, data: Path | None, *, journal: JournalSettings = IN_FILES, read_only: bool = False) -> int:
     """Show the dashboard until it is quit; the exit code: 0, or 1 if it crashed.
 
     `opener` opens the source (`lambda: open_source(data, config)`), on a thread, and again when the daemon comes or
     goes: what can't be opened is shown in the dashboard too. `data` is the data directory, whose journal `v` verifies,
-    or None where it is on another machine. `read_only`: whatever would write is refused.
+    or None where it is on another machine; `journal` says where that is. `read_only`: whatever would write is refused.
     """
     palette = palette_of(os.environ, few_colours=has_few_colours())
-    app = Dashboard(opener, data, read_only=read_only, palette=palette)
+    app = Dashboard(opener, data, journal=journal, read_only=read_only, palette=palette)
     app.refresher.after_first_status = freeze_garbage
     app.run()
     return app.return_code or 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from covenq.client.interface import Source
 from covenq.client.open import open_running
+from covenq.config.journal import IN_FILES, JournalSettings
 from covenq.errors import CovenqError, Failure, Refused
 from covenq.tui.background import BackgroundThread
 from covenq.tui.unexpected import as_failure
@@ -78,12 +79,15 @@ class Connection:
         opener: Opener,
         data: Path | None,
         *,
+        journal: JournalSettings = IN_FILES,
         read_only: bool = False,
         answers: Callable[[Path], bool] = daemon_answers,
     ) -> None:
         self._opener = opener
         self._answers = answers
         self.data = data
+        self.journal = journal
+        """Where the data directory's journal is, for what needs it and no daemon."""
         self.read_only = read_only
         self.thread = BackgroundThread("status")
         self._probe_thread = BackgroundThread("probe")

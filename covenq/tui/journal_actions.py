@@ -32,7 +32,8 @@ class JournalActions:
             notify(self._app, "The journal is proven where it is: `covenq verify` on the daemon's machine.", error=True)
             return
         if not isinstance(self._app.screen, VerifyScreen):
-            job = verify_job(data, lambda: daemon_head(source), note=not self._connection.read_only)
+            journal = self._connection.journal
+            job = verify_job(data, journal, lambda: daemon_head(source), note=not self._connection.read_only)
             self._app.push_screen(VerifyScreen(job))
 
     def compact(self) -> None:
@@ -52,6 +53,9 @@ class JournalActions:
         data = self._connection.data
         if data is None:
             notify(self._app, "The journal is copied where it is: `covenq backup` on the daemon's machine.", error=True)
+            return
+        if self._connection.journal.url is not None:
+            notify(self._app, "The database has backups of its own: pg_dump, or base backups.", error=True)
             return
         if self._connection.read_only:
             notify(self._app, "--read-only: nothing is copied from here. `covenq backup` does it.", error=True)

@@ -215,9 +215,9 @@ class Committer(threading.Thread):
                 raise copy_of(self.poisoned)
             if self._closing:
                 raise JournalClosed("the journal is closed")
-            since = self._asked_since
-            if since is not None and now - since > HELD_S and not call.repeated:
-                raise JournalUnavailable(f"the database has not answered for {now - since:.0f} s{self._reason()}")
+            unreachable = self.unreachable
+            if unreachable is not None and not call.repeated:
+                raise JournalUnavailable(unreachable)
             if len(self._queue) >= HELD_CALLS or (self._waiting_bytes + call.size > HELD_BYTES and self._queue):
                 raise JournalUnavailable(f"{len(self._queue)} appends wait for the database already{self._reason()}")
             self._queue.append(call)
@@ -225,6 +225,14 @@ class Committer(threading.Thread):
             if self._asleep and start:
                 self._asleep = False
                 self._wake.notify()
+
+    @property
+    def unreachable(self) -> str | None:
+        """Why the server can't be asked, once it has not been for as long as calls are held for it; until then they are."""
+        since = self._asked_since
+        if since is None or self._monotonic() - since <= HELD_S:
+            return None
+        return f"the database has not answered for {self._monotonic() - since:.0f} s{self._reason()}"
 
     def _reason(self) -> str:
         return "" if self.away is None else f": {self.away}"

@@ -34,11 +34,23 @@ class PostgresJournal:
     """See `journal.interface.Engine` for what the methods promise."""
 
     def __init__(
-        self, url: str, token: str, *, id: str, epoch: str, head: Head, segments: Segments, segment_max: int
+        self,
+        url: str,
+        token: str,
+        *,
+        id: str,
+        epoch: str,
+        head: Head,
+        segments: Segments,
+        segment_max: int,
+        created: bool = False,
     ) -> None:
+        """`created`: the journal was not there before."""
+        self.created = created
         self._id, self._epoch, self._head = id, epoch, head
         self._durability: Durability = "fsync"
         self._connections = Connections(url)
+        self._segments = segments
         self._rows = Rows(self._connections, segments)
         self._advanced = threading.Condition()
         self._closed = False
@@ -136,12 +148,13 @@ class PostgresJournal:
         committer = self._committer
         poisoned = None if committer.poisoned is None else str(committer.poisoned)
         full = None if committer.full is None else str(committer.full)
-        return Health(poisoned, full, committer.away)
+        return Health(poisoned, full, committer.unreachable)
 
     def measurements(self) -> Measurements:
-        """Bytes of the tables; of the group commit its commits in seconds and its batches in records."""
+        """Segments, and bytes of the tables; of the group commit its commits in seconds and its batches in records."""
         stats = self._committer.stats
         measurements: dict[str, Measurement] = {
+            "segments": len(self._segments),
             "bytes": self._size(),
             "batches": stats.batches,
             "records": stats.records,

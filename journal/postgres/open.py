@@ -39,7 +39,7 @@ def open_journal(
     conn = connect(url)
     try:
         server.check(conn, now)
-        schema.make(conn, token)
+        created = schema.make(conn, token)
         schema.check_version(conn)
         writer = token(16)
         lease.take(conn, writer, node)
@@ -52,7 +52,9 @@ def open_journal(
         raise unavailable(error) from error
     finally:
         conn.close()
-    journal = PostgresJournal(url, writer, id=id, epoch=epoch, head=head, segments=segments, segment_max=segment_max)
+    journal = PostgresJournal(
+        url, writer, id=id, epoch=epoch, head=head, segments=segments, segment_max=segment_max, created=created
+    )
     if accept_head is not None:
         journal.begin_epoch(token(8))
     return journal

@@ -66,13 +66,8 @@ class Segments:
                 self._firsts.append(first)
             return bool(rows)
 
-    @property
-    def newest(self) -> Header:
-        return self._headers[-1][0]
-
-    @property
-    def first(self) -> Header:
-        return self._headers[0][0]
+    def __len__(self) -> int:
+        return len(self._firsts)
 
     def of(self, seq: int) -> tuple[Header, Salted] | None:
         """The segment that record `seq` stands in, unless it begins behind those that were loaded."""

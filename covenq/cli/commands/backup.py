@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.commands.verify import DAMAGED, head_text, require_journal
+from covenq.cli.commands.verify import DAMAGED, head_text, require_files, require_journal
 from covenq.cli.context import locate, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from covenq.model.status import JournalStatus
     from journal.records import Damage
     from journal.reports import BackupReport
+
+
+TO_BACK_UP = (
+    "Back the database up with what it has for that: pg_dump, or base backups and the archived log; covenq-postgres(7)."
+)
 
 
 def backup(
@@ -38,7 +43,7 @@ def backup(
     Copied is the journal, which is all there is to know of deliveries and tasks; not the secret, the configuration, nor
     the files of attempts.
     """
-    where = require_journal(locate(data, config))
+    where = require_journal(require_files(locate(data, config), TO_BACK_UP))
     from covenq.operate.maintain import backup as copying
 
     def live() -> JournalStatus | None:

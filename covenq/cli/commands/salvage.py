@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.commands.verify import durable_seq, require_journal
+from covenq.cli.commands.verify import durable_seq, require_files, require_journal
 from covenq.cli.context import Location, locate
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 SHOWN_MAX = 50
 """Findings and ids listed in words; --json has all."""
+
+
+TO_RESTORE = "Restore the database from a backup of its own, then `covenq serve --accept-head SEQ`; covenq-postgres(7) has the steps."
 
 
 def salvage(
@@ -52,7 +55,7 @@ def salvage(
     """
     if write and dry_run:
         raise UsageError("--write and --dry-run can't be combined", hint="--dry-run is the default.")
-    where = require_journal(locate(data, config))
+    where = require_journal(require_files(locate(data, config), TO_RESTORE))
     directory = where.data / JOURNAL_NAME
 
     from journal.file.lock import DirectoryLock

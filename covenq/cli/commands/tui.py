@@ -39,4 +39,7 @@ def tui(
     from covenq.client.open import open_source
     from covenq.tui.app import run
 
-    raise typer.Exit(run(lambda: open_source(where.data, where.config), where.data, read_only=read_only))
+    code = run(
+        lambda: open_source(where.data, where.config), where.data, journal=where.config.journal, read_only=read_only
+    )
+    raise typer.Exit(code)

@@ -16,7 +16,7 @@ from covenq.cli.context import Location, locate, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.errors import NotFound, UsageError
+from covenq.errors import NotFound, Refused, UsageError
 from covenq.paths import JOURNAL_NAME
 from journal.presence import is_directory
 
@@ -99,8 +99,11 @@ def _prove(
     from covenq.operate.maintain import verify_note
 
     started = time.monotonic()
-    with bar("verify", bytes=True) as update:
-        report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=update)
+    journal = where.config.journal
+    with bar("verify", bytes=journal.url is None) as update:
+        report = integrity.check(
+            where.data, journal, upto=upto, since=since or 0, segment=only, expect=wanted, progress=update
+        )
     asked_seq = integrity.seq_of(segment, only) if segment is not None and only is not None else since
     if report.ok and asked_seq is not None and asked_seq > report.head.seq:
         raise NotFound(
@@ -127,7 +130,7 @@ def head_text(head: Head) -> str:
 
 def require_journal(where: Location) -> Location:
     """The location, if it has a journal. Raises NotFound."""
-    if not is_directory(where.data / JOURNAL_NAME):
+    if where.config.journal.url is None and not is_directory(where.data / JOURNAL_NAME):
         raise NotFound(
             f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
         )
@@ -140,7 +143,18 @@ def durable_seq(data: str | None, config: str | None) -> int | None:
         return opened.status().journal.head.seq if opened.live else None
 
 
+def require_files(where: Location, instead: str) -> Location:
+    """The location, if its journal is one of files. Raises Refused; `instead` says what does the same for a database."""
+    if where.config.journal.url is not None:
+        raise Refused("the journal is in a database, and this is for one in files", hint=instead)
+    return where
+
+
 def _segment(where: Location, name: str) -> int:
+    if where.config.journal.url is not None:
+        if not (name.isascii() and name.isdecimal() and len(name) < 19):
+            raise NotFound(f"no segment {name[:80]!r}", hint="A segment of a database is named by its first seq.")
+        return int(name)
     from covenq.operate.maintain import verify as integrity
 
     found = integrity.segment_of(where.data / JOURNAL_NAME, name)
@@ -160,7 +174,7 @@ def _signatures(
         say(f"covenq: {clean(problem)}; what it signed can't be checked")
     with bar("signatures") as update:
         signed, mismatches = integrity.check_signatures(
-            where.data, secrets, upto=upto, since=since, segment=segment, progress=update
+            where.data, secrets, where.config.journal, upto=upto, since=since, segment=segment, progress=update
         )
     report.damage += mismatches
     return signed

@@ -5,10 +5,11 @@ It checks its own chain, what its caches and an auditor had seen of it, and GitH
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from covenq.config.journal import IN_FILES, JournalSettings
 from covenq.config.secret_keys import Key
 from covenq.github.request import fold_headers
 from covenq.github.signature import verify as verify_signature
@@ -24,6 +25,7 @@ from journal.file.scan import verified_lines
 from journal.file.segment import list_segments, name_of
 from journal.file.verify import verify as prove
 from journal.format.header import GENESIS
+from journal.interface import Reader
 from journal.records import Damage, Record, Witness
 from journal.reports import VerifyReport
 
@@ -57,6 +59,7 @@ class SignatureCounts:
 
 def check(
     data: Path,
+    settings: JournalSettings = IN_FILES,
     *,
     upto: int | None,
     since: int = 0,
@@ -67,8 +70,10 @@ def check(
     """Verify the journal of a data directory, up to `upto` if a daemon is writing it.
 
     state.db's position is a witness: a log that is shorter, or holds another record there, has lost something.
-    `expect` is a head noted earlier, as (seq, sum). Raises JournalGone, FormatUnknown.
+    `expect` is a head noted earlier, as (seq, sum). Raises JournalGone, FormatUnknown, JournalUnavailable.
     """
+    if settings.url is not None:
+        return _check_database(settings.url, data, upto, since, segment, expect, progress)
     directory = data / JOURNAL_NAME
     seen = state_witness(data)
     report = prove(
@@ -89,6 +94,27 @@ def check(
     return report
 
 
+def _check_database(
+    url: str,
+    data: Path,
+    upto: int | None,
+    since: int,
+    segment: int | None,
+    expect: tuple[int, str] | None,
+    progress: Progress | None,
+) -> VerifyReport:
+    from journal.postgres.reader import open_reader as open_database
+    from journal.postgres.verify import verify as prove_tables
+
+    seen = state_witness(data)
+    witnesses = () if seen is None else (seen,)
+    report = prove_tables(url, upto=upto, since=since, segment=segment, witnesses=witnesses, progress=progress)
+    if expect is not None:
+        with open_database(url, upto=upto) as reader:
+            report.damage += _check_head(reader, expect, report)
+    return report
+
+
 def _check_witness(reader: JournalReader, seen: Witness, report: VerifyReport) -> list[Damage]:
     if seen.journal != reader.id or not 0 < seen.seq <= report.head.seq or report.damage:
         return []
@@ -99,7 +125,7 @@ def _check_witness(reader: JournalReader, seen: Witness, report: VerifyReport) -
     return [_at(reader, "shorter than caches", seen.seq, None, detail)]
 
 
-def _check_head(reader: JournalReader, noted: tuple[int, str], report: VerifyReport) -> list[Damage]:
+def _check_head(reader: Reader, noted: tuple[int, str], report: VerifyReport) -> list[Damage]:
     """A finding if record `noted` is gone, or is another one: the whole chain may have been rewritten."""
     seq, total = noted
     if noted == (0, GENESIS):
@@ -118,7 +144,7 @@ def _check_head(reader: JournalReader, noted: tuple[int, str], report: VerifyRep
     return [_at(reader, "other history", seq, None, detail)]
 
 
-def _get(reader: JournalReader, seq: int) -> Record | None:
+def _get(reader: Reader, seq: int) -> Record | None:
     try:
         return reader.get(seq)
     except JournalDamaged:
@@ -151,6 +177,7 @@ def bounds(directory: Path, since: int, segment: int | None) -> tuple[int, int |
 def check_signatures(
     data: Path,
     keys: Sequence[Key],
+    settings: JournalSettings = IN_FILES,
     *,
     upto: int | None,
     since: int = 0,
@@ -164,10 +191,9 @@ def check_signatures(
     """
     found, damage, later = SignatureCounts(), list[Damage](), set[int]()
     names = {key.name for key in keys}
-    directory = data / JOURNAL_NAME
-    after, last = bounds(directory, since, segment)
+    after, last = bounds(data / JOURNAL_NAME, since, segment) if settings.url is None else (max(since - 1, 0), None)
     end = upto if last is None else last if upto is None else min(last, upto)
-    for where, offset, record in verified_lines(OsFiles(), directory, after, end):
+    for where, offset, record in _verified(data, settings, after, end):
         if record is None:
             found.unread += 1
             continue
@@ -182,6 +208,27 @@ def check_signatures(
             progress(record.seq - after, 0 if end is None else end - after)
     found.signed_later = sum(seq > after for seq in later)
     return found, damage
+
+
+def _verified(
+    data: Path, settings: JournalSettings, after: int, end: int | None
+) -> Iterator[tuple[str, int, Record | None]]:
+    """(segment, offset, record) of each record up to `end`; the record is None where it does not verify."""
+    if settings.url is None:
+        yield from verified_lines(OsFiles(), data / JOURNAL_NAME, after, end)
+        return
+    from journal.postgres.reader import open_reader as open_database
+
+    with open_database(settings.url, upto=end) as reader:
+        last = reader.head().seq
+        while after < last:
+            try:
+                for record in reader.read(after):
+                    yield "the database", 0, record
+                    after = record.seq
+            except JournalDamaged as error:
+                after = max(error.damage[0].seq or 0, after + 1)
+                yield "the database", 0, None
 
 
 def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: SignatureCounts) -> str | None:
@@ -212,6 +259,8 @@ def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: Sign
     return f"no configured secret makes its signature, and it was accepted by the one named {name!r}"
 
 
-def _at(reader: JournalReader, kind: str, seq: int, delivery: str | None, detail: str) -> Damage:
+def _at(reader: Reader, kind: str, seq: int, delivery: str | None, detail: str) -> Damage:
+    if not isinstance(reader, JournalReader):
+        return Damage(kind, "the database", 0, seq, delivery, detail)
     firsts = [first for first in list_segments(OsFiles(), reader.directory) if first <= max(seq, 1)]
     return Damage(kind, name_of(firsts[-1] if firsts else 1), reader.offset_of(seq) or 0, seq, delivery, detail)

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
+from covenq.config.journal import JournalSettings
 from covenq.model import now_text
 from covenq.operate.maintain import verify, verify_note
 from covenq.tui import text
@@ -22,7 +23,7 @@ from journal.reports import VerifyReport
 VerifyJob = Callable[[ReportProgress], VerifyReport]
 
 
-def verify_job(data: Path, upto: Callable[[], int | None], *, note: bool = True) -> VerifyJob:
+def verify_job(data: Path, journal: JournalSettings, upto: Callable[[], int | None], *, note: bool = True) -> VerifyJob:
     """Verify the journal in a data directory.
 
     `upto` returns the head of the daemon that is writing it, None without one: what it writes beyond that is no damage. With
@@ -31,7 +32,7 @@ def verify_job(data: Path, upto: Callable[[], int | None], *, note: bool = True)
 
     def run(progress: ReportProgress) -> VerifyReport:
         started = time.monotonic()
-        report = verify.check(data, upto=upto(), progress=progress)
+        report = verify.check(data, journal, upto=upto(), progress=progress)
         if note:
             with suppress(OSError):  # a convenience; the data directory may not be writable for this user
                 verify_note.write(data, report, now_text(), time.monotonic() - started)
