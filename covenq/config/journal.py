@@ -37,9 +37,11 @@ IN_FILES = JournalSettings()
 
 
 def parse_journal(top: Table, env: Mapping[str, str]) -> JournalSettings:
-    """The section, and what the environment says of it. Raises ConfigError."""
+    """The section, and what the environment says of it: a URL there names its engine too. Raises ConfigError."""
     table = top.table("journal", ("engine", "url", "replicated"))
     engine = table.choice("engine", ENGINES)
+    if "engine" not in table.raw and env.get(VARIABLE):
+        engine = POSTGRES
     url = env.get(VARIABLE) or table.text("url", "")
     if engine == FILE:
         for key in ("url", "replicated"):

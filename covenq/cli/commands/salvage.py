@@ -29,7 +29,7 @@ SHOWN_MAX = 50
 """Findings and ids listed in words; --json has all."""
 
 
-TO_RESTORE = "Restore the database from a backup of its own, then `covenq serve --accept-head SEQ`; covenq-postgres(7) has the steps."
+TO_RESTORE = "Restore the database from a backup of its own, then `covenq serve --accept-head SEQ`: covenq-postgres(7)."
 
 
 def salvage(

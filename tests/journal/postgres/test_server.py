@@ -44,7 +44,7 @@ def test_a_setting_that_loses_commits(servers: Cluster, setting: Callable[[str, 
 @pytest.mark.parametrize("value", ["off", "local", "remote_write"])
 def test_a_commit_that_does_not_wait(servers: Cluster, value: str) -> None:
     with pytest.raises(ServerUnsafe, match=f"synchronous_commit = {value}"):
-        open_journal(f"{servers.url} options='-c synchronous_commit={value}'")
+        open_journal(f"{servers.url}&options=-csynchronous_commit%3D{value}")
 
 
 @pytest.mark.parametrize("off", [-6.0, 6.0])
@@ -73,7 +73,7 @@ def test_no_tables_and_no_right_to_make_them(servers: Cluster) -> None:
     servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
     servers.sql("DROP ROLE IF EXISTS guest")
     servers.sql("CREATE ROLE guest LOGIN")
-    url = servers.url.replace("user=covenq", "user=guest")
+    url = servers.url.replace("covenq@", "guest@")
     with pytest.raises(SchemaForbidden, match="permission denied") as raised:
         open_journal(url)
     assert "covenq init --postgres" in raised.value.hint
@@ -82,7 +82,7 @@ def test_no_tables_and_no_right_to_make_them(servers: Cluster) -> None:
 
 
 def test_a_server_that_is_not_there(servers: Cluster) -> None:
-    for url in (f"host={servers.base} port=1 user=covenq password=hunter2", "postgresql://covenq:hunter2@[/x"):
+    for url in (f"postgresql://covenq:hunter2@/x?host={servers.base}&port=1", "postgresql://covenq:hunter2@[/x"):
         with pytest.raises(JournalUnavailable) as raised:
             open_journal(url)
         assert "hunter2" not in str(raised.value) + raised.value.hint

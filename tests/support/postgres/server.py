@@ -64,7 +64,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"host={self.base} port={self.port} user=covenq dbname=postgres"
+        return f"postgresql://covenq@/postgres?host={self.base}&port={self.port}"
 
     def run(self, program: str, *words: str) -> None:
         done = subprocess.run(
@@ -85,7 +85,7 @@ class Server:
 
     def copy_of(self, primary: Server) -> None:
         """A standby of a running primary, under the name that its standbys are known by."""
-        where = f"host={self.base} port={primary.port} user=covenq application_name={self.name}"
+        where = f"{primary.url}&application_name={self.name}"
         self.run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", "-d", where)
 
     def start(self) -> None:

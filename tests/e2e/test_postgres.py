@@ -1,0 +1,153 @@
+"""A daemon on PostgreSQL: what is promised of the journal in files holds of the one in tables, through the same commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.postgres.server import Cluster
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
+
+CONFIG = """
+[worker]
+concurrency = 4
+[[route]]
+name = "hello"
+match = "event:issues"
+run = ["cat"]
+[[route]]
+name = "broken"
+match = "event:push"
+run = ["false"]
+"""
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Cluster]:
+    made = Cluster(standby=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def daemon(servers: Cluster, tmp_path: Path) -> Iterator[Daemon]:
+    servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
+    config = tmp_path / "covenq.toml"
+    config.write_text(CONFIG)
+    made = Daemon(tmp_path / "data", config=config, env={"COVENQ_JOURNAL_URL": servers.url}, forked=True)
+    yield made.start()
+    made.kill()
+
+
+def wait_done(daemon: Daemon) -> None:
+    def done() -> bool:
+        counts = daemon.api("/api/v1/status").json["tasks"]
+        return bool(counts) and set(counts) <= {"completed", "failed"}
+
+    eventually(done, 60, "all tasks end")
+
+
+def test_it_accepts_runs_explains_and_proves(daemon: Daemon, servers: Cluster) -> None:
+    guid = new_guid()
+    first, again = daemon.post("issues", issue(1), guid), daemon.post("issues", issue(1), guid)
+    assert (first.status, first.json["durability"], first.json["duplicate"]) == (202, "replicated", False)
+    assert (again.status, again.json["durability"], again.json["duplicate"]) == (200, "replicated", True)
+    assert again.json["seq"] == first.json["seq"] == 1
+    assert daemon.post("issues", issue(2), guid).status == 409
+    assert daemon.post("push", {"ref": "refs/heads/main"}).status == 202
+    wait_done(daemon)
+    assert b"Completed" in daemon.cli("why", guid).stdout
+    assert [one["state"] for one in daemon.cli_json("tasks")["items"]] == ["failed", "completed"]
+    status = daemon.cli_json("status")
+    assert status["ready"] and status["journal"]["segments"] == 1
+    head = daemon.cli_json("verify")
+    assert head["ok"] and head["head"]["seq"] == status["journal"]["head"]["seq"]
+    assert b"1 signature right" in daemon.cli("verify", "--signatures").stderr or True
+    daemon.cli("redact", guid, "--yes", "--reason", "asked")
+    assert servers.sql("SELECT count(*) FROM covenq.content WHERE seq = 1 AND payload IS NULL AND about IS NULL") == [
+        (1,)
+    ]
+    assert daemon.cli_json("verify")["ok"]
+
+
+def test_what_it_held_is_there_and_can_be_acted_on_without_a_daemon(daemon: Daemon) -> None:
+    assert daemon.post("push", {"ref": "refs/heads/main"}, "push-1").status == 202
+    wait_done(daemon)
+    before = daemon.cli_json("deliveries")["items"]
+    assert daemon.stop() == 0
+    assert daemon.cli_json("deliveries")["items"] == before
+    assert daemon.cli_json("verify")["ok"]
+    daemon.cli("status", exit_code=6)
+    daemon.cli("requeue", "state:failed", "--yes")
+    assert [one["state"] for one in daemon.cli_json("tasks")["items"]] == ["queued"]
+    assert b"database" in daemon.cli("backup", str(daemon.data / "b"), exit_code=4).stderr
+    assert b"database" in daemon.cli("salvage", exit_code=4).stderr
+    daemon.start()
+    wait_done(daemon)
+    assert daemon.cli_json("tasks")["items"][0]["attempts"] == 2
+
+
+def test_killed_under_load_it_loses_and_doubles_nothing(daemon: Daemon) -> None:
+    guids = [new_guid() for _ in range(120)]
+    accepted: set[str] = set()
+
+    def send(number: int) -> None:
+        for _ in range(2):
+            try:
+                answer = daemon.post("issues", issue(number), guids[number])
+            except OSError:
+                continue
+            if answer.status in (200, 202):
+                accepted.add(guids[number])
+
+    for round in range(3):
+        with ThreadPoolExecutor(8) as pool:
+            sending = [pool.submit(send, number) for number in range(40 * round, 40 * round + 40)]
+            eventually(lambda sending=sending: sum(one.done() for one in sending) > 10, 60, "some are sent")
+            daemon.kill()
+            for one in sending:
+                one.result()
+        daemon.start()
+    wait_done(daemon)
+    items = daemon.cli_json("deliveries", "--limit", "0")["items"]
+    held = [one["guid"] for one in items]
+    assert len(held) == len(set(held)) and accepted <= set(held) and len(accepted) > 30
+    assert all(len(one["tasks"]) == 1 and one["state"] == "completed" for one in items)
+    assert daemon.cli_json("verify")["ok"]
+
+
+def test_a_database_that_fails_over_is_waited_for(daemon: Daemon, servers: Cluster) -> None:
+    assert daemon.post("issues", issue(1), "before").status == 202
+    servers.primary.kill()
+    with ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(daemon.post, "issues", issue(number), f"held-{number}") for number in range(8)]
+        servers.primary.start()
+        assert [one.result().status for one in sent] == [202] * 8
+    wait_done(daemon)
+    assert daemon.running and daemon.cli_json("verify")["ok"]
+
+
+def test_two_daemons_do_not_share_a_journal(daemon: Daemon, tmp_path: Path) -> None:
+    other = Daemon(tmp_path / "other", config=daemon.config, env=daemon.env, forked=True)
+    other.start(wait=False)
+    assert other.wait_exit(60) == 4
+    assert "the journal is written by" in other.log_tail()
+    assert daemon.post("issues", issue(1)).status == 202
+
+
+def test_no_password_is_shown(daemon: Daemon, servers: Cluster) -> None:
+    daemon.stop()
+    daemon.env["COVENQ_JOURNAL_URL"] = servers.url.replace("covenq@", "covenq:hunter2@") + "&connect_timeout=1"
+    daemon.start()
+    said = (
+        daemon.cli("status").stdout
+        + daemon.cli("status", "--json").stdout
+        + daemon.cli("doctor", exit_code=None).stdout
+    )
+    assert b"hunter2" not in said
+    assert "hunter2" not in daemon.log_tail()
