@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from journal.errors import EngineUnknown
+from journal.errors import EngineNotInstalled, EngineUnknown
 
 if TYPE_CHECKING:
     from journal.interface import Reader
@@ -22,12 +22,21 @@ def open_reader(address: str | Path, *, upto: int | None = None) -> Reader:
     Damage is not raised, but reported by `Reader.damage`; with `upto`, JournalDamaged where a header is.
     """
     if is_database(address):
+        require_postgres()
         from journal.postgres.reader import open_reader as open_database
 
         return open_database(str(address), upto=upto)
     from journal.file.reader import open_reader as open_directory
 
     return open_directory(_directory(address), upto=upto)
+
+
+def require_postgres() -> None:
+    """Raises EngineNotInstalled where what the PostgreSQL engine needs isn't there."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise EngineNotInstalled("a journal in PostgreSQL needs psycopg, which is not installed") from None
 
 
 def is_database(address: str | Path) -> bool:

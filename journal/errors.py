@@ -156,6 +156,13 @@ class EngineUnknown(JournalError):
     hint = "Give the journal's directory, as a path or a file: URL."
 
 
+class EngineNotInstalled(JournalError):
+    """An engine that needs a package which is not there."""
+
+    exit_code = 4
+    hint = "Install the extra covenq[postgres]: pip install 'SOURCE[postgres]', as covenq was installed."
+
+
 class FormatUnknown(JournalError):
     """The journal was written in a format this version doesn't know."""
 

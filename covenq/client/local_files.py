@@ -16,6 +16,7 @@ from covenq.operate.maintain.journal_lock import wait_for_lock
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state.store import StateStore, overlay
+from journal.engines import require_postgres
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.file.lock import holder
 from journal.file.reader import JournalReader, open_reader
@@ -53,6 +54,7 @@ class LocalFiles:
                 yield conn, EmptyJournal()
             return
         if self.settings.url is not None:
+            require_postgres()
             from journal.postgres.reader import open_reader as open_database
 
             seen = state_witness(self.data)

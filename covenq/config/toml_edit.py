@@ -42,6 +42,16 @@ def extended(text: str, settings: Sequence[Setting], secrets: Sequence[SecretSou
     )
 
 
+def with_settings(text: str, settings: Sequence[Setting]) -> str | None:
+    """The text with the settings; None where that can't be written beside what stands there. `text` is TOML that parses."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    made = text if not text or text.endswith("\n") else text + newline
+    before = tomllib.loads(made)
+    for section, key, value in reversed(settings):  # each is put right behind its section's header
+        made = _with_setting(made, section, f"{key} = {toml_value(value)}", newline)
+    return made if _adds_only(before, made, settings) else None
+
+
 def _with_setting(text: str, section: str, line: str, newline: str) -> str:
     """A line behind the section's header, or the section at the end."""
     header = re.search(rf"^[ \t]*\[[ \t]*{section}[ \t]*\][ \t]*(?:#[^\n]*)?\r?\n", text, re.MULTILINE)

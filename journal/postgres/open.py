@@ -60,6 +60,20 @@ def open_journal(
     return journal
 
 
+def prepare(url: str, *, token: Callable[[int], str] = secrets.token_hex, now: Callable[[], float] = time.time) -> bool:
+    """Make the tables and an empty journal at this URL, if there is none; whether it was made. Raises as `open_journal`."""
+    conn = connect(url)
+    try:
+        server.check(conn, now)
+        created = schema.make(conn, token)
+        schema.check_version(conn)
+        return created
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+    finally:
+        conn.close()
+
+
 def _end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None) -> tuple[str, str, Head, Segments]:
     """The journal's id, its epoch, its newest record and its segments. Raises JournalDamaged, JournalUnaccepted."""
     row = conn.execute("SELECT journal, epoch, seq, sum FROM covenq.head").fetchone()

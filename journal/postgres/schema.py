@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 
-from psycopg import errors, sql
+from psycopg import errors
 
 from journal.errors import FormatUnknown, JournalError, JournalGone
 from journal.format.header import GENESIS, make_header
@@ -26,6 +26,24 @@ class SchemaForbidden(JournalError):
 def script() -> str:
     """The SQL that makes the tables and functions."""
     return files("journal.postgres").joinpath("schema.sql").read_text("utf-8")
+
+
+def new_journal(token: Callable[[int], str]) -> str:
+    """The SQL that begins a journal in tables that have none. `token(n)` is n random bytes as hex."""
+    journal, epoch, salt = token(16), token(8), token(32)
+    header, line = make_header(journal=journal, epoch=epoch, first=1, after=0, prev=GENESIS, salt=salt)
+    # Hex digits and this package's own text: nothing in it needs to be escaped.
+    return f"""
+INSERT INTO covenq.segment VALUES (1, convert_to('{line.decode().rstrip()}', 'UTF8'));
+INSERT INTO covenq.head (version, journal, epoch, seq, sum, link, segment, segment_bytes, salt)
+  VALUES ({VERSION}, '{journal}', '{epoch}', 0, '{GENESIS}', '{header.sum}', 1, 0, '{salt}');
+INSERT INTO covenq.lease DEFAULT VALUES;
+"""  # noqa: S608
+
+
+def grants() -> str:
+    """The SQL that gives roles what they need, with `:writer` and `:reader` in their places."""
+    return files("journal.postgres").joinpath("grants.sql").read_text("utf-8")
 
 
 def version_of(conn: Conn) -> int | None:
@@ -57,18 +75,10 @@ def make(conn: Conn, token: Callable[[int], str]) -> bool:
         with conn.transaction():
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if conn.execute("SELECT to_regclass('covenq.head') IS NULL").fetchone() == (True,):
-                conn.execute(sql.SQL(script()))  # a file of this package, no text from outside
+                conn.execute(script().encode())
             if conn.execute("SELECT count(*) FROM covenq.head").fetchone() != (0,):
                 return False
-            journal, epoch, salt = token(16), token(8), token(32)
-            header, line = make_header(journal=journal, epoch=epoch, first=1, after=0, prev=GENESIS, salt=salt)
-            conn.execute("INSERT INTO covenq.segment VALUES (1, %s)", (line.rstrip(b"\n"),))
-            conn.execute(
-                "INSERT INTO covenq.head (version, journal, epoch, seq, sum, link, segment, segment_bytes, salt)"
-                " VALUES (%s, %s, %s, 0, %s, %s, 1, 0, %s)",
-                (VERSION, journal, epoch, GENESIS, header.sum, salt),
-            )
-            conn.execute("INSERT INTO covenq.lease DEFAULT VALUES")
+            conn.execute(new_journal(token).encode())
             return True
     except errors.InsufficientPrivilege as error:
         raise SchemaForbidden(f"the journal's tables can't be made: {one_line(error)}") from error

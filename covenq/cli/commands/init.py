@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,6 +114,10 @@ PrometheusFlag = Annotated[
 GrafanaFlag = Annotated[
     bool, typer.Option("--grafana", help="Write a dashboard for Grafana instead: to stdout, or with --to.")
 ]
+PostgresOption = Annotated[
+    str | None,
+    typer.Option("--postgres", metavar="URL", help="Make the journal's tables in that database, and configure it."),
+]
 ExistingFlag = Annotated[bool, typer.Option("--existing", help="Ask for the id and key of an App that is there.")]
 
 
@@ -134,6 +139,7 @@ def init(
     ] = None,
     prometheus: PrometheusFlag = False,
     grafana: GrafanaFlag = False,
+    postgres: PostgresOption = None,
     github_app: GithubAppFlag = False,
     org: OrgOption = None,
     name: NameOption = None,
@@ -155,6 +161,7 @@ def init(
     for_monitoring = {"--prometheus": prometheus or None, "--grafana": grafana or None}
     if github_app:
         others = {"--force": force or None, "--credential": credential, "--systemd": systemd or None, **for_monitoring}
+        others["--postgres"] = postgres
         _require_together(of_app, {**others, "--to": to, "--user": user}, existing=existing)
         from covenq.cli.app_setup import Wanted
 
@@ -162,6 +169,12 @@ def init(
         return
     if stray := [option for option, used in of_app.items() if used is not None]:
         raise UsageError(f"{stray[0]} is about a GitHub App", hint="Add --github-app.")
+    if postgres is not None:
+        _require_alone(
+            "--postgres", {"--credential": credential, "--systemd": systemd or None, "--to": to, "--user": user}
+        )
+        _postgres(postgres, config_path(data, config), data, config)
+        return
     if prometheus or grafana:
         others = {"--credential": credential, "--systemd": systemd or None, "--user": user, "--config": config}
         _monitoring({**for_monitoring, **others, "--data": data}, None if to is None else Path(to), force=force)
@@ -201,6 +214,38 @@ def _require_together(given: Mapping[str, object], others: Mapping[str, object],
     for option in ("--org", "--name", "--no-browser") if existing else ():
         if given[option] is not None:
             raise UsageError(f"{option} is for an App that is to be made", hint="Leave it out, or --existing.")
+
+
+def _require_alone(option: str, others: Mapping[str, object]) -> None:
+    for other in (other for other, value in others.items() if value is not None):
+        raise UsageError(f"{other} and {option} can't be combined", hint="Write each with a command of its own.")
+
+
+def _postgres(url: str, path: Path, data: str | None, config: str | None) -> None:
+    """Make the journal's tables, and put the database into the configuration. Raises UsageError, Refused, JournalError."""
+    from covenq.cli import postgres_setup
+    from journal.engines import require_postgres
+
+    require_postgres()
+    from journal.postgres import open as database
+    from journal.postgres.schema import SchemaForbidden, new_journal, script
+
+    url = postgres_setup.checked(url, os.environ)
+    role = postgres_setup.role_of(url)
+    text = path.read_text("utf-8") if exists(path) else TEMPLATE
+    made = postgres_setup.configuration(text, url, path)
+    try:
+        created = database.prepare(url)
+    except SchemaForbidden:
+        begin = script() + new_journal(secrets.token_hex)
+        output.write_bytes(f"{begin}\n{postgres_setup.grants(role, 'covenq_reader')}".encode())
+        raise
+    atomic_file.replace(path, made.encode(), mode=_MODE)
+    say(f"{'The tables are made' if created else 'The tables were there'}, and {clean(path)} names the database.")
+    say("What its roles need, to be run as the owner of the tables (put your names in the place of theirs):")
+    with output.report_of_act():
+        output.write_bytes(postgres_setup.grants(role, "covenq_reader").encode())
+    _say_taken_up(path, data, config, "Start `covenq serve`: a running daemon doesn't change its journal.")
 
 
 def _monitoring(given: Mapping[str, object], to: Path | None, *, force: bool) -> None:

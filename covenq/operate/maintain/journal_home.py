@@ -16,6 +16,7 @@ from covenq.config.journal import JournalSettings
 from covenq.errors import CovenqError, Refused
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME
+from journal.engines import require_postgres
 from journal.file.lock import DirectoryLock
 from journal.file.segment import NAME
 from journal.interface import Engine, SpaceReserve
@@ -91,6 +92,7 @@ def _open_files(data: Path, accept_head: int | None, use_reserve: bool) -> Opene
 
 
 def _open_database(url: str, data: Path, accept_head: int | None) -> OpenedJournal:
+    require_postgres()
     from journal.postgres.open import open_journal
 
     directory = data / JOURNAL_NAME

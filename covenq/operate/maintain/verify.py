@@ -18,6 +18,7 @@ from covenq.operate.maintain.state_witness import state_witness
 from covenq.operate.origin import is_unverified
 from covenq.operate.signed_later import parse_note
 from covenq.paths import JOURNAL_NAME
+from journal.engines import require_postgres
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
 from journal.file.reader import JournalReader, open_reader
@@ -103,6 +104,7 @@ def _check_database(
     expect: tuple[int, str] | None,
     progress: Progress | None,
 ) -> VerifyReport:
+    require_postgres()
     from journal.postgres.reader import open_reader as open_database
     from journal.postgres.verify import verify as prove_tables
 
@@ -217,6 +219,7 @@ def _verified(
     if settings.url is None:
         yield from verified_lines(OsFiles(), data / JOURNAL_NAME, after, end)
         return
+    require_postgres()
     from journal.postgres.reader import open_reader as open_database
 
     with open_database(settings.url, upto=end) as reader:

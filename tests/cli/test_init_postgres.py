@@ -1,0 +1,93 @@
+"""`covenq init --postgres`: tables that a daemon takes up, the configuration that names them, and SQL for roles that works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.postgres.journals import cluster
+from tests.support.requests import issue
+
+
+@pytest.fixture
+def url() -> str:
+    servers = cluster(standby=False)
+    servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
+    for role in ("covenq_writer", "covenq_reader"):
+        servers.sql(f"DROP ROLE IF EXISTS {role}")
+        servers.sql(f"CREATE ROLE {role} LOGIN")
+    return servers.url
+
+
+def as_role(url: str, role: str) -> str:
+    return url.replace("covenq@", f"{role}@")
+
+
+def test_what_it_makes_is_served_with_no_more_rights_than_it_prints(url: str, tmp_path: Path) -> None:
+    config = tmp_path / "covenq.toml"
+    daemon = Daemon(tmp_path / "data", config=config, forked=True)
+    made = daemon.cli("init", "--postgres", url)
+    assert b"The tables are made" in made.stderr
+    grants = made.stdout.decode().replace(" covenq, ", " covenq_writer, ").replace("TO covenq;", "TO covenq_writer;")
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(grants)  # type: ignore[call-overload]
+    config.write_text(config.read_text().replace(url, as_role(url, "covenq_writer")))
+    try:
+        daemon.start()
+        assert daemon.post("issues", issue(1), "one").status == 202
+        daemon.cli("redact", "one", "--yes", "--reason", "asked")
+        assert daemon.cli_json("verify")["ok"]
+        daemon.stop()
+        daemon.env["COVENQ_JOURNAL_URL"] = as_role(url, "covenq_reader")
+        assert [one["guid"] for one in daemon.cli_json("deliveries")["items"]] == ["one"]
+        assert daemon.cli_json("verify")["ok"]
+        assert b"permission denied" in daemon.cli("requeue", "state:completed", "--yes", exit_code=None).stderr
+    finally:
+        daemon.kill()
+    with psycopg.connect(as_role(url, "covenq_writer"), autocommit=True) as conn:
+        for forbidden in (
+            "DELETE FROM covenq.record",
+            "UPDATE covenq.record SET sum = ''",
+            "DELETE FROM covenq.content",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                conn.execute(forbidden)  # type: ignore[call-overload]
+
+
+def test_a_configuration_that_is_there_is_added_to_and_a_second_time_refused(url: str, tmp_path: Path) -> None:
+    config = tmp_path / "covenq.toml"
+    config.write_text("# mine\n[worker]\nconcurrency = 7\n")
+    daemon = Daemon(tmp_path / "data", config=config)
+    daemon.cli("init", "--postgres", url)
+    assert config.read_text().startswith("# mine\n[worker]\nconcurrency = 7\n")
+    assert f'url = "{url}"' in config.read_text()
+    again = daemon.cli("init", "--postgres", url, exit_code=4)
+    assert b"[journal] already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "bad", ["postgresql://a:hunter2@h/d", "postgresql://a@h/d?password=hunter2", "mysql://h/d", "postgresql://[x"]
+)
+def test_what_is_no_url_or_holds_a_password_is_refused(tmp_path: Path, bad: str) -> None:
+    daemon = Daemon(tmp_path / "data", config=tmp_path / "covenq.toml")
+    said = daemon.cli("init", "--postgres", bad, exit_code=2)
+    assert b"hunter2" not in said.stdout + said.stderr and said.stderr.count(b"hint:") == 1
+    assert not (tmp_path / "covenq.toml").exists()
+
+
+def test_who_may_make_no_tables_gets_the_sql(url: str, tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "data", config=tmp_path / "covenq.toml")
+    said = daemon.cli("init", "--postgres", as_role(url, "covenq_writer"), exit_code=4)
+    assert b"CREATE TABLE covenq.record" in said.stdout and b"GRANT" in said.stdout
+    assert not (tmp_path / "covenq.toml").exists()
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(said.stdout.decode())  # type: ignore[call-overload]
+    daemon.cli("init", "--postgres", as_role(url, "covenq_writer"))
+    try:
+        daemon.start()
+        assert daemon.post("issues", issue(1)).status == 202
+    finally:
+        daemon.kill()
