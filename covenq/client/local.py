@@ -72,7 +72,6 @@ class LocalSource(Closing):
 
         with self._files.reading() as (conn, reader):
             position = state_witness(self._data)
-            segments = self._files.segments()
             damage = damage_of(reader)
             return status(
                 conn,
@@ -84,7 +83,8 @@ class LocalSource(Closing):
                     reader.id,
                     reader.epoch,
                     reader.head(),
-                    {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)},
+                    self._files.measurements(reader),
+                    settings=self._config.journal,
                 ),
                 state=StateStatus(position.seq if position else 0, 0, None),
                 process=DaemonProcess(

@@ -21,6 +21,7 @@ from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.file.lock import holder
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import NAME
+from journal.health import Measurements
 from journal.interface import Reader
 from journal.presence import exists
 from journal.records import NO_SUM, Entry, Head, Record
@@ -114,9 +115,18 @@ class LocalFiles:
 
             yield UpkeepContext(journal, self.data, policy, store.reader, fold, store.truncate_wal)
 
-    def segments(self) -> list[Path]:
-        """The journal's segments, those that a compaction takes away meanwhile left out. Raises OSError."""
-        if self.settings.url is not None or not exists(self.journal):
+    def measurements(self, reader: Reader) -> Measurements:
+        """What the journal that `reader` reads takes. Raises OSError, JournalUnavailable."""
+        if self.settings.url is not None:
+            from journal.postgres.reader import PostgresReader
+
+            return reader.measurements() if isinstance(reader, PostgresReader) else {}
+        segments = self._segments()
+        return {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)}
+
+    def _segments(self) -> list[Path]:
+        """The journal's segments, those that a compaction takes away meanwhile left out."""
+        if not exists(self.journal):
             return []
         return [path for path in self.journal.iterdir() if NAME.match(path.name) and exists(path)]
 

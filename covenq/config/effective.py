@@ -14,6 +14,8 @@ from typing import TypedDict
 from covenq import given_file
 from covenq.config.github_api import GithubApp, GithubHook
 from covenq.config.ingress import INGRESS_VARIABLE
+from covenq.config.journal import VARIABLE as JOURNAL_VARIABLE
+from covenq.config.journal import shown_url
 from covenq.config.limits import Cap
 from covenq.config.load import FILE_MAX, Config
 from covenq.config.notify import FailureShare
@@ -65,6 +67,9 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "server.body_timeout": (lambda c: c.body_timeout_s, None),
     "server.threads": (lambda c: c.threads, None),
     "server.metrics": (lambda c: c.webhook_metrics, None),
+    "journal.engine": (lambda c: c.journal.engine, JOURNAL_VARIABLE),
+    "journal.url": (lambda c: shown_url(c.journal), JOURNAL_VARIABLE),
+    "journal.replicated": (lambda c: "managed" if c.journal.managed else None, None),
     "metrics.bind": (lambda c: c.metrics_bind, None),
     "api.bind": (lambda c: c.api_bind, None),
     "api.tokens": (lambda c: None if c.api_tokens is None else str(c.api_tokens), None),
@@ -143,7 +148,13 @@ def effective_paths(
     told: list[tuple[str, Path | None, str]] = [
         ("configuration", config.path, config_by or _config_by(config, data, env, config_option)),
         ("data", data, "all that is kept"),
-        ("journal", data / JOURNAL_NAME, "the records: the only thing that can't be rebuilt"),
+        (
+            "journal",
+            data / JOURNAL_NAME,
+            "the records: the only thing that can't be rebuilt"
+            if config.journal.url is None
+            else f"the lock, and this node's name: the records are in {shown_url(config.journal)}",
+        ),
         ("state", data / STATE_NAME, "a cache of the journal"),
         ("socket", data / SOCKET_NAME, "the daemon's, while it runs"),
         ("phase socket", data / PHASE_SOCKET_NAME, "on which its commands report phases"),

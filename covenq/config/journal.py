@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
 
 from covenq.config.toml_table import Table
 from covenq.errors import ConfigError
@@ -51,8 +52,22 @@ def parse_journal(top: Table, env: Mapping[str, str]) -> JournalSettings:
     if not url:
         raise table.error("engine", f'"{POSTGRES}" needs url, or {VARIABLE} in the environment')
     if not url.startswith(SCHEMES) or len(url) > URL_MAX or not url.isprintable():
-        said = f"{VARIABLE} is" if env.get(VARIABLE) else "url is"
-        raise ConfigError(
-            f"[journal] {said} no address of a PostgreSQL database", hint="Write postgresql://USER@HOST/DATABASE."
-        )
+        words, hint = "is no address of a PostgreSQL database", "Write postgresql://USER@HOST/DATABASE."
+        if env.get(VARIABLE):
+            raise ConfigError(f"{VARIABLE} {words}", hint=hint)
+        raise table.error("url", words, hint=hint)
     return JournalSettings(url, table.choice("replicated", REPLICATED) == MANAGED)
+
+
+def shown_url(settings: JournalSettings) -> str | None:
+    """The URL without its password, and without what else its query says; None for the file engine."""
+    if settings.url is None:
+        return None
+    try:
+        parts = urlsplit(settings.url)
+    except ValueError:
+        return "postgresql://…"
+    where = parts.netloc.rpartition("@")[2]
+    user = f"{parts.username}@" if parts.username else ""
+    host = parse_qs(parts.query).get("host", [""])[0]
+    return f"postgresql://{user}{where}{parts.path}" + (f"?host={host}" if host else "")

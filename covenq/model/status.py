@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct, field
 
 from covenq.model.drift import Drift
@@ -53,6 +55,10 @@ class JournalStatus(Struct):
     last_sync_ms: Milliseconds | None = None
     recent_syncs_ms: SyncTimes | None = None
     recent_batches: BatchSizes | None = None
+    engine: Literal["file", "postgres"] = "file"
+    """What keeps it: files of the data directory, or a database."""
+    durability: Literal["fsync", "replicated", "managed"] = "fsync"
+    """What an answer rests on: one machine's disk; several machines, as the newest append saw; or that by an operator's word."""
 
 
 class FollowerStatus(Struct):

@@ -17,7 +17,8 @@ One line per module, highest layer first:
 
 - `open` opens a journal to write it; `engine` is the journal that it gives; `reader` is one for reading only
 - `verify` checks every row; `erase` takes content out; `lease` is who may write
-- `committer` sends batches in its thread, holds what comes while the server is away, and sends again what wasn't answered
+- `committer` sends batches in its thread, holds what comes while the server is away, and sends again what wasn't answered;
+  `call` is what it sends
 - `schema` makes the tables, `schema.sql` has them, and the function that appends; `server` is what is asked of a server
 - `rows` reads records out of tables, and verifies them; `connections` connects, and says what an error means
 """

@@ -8,15 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg import Connection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
 
 from journal.errors import JournalClosed, JournalError, JournalFull, JournalUnavailable, JournalWriteFailed
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 Found = TypeVar("Found")
 
 IDLE_MAX = 8
@@ -143,3 +144,13 @@ class Connections:
             idle, self._idle = self._idle, []
         for conn in idle:
             conn.close()
+
+
+_SIZE = """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'covenq' AND c.relkind = 'r'"""
+
+
+def size_of(connections: Connections) -> int:
+    """Bytes of the journal's tables and their indexes. Raises JournalUnavailable."""
+    row = connections.ask(lambda conn: conn.execute(_SIZE).fetchone())
+    return 0 if row is None else int(row[0])

@@ -12,11 +12,12 @@ from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalP
 from journal.format.codec import prepare_append
 from journal.health import Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
-from journal.postgres.committer import Answer, Batch, Committer, Done
-from journal.postgres.connections import Conn, Connections
+from journal.postgres.call import Answer, Batch, Done
+from journal.postgres.committer import Committer
+from journal.postgres.connections import Conn, Connections, size_of
 from journal.postgres.erase import Eraser
 from journal.postgres.lease import LeaseKeeper
-from journal.postgres.rows import Rows, Segments, place
+from journal.postgres.rows import Rows, Segments, segment_name
 from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     def _conforms(journal: PostgresJournal) -> Engine:
         """Checked statically: it promises all that the interface asks of an engine."""
         return journal
-
-
-_SIZE = """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
-  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'covenq' AND c.relkind = 'r'"""
 
 
 class PostgresJournal:
@@ -155,7 +152,7 @@ class PostgresJournal:
         stats = self._committer.stats
         measurements: dict[str, Measurement] = {
             "segments": len(self._segments),
-            "bytes": self._size(),
+            "bytes": size_of(self._connections),
             "batches": stats.batches,
             "records": stats.records,
             "sync_seconds": stats.syncs_s.read(),
@@ -167,13 +164,9 @@ class PostgresJournal:
             measurements["last_sync_seconds"] = stats.last_sync_s
         return measurements
 
-    def _size(self) -> int:
-        row = self._connections.ask(lambda conn: conn.execute(_SIZE).fetchone())
-        return 0 if row is None else int(row[0])
-
     def parts(self) -> Sequence[tuple[int, int]]:
         """One: content is taken out of its rows."""
-        return [(1, self._size())]
+        return [(1, size_of(self._connections))]
 
     @property
     def erasing(self) -> bool:
@@ -258,6 +251,6 @@ def check_head(conn: Conn, head: Head) -> None:
     else:
         detail = f"record {head.seq} is another one than was acknowledged"
     raise JournalDamaged(
-        [Damage("lost", place(segment), 0, head.seq, None, detail)],
+        [Damage("lost", segment_name(segment), 0, head.seq, None, detail)],
         hint="Put back the server that has it; or start with --accept-head to go on with what is there, in a new epoch.",
     )

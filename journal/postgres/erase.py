@@ -18,7 +18,7 @@ import psycopg
 from journal.erasure import Erasure, erasure_of
 from journal.errors import JournalError, JournalPoisoned
 from journal.format.codec import Prepared, loaded
-from journal.postgres.committer import FENCED, Batch, Call, send
+from journal.postgres.call import FENCED, Batch, Call, send
 from journal.postgres.connections import Conn, Connections, is_unknown, refusal
 from journal.records import SEQ_MAX, Appended, Rewritten
 

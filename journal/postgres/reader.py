@@ -9,8 +9,9 @@ from typing import NoReturn
 import psycopg
 
 from journal.errors import JournalClosed, JournalDamaged
+from journal.health import Measurements
 from journal.interface import Durability
-from journal.postgres.connections import Connections, unavailable
+from journal.postgres.connections import Connections, size_of, unavailable
 from journal.postgres.engine import check_head
 from journal.postgres.rows import Rows, Segments
 from journal.postgres.schema import check_version
@@ -24,6 +25,7 @@ class PostgresReader:
         self, connections: Connections, segments: Segments, *, id: str, epoch: str, head: Head, damage: Sequence[Damage]
     ) -> None:
         self._connections = connections
+        self._segments = segments
         self._rows = Rows(connections, segments)
         self._id, self._epoch = id, epoch
         self.damage = tuple(damage)
@@ -75,6 +77,10 @@ class PostgresReader:
         with self._moved:
             self._moved.wait_for(lambda: self._seq > after or self._closed, timeout)
             return self._seq > after
+
+    def measurements(self) -> Measurements:
+        """Segments, and bytes of the tables. Raises JournalUnavailable."""
+        return {"segments": len(self._segments), "bytes": size_of(self._connections)}
 
     def close(self) -> None:
         with self._moved:

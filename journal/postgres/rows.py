@@ -61,7 +61,7 @@ class Segments:
                 header, _ = parse_header((line + b"\n") * 2)
                 if header is None or header.first != first:
                     detail = "the segment's header does not verify"
-                    raise JournalDamaged([Damage("bad header", place(first), 0, None, None, detail)])
+                    raise JournalDamaged([Damage("bad header", segment_name(first), 0, None, None, detail)])
                 self._headers.append((header, header.salted))
                 self._firsts.append(first)
             return bool(rows)
@@ -75,7 +75,7 @@ class Segments:
         return self._headers[at] if at >= 0 else None
 
 
-def place(first: int) -> str:
+def segment_name(first: int) -> str:
     """How a segment is named to people."""
     return f"segment {first}"
 
@@ -192,7 +192,9 @@ class Rows:
     def _segment(self, seq: int) -> tuple[Header, Salted]:
         found = self._segments.of(seq)
         if found is None:
-            raise JournalDamaged([Damage("bad header", place(seq), 0, seq, None, "no segment holds this record")])
+            raise JournalDamaged(
+                [Damage("bad header", segment_name(seq), 0, seq, None, "no segment holds this record")]
+            )
         return found
 
     def _record(self, row: Row, seq: int, *, payloads: bool) -> Record:
@@ -224,4 +226,4 @@ class Rows:
 
 
 def _damaged(kind: str, header: Header, seq: int, detail: str) -> JournalDamaged:
-    return JournalDamaged([Damage(kind, place(header.first), 0, seq, None, detail)])
+    return JournalDamaged([Damage(kind, segment_name(header.first), 0, seq, None, detail)])

@@ -15,7 +15,7 @@ from journal.format.codec import ENVELOPE, SUM_MARK, payload_form
 from journal.format.header import Header, header_damage, parse_header
 from journal.format.recoverable_ids import recoverable_id
 from journal.postgres.connections import Conn, connect, unavailable
-from journal.postgres.rows import place
+from journal.postgres.rows import segment_name
 from journal.postgres.schema import check_version
 from journal.records import Damage, Witness
 from journal.reports import VerifyReport
@@ -87,7 +87,7 @@ class _Verifier:
             whole=whole,
             starts=bool(reports) and reports[0].first == firsts[0],
             delivery_at=lambda first, offset: self._delivery_at(first, offset),
-            name_of=place,
+            name_of=segment_name,
         )
         report.damage += self._damage
         if segment is None:
@@ -100,13 +100,13 @@ class _Verifier:
         report = SegmentReport(first, last=first - 1)
         header, faults = parse_header((line + b"\n") * 2)
         report.header = header
-        report.damage += header_damage(place(first), header, faults)
+        report.damage += header_damage(segment_name(first), header, faults)
         if header is None:
             return report
         if header.first != first:
             detail = f"its header says it starts at seq {header.first}"
-            report.damage.append(Damage("wrong segment order", place(first), 0, first, None, detail))
-        check_lines(place(first), header, self._lines(header, first, end), report, self._upto)
+            report.damage.append(Damage("wrong segment order", segment_name(first), 0, first, None, detail))
+        check_lines(segment_name(first), header, self._lines(header, first, end), report, self._upto)
         return report
 
     def _lines(self, header: Header, first: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -149,7 +149,7 @@ class _Verifier:
             self._note("payload", header, seq, "its content is gone by an erasure that there is none of")
 
     def _note(self, kind: str, header: Header, seq: int, detail: str) -> None:
-        self._damage.append(Damage(kind, place(header.first), seq, seq, None, detail))
+        self._damage.append(Damage(kind, segment_name(header.first), seq, seq, None, detail))
 
     def _delivery_at(self, first: int, offset: int) -> str | None:
         row = self._conn.execute("SELECT envelope FROM covenq.record WHERE seq = %s", (offset,), binary=True).fetchone()
@@ -161,7 +161,7 @@ class _Verifier:
         newest = reports[-1].header if reports else None
         if newest is None:
             return []
-        where = place(newest.first)
+        where = segment_name(newest.first)
         if report.head.seq < self._upto:
             detail = f"the head says that the log ends at seq {self._seq}, it ends at {report.head.seq}"
             found.append(Damage("missing record", where, 0, report.head.seq + 1, None, detail))
@@ -196,10 +196,10 @@ class _Verifier:
                 detail = (
                     f"seq {one.seq} had been seen, the log ends at {self._seq}: the journal is shorter than its caches"
                 )
-                found.append(Damage("shorter than caches", place(self._segment), 0, self._seq + 1, None, detail))
+                found.append(Damage("shorter than caches", segment_name(self._segment), 0, self._seq + 1, None, detail))
                 continue
             row = self._conn.execute("SELECT sum FROM covenq.record WHERE seq = %s", (one.seq,)).fetchone()
             if row is not None and row[0] != one.sum:
                 detail = "a cache had seen another record at this seq"
-                found.append(Damage("shorter than caches", place(self._segment), 0, one.seq, None, detail))
+                found.append(Damage("shorter than caches", segment_name(self._segment), 0, one.seq, None, detail))
         return found

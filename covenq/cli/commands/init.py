@@ -179,20 +179,7 @@ def init(
         others = {"--credential": credential, "--systemd": systemd or None, "--user": user, "--config": config}
         _monitoring({**for_monitoring, **others, "--data": data}, None if to is None else Path(to), force=force)
         return
-    if not systemd:
-        for option, given, what in (("--to", to, "where the units go"), ("--user", user, "whom the service runs as")):
-            if given is not None:
-                raise UsageError(f"{option} is {what}", hint="Add --systemd; a configuration goes to --config.")
-    if credential is not None and systemd:
-        raise UsageError(
-            "--credential goes into a configuration, and --systemd writes units",
-            hint="Leave it out: the units pass the credentials that the configuration names.",
-        )
-    if credential is not None and not _CREDENTIAL.match(credential):
-        raise UsageError(
-            f"--credential {credential[:40]!r} is no name of a file",
-            hint="systemd passes it as a file: webhook-secret.",
-        )
+    _require_fitting(credential, to, user, systemd=systemd)
     if systemd:
         _units(None if to is None else Path(to), data, config, user, force=force)
         return
@@ -214,6 +201,24 @@ def _require_together(given: Mapping[str, object], others: Mapping[str, object],
     for option in ("--org", "--name", "--no-browser") if existing else ():
         if given[option] is not None:
             raise UsageError(f"{option} is for an App that is to be made", hint="Leave it out, or --existing.")
+
+
+def _require_fitting(credential: str | None, to: str | None, user: str | None, *, systemd: bool) -> None:
+    """Raises UsageError for options that units, or a configuration, have no use for."""
+    if not systemd:
+        for option, given, what in (("--to", to, "where the units go"), ("--user", user, "whom the service runs as")):
+            if given is not None:
+                raise UsageError(f"{option} is {what}", hint="Add --systemd; a configuration goes to --config.")
+    if credential is not None and systemd:
+        raise UsageError(
+            "--credential goes into a configuration, and --systemd writes units",
+            hint="Leave it out: the units pass the credentials that the configuration names.",
+        )
+    if credential is not None and not _CREDENTIAL.match(credential):
+        raise UsageError(
+            f"--credential {credential[:40]!r} is no name of a file",
+            hint="systemd passes it as a file: webhook-secret.",
+        )
 
 
 def _require_alone(option: str, others: Mapping[str, object]) -> None:

@@ -317,6 +317,9 @@ def _followed_text(one: ReconcileLog, following: FollowedLog, now: float) -> str
     return ", ".join(words)
 
 
+_REPLICATED = {"fsync": "", "replicated": ", replicated", "managed": ", replicated as [journal] says"}
+
+
 def _journal_text(journal: JournalStatus) -> str:
     head = journal.head
     words = [
@@ -325,6 +328,8 @@ def _journal_text(journal: JournalStatus) -> str:
         output.count(journal.segments, "segment"),
     ]
     words.append(output.size(journal.bytes))
+    if journal.engine == "postgres":
+        words.append(f"in PostgreSQL{_REPLICATED[journal.durability]}")
     if journal.last_sync_ms is not None:
         words.append(f"last sync {journal.last_sync_ms:.1f} ms{_sync_spread(journal.recent_syncs_ms)}")
     words += [word for word, holds in (("POISONED", journal.poisoned), ("FULL", journal.full)) if holds]

@@ -119,6 +119,8 @@ def status(sources: StatusSources) -> model_status.Status:
             sources.journal.epoch,
             sources.journal.head(),
             measurements,
+            settings=sources.config.config.journal,
+            durability=sources.journal.durability,
             poisoned=health.poisoned is not None,
             full=health.full is not None,
         ),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from covenq.config.journal import JournalSettings
 from covenq.config.load import Config
 from covenq.filter.grammar import parse
 from covenq.model.notices import NotifyStatus
@@ -42,6 +43,7 @@ from covenq.paths import JOURNAL_NAME
 from covenq.routing.held import HELD
 from covenq.state import query
 from journal.health import Measurements, count, series
+from journal.interface import Durability
 from journal.records import Head
 
 SEGMENTS_MAX = 200
@@ -147,6 +149,8 @@ def journal_status(
     head: Head,
     measurements: Measurements,
     *,
+    settings: JournalSettings,
+    durability: Durability = "fsync",
     poisoned: bool = False,
     full: bool = False,
 ) -> JournalStatus:
@@ -163,6 +167,8 @@ def journal_status(
         last_sync_ms=round(last_sync_s * 1000, 3) if isinstance(last_sync_s, float) else None,
         recent_syncs_ms=sync_times(series(measurements, "recent_sync_seconds")),
         recent_batches=batch_sizes(series(measurements, "recent_batch_records")),
+        engine="file" if settings.url is None else "postgres",
+        durability="managed" if settings.managed and durability == "fsync" else durability,
     )
 
 
