@@ -156,6 +156,20 @@ class EngineUnknown(JournalError):
     hint = "Give the journal's directory, as a path or a file: URL."
 
 
+class JournalSealed(JournalError):
+    """A journal that was moved elsewhere, or one that is not all here yet: nothing may be appended."""
+
+    exit_code = 4
+    hint = "Use the journal that it was moved to, or finish the move with `covenq migrate`."
+
+
+class MigrationRefused(JournalError):
+    """A journal that can't be copied into that target."""
+
+    exit_code = 4
+    hint = "Give a target that holds no journal, or an unfinished copy of this one."
+
+
 class EngineNotInstalled(JournalError):
     """An engine that needs a package which is not there."""
 
@@ -183,7 +197,16 @@ class JournalDamaged(JournalError):
         super().__init__(f"the journal is damaged: {first}{more}", hint=hint)
 
 
-_FATAL = (EntryRefused, FormatUnknown, JournalClosed, JournalDamaged, JournalGone, JournalPoisoned, JournalReadOnly)
+_FATAL = (
+    EntryRefused,
+    FormatUnknown,
+    JournalClosed,
+    JournalDamaged,
+    JournalGone,
+    JournalPoisoned,
+    JournalReadOnly,
+    JournalSealed,
+)
 
 
 def may_pass(error: JournalError) -> bool:

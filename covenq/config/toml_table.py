@@ -13,7 +13,6 @@ from covenq.model import TOKEN, parse_duration
 _Kind = TypeVar("_Kind")
 _Default = TypeVar("_Default")
 
-_LATER_SECTIONS = {"journal"}
 """Sections of later versions: the error says so."""
 
 
@@ -42,8 +41,6 @@ class Table:
     def require_known(self, known: Sequence[str]) -> None:
         for key in self.raw:
             if key not in known:
-                if not self.where and key in _LATER_SECTIONS:
-                    raise self.error(key, "this version knows no such section yet")
                 guess = did_you_mean(key, known) or f"; known are {', '.join(known)}"
                 raise self.error(key[:80], f"unknown key{guess}")
 

@@ -243,6 +243,19 @@ def _refuse(word: str) -> NoReturn:
     raise ValueError(word)
 
 
+def line_of(envelope: bytes, total: str, about: bytes | None, payload: bytes | None, dropped: int | None) -> bytes:
+    """The line of a record that is kept in parts, newline included."""
+    parts = [envelope, SUM_MARK, total.encode(), b'"']
+    if about is not None:
+        parts += [b',"about":', about]
+    if dropped is not None:
+        parts.append(b',"dropped":%d' % dropped)
+    elif payload is not None:
+        parts += _form(payload, proven=False)
+    parts.append(b"}\n")
+    return b"".join(parts)
+
+
 # ---- from bytes to a record
 
 

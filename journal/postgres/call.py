@@ -15,6 +15,8 @@ from journal.records import Appended, Conflict, Head, Unknown
 
 FENCED = "CQ001"
 """The SQLSTATE of an append by a process that is no longer the writer."""
+SEALED = "CQ003"
+"""That of an append to a journal that was moved elsewhere."""
 
 Answer = Appended | Conflict | Unknown | JournalError
 Done = Callable[[Answer], None]

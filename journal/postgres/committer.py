@@ -28,7 +28,7 @@ from journal.commit_stats import CommitStats
 from journal.errors import JournalClosed, JournalError, JournalPoisoned, JournalUnavailable, copy_of
 from journal.format.codec import Prepared
 from journal.format.header import SEGMENT_BYTES
-from journal.postgres.call import FENCED, Answer, Batch, Call, Done, send
+from journal.postgres.call import FENCED, SEALED, Answer, Batch, Call, Done, send
 from journal.postgres.connections import Conn, connect, is_unknown, one_line, refusal
 from journal.records import Appended, Conflict, Unknown
 
@@ -250,8 +250,9 @@ class Committer(threading.Thread):
         try:
             batch = send(conn, self._writer, calls, salt=self._salt(), epoch=self._epoch, segment_max=self._segment_max)
         except psycopg.Error as error:
-            if error.sqlstate == FENCED:
-                fenced = JournalPoisoned("another process has taken the journal", hint="Look at `covenq status` there.")
+            if error.sqlstate in (FENCED, SEALED):
+                words = "another process has taken the journal" if error.sqlstate == FENCED else one_line(error)
+                fenced = JournalPoisoned(words, hint="Look at `covenq status` there.")
                 self.poison(fenced)
                 self._settle(calls, lambda call: Unknown() if call.repeated else fenced)
             elif is_unknown(error):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
-from journal.errors import JournalGone, JournalUnaccepted
+from journal.errors import JournalGone, JournalSealed, JournalUnaccepted
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres import lease, schema, server
 from journal.postgres.connections import Conn, connect, unavailable
@@ -76,10 +76,12 @@ def prepare(url: str, *, token: Callable[[int], str] = secrets.token_hex, now: C
 
 def _end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None) -> tuple[str, str, Head, Segments]:
     """The journal's id, its epoch, its newest record and its segments. Raises JournalDamaged, JournalUnaccepted."""
-    row = conn.execute("SELECT journal, epoch, seq, sum FROM covenq.head").fetchone()
+    row = conn.execute("SELECT journal, epoch, seq, sum, closed FROM covenq.head").fetchone()
     if row is None:
         raise JournalGone("there is no journal in that database any more")
-    id, epoch, seq, total = row
+    id, epoch, seq, total, closed = row
+    if closed:
+        raise JournalSealed(closed)
     if accept_head is None:
         for witness in witnesses:
             if witness.journal == id:

@@ -66,19 +66,29 @@ def check_version(conn: Conn) -> None:
         raise FormatUnknown(f"the database's tables are of version {found}; this covenq knows version {VERSION}")
 
 
-def make(conn: Conn, token: Callable[[int], str]) -> bool:
-    """Make the tables and an empty journal, if there is none; whether it was made. `token(n)` is n random bytes as hex.
-
-    All in one transaction: after a crash there is a whole journal or none. Raises SchemaForbidden.
-    """
+def make_tables(conn: Conn) -> None:
+    """Make the tables, empty, if they are missing. Raises SchemaForbidden."""
     try:
         with conn.transaction():
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if conn.execute("SELECT to_regclass('covenq.head') IS NULL").fetchone() == (True,):
                 conn.execute(script().encode())
+    except errors.InsufficientPrivilege as error:
+        raise SchemaForbidden(f"the journal's tables can't be made: {one_line(error)}") from error
+
+
+def make(conn: Conn, token: Callable[[int], str]) -> bool:
+    """Make the tables and an empty journal, if there is none; whether it was made. `token(n)` is n random bytes as hex.
+
+    Each in one transaction: after a crash there is a whole journal or none. Raises SchemaForbidden.
+    """
+    make_tables(conn)
+    try:
+        with conn.transaction():
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if conn.execute("SELECT count(*) FROM covenq.head").fetchone() != (0,):
                 return False
             conn.execute(new_journal(token).encode())
             return True
     except errors.InsufficientPrivilege as error:
-        raise SchemaForbidden(f"the journal's tables can't be made: {one_line(error)}") from error
+        raise SchemaForbidden(f"a journal can't be begun: {one_line(error)}") from error

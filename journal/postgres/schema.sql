@@ -15,7 +15,8 @@ CREATE TABLE covenq.head (
   segment       bigint  NOT NULL,             -- the first seq of the segment that is written to
   segment_bytes bigint  NOT NULL,             -- what its lines would take in a file
   salt          text    NOT NULL,
-  writer        text    NOT NULL DEFAULT ''   -- the token of the process that may append
+  writer        text    NOT NULL DEFAULT '',  -- the token of the process that may append
+  closed        text    NOT NULL DEFAULT ''   -- why nobody may: it is being copied here, or was moved elsewhere
 ) WITH (fillfactor = 10);
 
 -- Who may write, by this server's clock. Apart from head, so that renewing it waits for no append.
@@ -86,6 +87,9 @@ DECLARE
   k integer;
 BEGIN
   SELECT * INTO h FROM covenq.head FOR UPDATE;
+  IF h.closed <> '' THEN
+    RAISE EXCEPTION '%', h.closed USING ERRCODE = 'CQ003';
+  END IF;
   IF h.writer IS DISTINCT FROM me THEN
     RAISE EXCEPTION 'another process writes this journal' USING ERRCODE = 'CQ001';
   END IF;

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from psycopg import Error
 
 from journal.format.check import SegmentReport, check_lines, join
-from journal.format.codec import ENVELOPE, SUM_MARK, payload_form
+from journal.format.codec import ENVELOPE, line_of
 from journal.format.header import Header, header_damage, parse_header
 from journal.format.recoverable_ids import recoverable_id
 from journal.postgres.connections import Conn, connect, unavailable
@@ -117,14 +117,9 @@ class _Verifier:
             for row in cursor:
                 seq, _, subject, total, envelope, about, payload, kept, erasure, by = row
                 self._check_columns(header, seq, subject, envelope, kept, erasure, by)
-                tail = b'"' if about is None else b'","about":' + about
-                if erasure is not None:
-                    tail += b',"dropped":%d' % (by or 0)
-                    if payload is not None:
-                        self._note("payload", header, seq, "its content is there, and an erasure took it")
-                elif payload is not None:
-                    tail += payload_form(payload)
-                yield seq, envelope + SUM_MARK + total.encode() + tail + b"}\n"
+                if erasure is not None and payload is not None:
+                    self._note("payload", header, seq, "its content is there, and an erasure took it")
+                yield seq, line_of(envelope, total, about, payload, None if erasure is None else by or 0)
                 if self._progress is not None and seq % 256 == 0:
                     self._progress(seq, self._upto)
 

@@ -1,0 +1,188 @@
+"""A journal moves into a database and back: the same records, seqs and sums, whatever cuts the move short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from journal.errors import JournalLocked, JournalSealed, MigrationRefused
+from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
+from journal.file.verify import verify as verify_files
+from journal.interface import Engine
+from journal.migration import DatabasePlace, FilePlace, Migration
+from journal.postgres.open import open_journal as open_database
+from journal.postgres.verify import verify as verify_tables
+from journal.records import Appended, Entry, Head, Record
+from tests.support.journals.entries import delivery
+from tests.support.postgres.journals import cluster
+
+
+@pytest.fixture
+def url() -> str:
+    servers = cluster(standby=False)
+    servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
+    return servers.url
+
+
+def fill(journal: Engine, start: int, count: int) -> None:
+    for number in range(start, start + count):
+        journal.append([delivery(number), Entry(f"task.t{number}", "task.queued", {"n": number}, expect=0)])
+
+
+def erase(journal: Engine, low: int, high: int, *, about: bool) -> None:
+    journal.erase([Entry("ops.redaction", "delivery.redacted", {"drops": [[low, high]], "about": about})])
+
+
+def open_files(directory: Path) -> Engine:
+    return open_journal(directory, force_filesystem=True, settings=WriteSettings(segment_bytes=20_000))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A journal of several segments, two epochs and two erasures."""
+    directory = tmp_path / "data" / "journal"
+    directory.parent.mkdir()
+    with open_files(directory) as journal:  # type: ignore[attr-defined]
+        fill(journal, 0, 30)
+        erase(journal, 3, 8, about=False)
+        erase(journal, 7, 12, about=True)
+        journal.begin_epoch("0123456789abcdef")
+        fill(journal, 30, 10)
+    return directory
+
+
+def contents(journal: Engine) -> list[Record]:
+    return list(journal.read(0))
+
+
+def read_files(directory: Path) -> list[Record]:
+    with open_files(directory) as journal:  # type: ignore[attr-defined]
+        return contents(journal)
+
+
+def moved(url: str) -> tuple[list[Record], str]:
+    with open_database(url) as journal:
+        return contents(journal), journal.epoch
+
+
+def test_there_and_back_every_record_is_as_it_was(files: Path, url: str) -> None:
+    before = read_files(files)
+    into = Migration(FilePlace(files), DatabasePlace(url, "db"))
+    head = into.finish()
+    there, epoch = moved(url)
+    assert there[: len(before)] == before
+    assert there[len(before)].kind == "journal.sealed" and there[-1].sum == head.sum
+    assert epoch not in {record.epoch for record in before}
+    assert verify_tables(url).damage == []
+    assert not files.exists() and verify_files(files.with_name("journal.sealed")).damage == []
+    with open_database(url) as journal:
+        fill(journal, 100, 5)
+        erase(journal, 20, 22, about=True)
+        assert journal.append([delivery(3)]) != Appended, "what came before the move is known after it"
+        there = contents(journal)
+    back = files.with_name("again")
+    Migration(DatabasePlace(url, "db"), FilePlace(back)).finish()
+    again = read_files(back)
+    assert again[: len(there)] == there
+    assert verify_files(back).damage == []
+    with pytest.raises(JournalSealed, match="moved to file:"):
+        open_database(url)
+
+
+def test_a_copy_goes_on_where_it_ended_while_the_journal_is_written(files: Path, url: str) -> None:
+    move = Migration(FilePlace(files), DatabasePlace(url, "db"))
+    with open_files(files) as journal:  # type: ignore[attr-defined]
+        assert move.estimate().copied == 0
+        first = move.copy()
+        with pytest.raises(JournalSealed, match="being copied"):
+            open_database(url)
+        erase(journal, 40, 45, about=True)
+        fill(journal, 50, 8)
+        with pytest.raises(JournalLocked):
+            move.finish()
+        second = move.copy()
+        assert second.seq > first.seq
+    head = move.finish()
+    assert move_is_whole(url, head)
+    there, _ = moved(url)
+    assert all(record.payload is None and record.about is None for record in there if 40 <= record.seq <= 45)
+    assert there[: head.seq] == read_files(files.with_name("journal.sealed"))[: head.seq]
+
+
+def move_is_whole(url: str, head: Head) -> bool:
+    report = verify_tables(url)
+    return report.ok and report.head == head
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_cut_short_anywhere_it_is_finished_by_the_same_again(
+    files: Path, url: str, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    before = read_files(files)
+    steps = ["copy", "_append_seal"]
+    move = Migration(FilePlace(files), DatabasePlace(url, "db"))
+
+    def cut(*_: object, **__: object) -> None:
+        raise Cut
+
+    def cut_progress(done: int, total: int) -> None:
+        raise Cut
+
+    if step == 0:
+        with pytest.raises(Cut):
+            move.copy(cut_progress)
+    elif step in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(Migration, steps[step - 1], cut)
+            with pytest.raises(Cut):
+                move.finish()
+    elif step == 3:
+        with monkeypatch.context() as patch:
+            patch.setattr(FilePlace, "seal", cut)
+            with pytest.raises(Cut):
+                move.finish()
+    else:
+        from journal.postgres.lines import TableTarget
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TableTarget, "finish", cut)
+            with pytest.raises(Cut):
+                move.finish()
+    head = Migration(FilePlace(files), DatabasePlace(url, "db")).finish()
+    assert move_is_whole(url, head)
+    assert moved(url)[0][: len(before)] == before
+
+
+def test_another_journal_is_not_written_over(files: Path, url: str, tmp_path: Path) -> None:
+    with open_database(url) as journal:
+        journal.append([delivery(1)])
+    with pytest.raises(MigrationRefused, match="another journal"):
+        Migration(FilePlace(files), DatabasePlace(url, "db")).estimate()
+    with pytest.raises(MigrationRefused, match="holds journal"):
+        Migration(FilePlace(files), DatabasePlace(url, "db")).copy()
+    with pytest.raises(MigrationRefused, match="holds a journal"):
+        Migration(DatabasePlace(url, "db"), FilePlace(files)).copy()
+    with open_database(url) as journal:
+        assert journal.append([delivery(2)]) == Appended((2,))
+    with open_files(files) as here:  # type: ignore[attr-defined]
+        assert here.head().seq > 80
+
+
+def test_a_journal_that_is_damaged_is_not_moved(files: Path, url: str) -> None:
+    from journal.errors import JournalDamaged
+
+    segment = sorted(files.glob("*.jsonl"))[1]
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 1
+    segment.write_bytes(content)
+    with pytest.raises(JournalDamaged):
+        Migration(FilePlace(files), DatabasePlace(url, "db")).finish()
+    assert files.exists()
+    with pytest.raises(JournalSealed):
+        open_database(url)
