@@ -68,7 +68,7 @@ class Target(Protocol):
     def close(self) -> None: ...
 
 
-class Place(Protocol):
+class Store(Protocol):
     """Where a journal is, or shall be."""
 
     name: str
@@ -103,7 +103,7 @@ class Estimate:
 class Migration:
     """One journal's move from a place to another. Each step raises JournalError and OSError."""
 
-    def __init__(self, source: Place, target: Place) -> None:
+    def __init__(self, source: Store, target: Store) -> None:
         self._source, self._target = source, target
 
     def estimate(self) -> Estimate:
@@ -170,7 +170,7 @@ def _sum_at(lines: Lines, segments: list[tuple[Header, bytes]], seq: int) -> str
     return None
 
 
-class FilePlace:
+class FileStore:
     """A directory of segments; once it is sealed, under another name."""
 
     def __init__(self, directory: Path) -> None:
@@ -285,7 +285,7 @@ class FileTarget:
         pass
 
 
-class DatabasePlace:
+class DatabaseStore:
     """A PostgreSQL database."""
 
     def __init__(self, url: str, name: str, now: Callable[[], float] = time.time) -> None:

@@ -65,6 +65,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "verify": "covenq.cli.commands.verify",
         "salvage": "covenq.cli.commands.salvage",
         "backup": "covenq.cli.commands.backup",
+        "migrate": "covenq.cli.commands.migrate",
         "compact": "covenq.cli.commands.maintenance",
         "redact": "covenq.cli.commands.maintenance",
         "export": "covenq.cli.commands.exchange",

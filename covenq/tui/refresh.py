@@ -18,7 +18,8 @@ from covenq.tui.connection import Connection
 
 if TYPE_CHECKING:
     from covenq.model.answers import Throughput
-    from covenq.model.status import HeadStatus, Status
+    from covenq.model.journal_status import HeadStatus
+    from covenq.model.status import Status
 
 STATUS_S = 1.0
 """Seconds between reads of the status; changes are read at most this often too."""

@@ -40,7 +40,8 @@ from journal.file.scan import find_record, read_records
 from journal.file.segment import list_segments, segment_size, write_mark
 from journal.file.settings import WriteSettings
 from journal.file.torn import Torn
-from journal.format.codec import Prepared, prepare_append
+from journal.format.codec import Prepared
+from journal.format.entries import prepare_append
 from journal.health import Health, Measurement, Measurements
 from journal.interface import Engine, Progress
 from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten

@@ -18,7 +18,6 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
@@ -141,25 +140,6 @@ def prepare(entry: Entry) -> Prepared:
         raise EntryRefused("data holds a key that would stand in the way of the sum")
     size = len(middle) + sum(map(len, tail)) + 256
     return Prepared(entry, data, about, middle, tail, payload_sha256, size)
-
-
-def prepare_append(entries: Sequence[Entry]) -> list[Prepared]:
-    """`prepare` for the entries of one append. Raises EntryRefused, also for what they can't expect of each other."""
-    prepared = [prepare(entry) for entry in entries]
-    if len(prepared) > 1:
-        _check_subjects(entries)
-    return prepared
-
-
-def _check_subjects(entries: Sequence[Entry]) -> None:
-    """Refuse an `expect` on a subject of an earlier entry of the same call: no caller can know the seq that it will get."""
-    before: set[str] = set()
-    for entry in entries:
-        if entry.expect is not None and entry.subject in before:
-            raise EntryRefused(
-                f"{entry.subject} is changed by an earlier entry of the same append: it can't be expected"
-            )
-        before.add(entry.subject)
 
 
 @lru_cache(256)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, copy_of
-from journal.format.codec import prepare_append
+from journal.format.entries import prepare_append
 from journal.health import Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
 from journal.postgres.call import Answer, Batch, Done

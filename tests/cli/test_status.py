@@ -17,10 +17,9 @@ from msgspec.structs import replace
 from covenq.cli import output
 from covenq.cli.commands import status as command
 from covenq.model import NOT_RUNNING, at_text
+from covenq.model.journal_status import HeadStatus, JournalStatus
 from covenq.model.status import (
     ActivePause,
-    HeadStatus,
-    JournalStatus,
     LogLine,
     Oldest,
     Overdue,

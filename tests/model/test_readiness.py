@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from covenq.model import NOT_RUNNING
+from covenq.model.journal_status import HeadStatus, JournalStatus
 from covenq.model.readiness import readiness
-from covenq.model.status import HeadStatus, JournalStatus, Oldest, StateStatus, Status, Verified
+from covenq.model.status import Oldest, StateStatus, Status, Verified
 from tests.support.answers import blank
 
 RUNNING = blank(

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from covenq.config.load import build
 from covenq.daemon.systemd import watchdog_of
-from covenq.model.status import HeadStatus, JournalStatus, Oldest, Reload, SecretWarning, StateStatus, Status
+from covenq.model.journal_status import HeadStatus, JournalStatus
+from covenq.model.status import Oldest, Reload, SecretWarning, StateStatus, Status
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_status import status_findings

@@ -9,20 +9,8 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from covenq.model.answers import Throughput
-from covenq.model.status import (
-    BatchSizes,
-    Disk,
-    HeadStatus,
-    JournalStatus,
-    Oldest,
-    Running,
-    Segment,
-    StateStatus,
-    Status,
-    SyncTimes,
-    WorkerAttempt,
-    WorkerStatus,
-)
+from covenq.model.journal_status import BatchSizes, HeadStatus, JournalStatus, SyncTimes
+from covenq.model.status import Disk, Oldest, Running, Segment, StateStatus, Status, WorkerAttempt, WorkerStatus
 
 NOW = 1_800_000_000.0
 AGO = "2027-01-15T07:55:00.000000Z"

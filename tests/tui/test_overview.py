@@ -15,8 +15,9 @@ from covenq.client.local import LocalSource
 from covenq.client.suggestion import options_given
 from covenq.config import load as configuration
 from covenq.model.answers import Event
+from covenq.model.journal_status import SyncTimes
 from covenq.model.route_times import RouteMinutes, RouteTimes, Times
-from covenq.model.status import Status, Stuck, SyncTimes
+from covenq.model.status import Status, Stuck
 from covenq.model.waiting import WaitingTasks
 from covenq.tui import text
 from covenq.tui.app import Dashboard

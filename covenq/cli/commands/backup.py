@@ -16,7 +16,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 
 if TYPE_CHECKING:
-    from covenq.model.status import JournalStatus
+    from covenq.model.journal_status import JournalStatus
     from journal.records import Damage
     from journal.reports import BackupReport
 

@@ -27,8 +27,9 @@ from covenq.text import duration, instant
 
 if TYPE_CHECKING:
     from covenq.model.drift import Drift
+    from covenq.model.journal_status import JournalStatus, SyncTimes
     from covenq.model.log_ingress import FollowedLog
-    from covenq.model.status import JournalStatus, ReconcileLog, Status, SyncTimes
+    from covenq.model.status import ReconcileLog, Status
 
 LABEL = 11
 """Columns of the labels."""

@@ -15,13 +15,11 @@ from pathlib import Path
 from covenq.config.journal import JournalSettings
 from covenq.config.load import Config
 from covenq.filter.grammar import parse
+from covenq.model.journal_status import BatchSizes, HeadStatus, JournalStatus, SyncTimes
 from covenq.model.notices import NotifyStatus
 from covenq.model.status import (
-    BatchSizes,
     Descriptors,
     Disk,
-    HeadStatus,
-    JournalStatus,
     LogLine,
     Overdue,
     ReconcileStatus,
@@ -31,7 +29,6 @@ from covenq.model.status import (
     StateStatus,
     Status,
     Stuck,
-    SyncTimes,
     UpkeepStatus,
     Watchdog,
     WorkerStatus,

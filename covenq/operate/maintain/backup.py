@@ -9,7 +9,7 @@ from pathlib import Path
 
 from covenq.errors import BackupListUnreadable, CovenqError, Refused, UsageError
 from covenq.model import now_text
-from covenq.model.status import JournalStatus
+from covenq.model.journal_status import JournalStatus
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME

@@ -13,7 +13,8 @@ from covenq.tui.panes.route_table import sparkline
 from covenq.tui.widgets.lines import Line, labelled
 
 if TYPE_CHECKING:
-    from covenq.model.status import JournalStatus, Status, SyncTimes
+    from covenq.model.journal_status import JournalStatus, SyncTimes
+    from covenq.model.status import Status
 
 _CELL = 5
 """Cells of a bar of the histogram, and of its bound below."""

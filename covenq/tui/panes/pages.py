@@ -14,7 +14,8 @@ from covenq.tui.panes.durability import fsync
 from covenq.tui.widgets.lines import Line, Lines, labelled
 
 if TYPE_CHECKING:
-    from covenq.model.status import JournalStatus, Segment, Status, Verified
+    from covenq.model.journal_status import JournalStatus
+    from covenq.model.status import Segment, Status, Verified
 
 _BAR = 14
 """Cells of the longest bar."""

@@ -35,7 +35,7 @@ from journal.records import Damage
 from journal.reports import BackupReport
 
 if TYPE_CHECKING:
-    from covenq.model.status import JournalStatus
+    from covenq.model.journal_status import JournalStatus
 
 POLL_S = 0.3
 """Seconds between two reads of the daemon's progress."""

@@ -11,7 +11,7 @@ from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
 from journal.file.verify import verify as verify_files
 from journal.interface import Engine
-from journal.migration import DatabasePlace, FilePlace, Migration
+from journal.migration import DatabaseStore, FileStore, Migration
 from journal.postgres.open import open_journal as open_database
 from journal.postgres.verify import verify as verify_tables
 from journal.records import Appended, Entry, Head, Record
@@ -69,7 +69,7 @@ def moved(url: str) -> tuple[list[Record], str]:
 
 def test_there_and_back_every_record_is_as_it_was(files: Path, url: str) -> None:
     before = read_files(files)
-    into = Migration(FilePlace(files), DatabasePlace(url, "db"))
+    into = Migration(FileStore(files), DatabaseStore(url, "db"))
     head = into.finish()
     there, epoch = moved(url)
     assert there[: len(before)] == before
@@ -83,7 +83,7 @@ def test_there_and_back_every_record_is_as_it_was(files: Path, url: str) -> None
         assert journal.append([delivery(3)]) != Appended, "what came before the move is known after it"
         there = contents(journal)
     back = files.with_name("again")
-    Migration(DatabasePlace(url, "db"), FilePlace(back)).finish()
+    Migration(DatabaseStore(url, "db"), FileStore(back)).finish()
     again = read_files(back)
     assert again[: len(there)] == there
     assert verify_files(back).damage == []
@@ -92,7 +92,7 @@ def test_there_and_back_every_record_is_as_it_was(files: Path, url: str) -> None
 
 
 def test_a_copy_goes_on_where_it_ended_while_the_journal_is_written(files: Path, url: str) -> None:
-    move = Migration(FilePlace(files), DatabasePlace(url, "db"))
+    move = Migration(FileStore(files), DatabaseStore(url, "db"))
     with open_files(files) as journal:  # type: ignore[attr-defined]
         assert move.estimate().copied == 0
         first = move.copy()
@@ -126,7 +126,7 @@ def test_cut_short_anywhere_it_is_finished_by_the_same_again(
 ) -> None:
     before = read_files(files)
     steps = ["copy", "_append_seal"]
-    move = Migration(FilePlace(files), DatabasePlace(url, "db"))
+    move = Migration(FileStore(files), DatabaseStore(url, "db"))
 
     def cut(*_: object, **__: object) -> None:
         raise Cut
@@ -144,7 +144,7 @@ def test_cut_short_anywhere_it_is_finished_by_the_same_again(
                 move.finish()
     elif step == 3:
         with monkeypatch.context() as patch:
-            patch.setattr(FilePlace, "seal", cut)
+            patch.setattr(FileStore, "seal", cut)
             with pytest.raises(Cut):
                 move.finish()
     else:
@@ -154,7 +154,7 @@ def test_cut_short_anywhere_it_is_finished_by_the_same_again(
             patch.setattr(TableTarget, "finish", cut)
             with pytest.raises(Cut):
                 move.finish()
-    head = Migration(FilePlace(files), DatabasePlace(url, "db")).finish()
+    head = Migration(FileStore(files), DatabaseStore(url, "db")).finish()
     assert move_is_whole(url, head)
     assert moved(url)[0][: len(before)] == before
 
@@ -163,11 +163,11 @@ def test_another_journal_is_not_written_over(files: Path, url: str, tmp_path: Pa
     with open_database(url) as journal:
         journal.append([delivery(1)])
     with pytest.raises(MigrationRefused, match="another journal"):
-        Migration(FilePlace(files), DatabasePlace(url, "db")).estimate()
+        Migration(FileStore(files), DatabaseStore(url, "db")).estimate()
     with pytest.raises(MigrationRefused, match="holds journal"):
-        Migration(FilePlace(files), DatabasePlace(url, "db")).copy()
+        Migration(FileStore(files), DatabaseStore(url, "db")).copy()
     with pytest.raises(MigrationRefused, match="holds a journal"):
-        Migration(DatabasePlace(url, "db"), FilePlace(files)).copy()
+        Migration(DatabaseStore(url, "db"), FileStore(files)).copy()
     with open_database(url) as journal:
         assert journal.append([delivery(2)]) == Appended((2,))
     with open_files(files) as here:  # type: ignore[attr-defined]
@@ -182,7 +182,7 @@ def test_a_journal_that_is_damaged_is_not_moved(files: Path, url: str) -> None:
     content[len(content) // 2] ^= 1
     segment.write_bytes(content)
     with pytest.raises(JournalDamaged):
-        Migration(FilePlace(files), DatabasePlace(url, "db")).finish()
+        Migration(FileStore(files), DatabaseStore(url, "db")).finish()
     assert files.exists()
     with pytest.raises(JournalSealed):
         open_database(url)
