@@ -29,8 +29,16 @@ from covenq.client.local import LocalSource  # noqa: E402
 from covenq.config import load as configuration  # noqa: E402
 from covenq.model import at_text  # noqa: E402
 from covenq.model.answers import Event  # noqa: E402
-from covenq.model.journal_status import BatchSizes, SyncTimes
-from covenq.model.status import # noqa: E402     ActivePause, Disk, Status, UpkeepStatus, Verified, WorkerAttempt, WorkerStatus
+from covenq.model.journal_status import BatchSizes, SyncTimes  # noqa: E402
+from covenq.model.status import (  # noqa: E402
+    ActivePause,
+    Disk,
+    Status,
+    UpkeepStatus,
+    Verified,
+    WorkerAttempt,
+    WorkerStatus,
+)
 from covenq.model.waiting import WaitingTasks  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
