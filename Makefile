@@ -1,7 +1,7 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep lint format screenshots bench release-check clean anew
+.PHONY: help run test test-postgres test-deep lint format screenshots bench release-check clean anew
 
 VENV := .venv
 # The interpreter that .venv is made from: the first of these that is new enough. Say another: make test PYTHON=python3.14
@@ -34,6 +34,7 @@ endif
 help:
 	@echo 'make run        start covenq on 127.0.0.1:8787 (BIND=host:port DATA=directory CONFIG=file)'
 	@echo 'make test       run the tests'
+	@echo 'make test-postgres  run the tests of the journal in PostgreSQL, where its server is installed'
 	@echo 'make test-deep  run the tests that take minutes to hours'
 	@echo 'make lint       check formatting, lint, types and who imports whom'
 	@echo 'make format     format the code'
@@ -46,7 +47,10 @@ run: $(VENV)/.installed
 	@exec $(VENV)/bin/covenq serve
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m 'not deep' $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m 'not deep and not postgres' $(ARGS)
+
+test-postgres: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -n auto -m 'postgres and not deep' $(ARGS)
 
 test-deep: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -n auto -m deep $(ARGS)

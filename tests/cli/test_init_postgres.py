@@ -11,6 +11,8 @@ from tests.support.daemon import Daemon
 from tests.support.postgres.journals import cluster
 from tests.support.requests import issue
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 def url() -> str:

@@ -75,6 +75,7 @@ def test_it_accepts_runs_explains_and_proves(daemon: Daemon, servers: Cluster) -
     assert daemon.cli_json("verify")["ok"]
 
 
+@pytest.mark.postgres
 def test_what_it_held_is_there_and_can_be_acted_on_without_a_daemon(daemon: Daemon) -> None:
     assert daemon.post("push", {"ref": "refs/heads/main"}, "push-1").status == 202
     wait_done(daemon)
@@ -92,6 +93,7 @@ def test_what_it_held_is_there_and_can_be_acted_on_without_a_daemon(daemon: Daem
     assert daemon.cli_json("tasks")["items"][0]["attempts"] == 2
 
 
+@pytest.mark.postgres
 def test_killed_under_load_it_loses_and_doubles_nothing(daemon: Daemon) -> None:
     guids = [new_guid() for _ in range(120)]
     accepted: set[str] = set()
@@ -121,6 +123,7 @@ def test_killed_under_load_it_loses_and_doubles_nothing(daemon: Daemon) -> None:
     assert daemon.cli_json("verify")["ok"]
 
 
+@pytest.mark.postgres
 def test_a_database_that_fails_over_is_waited_for(daemon: Daemon, servers: Cluster) -> None:
     assert daemon.post("issues", issue(1), "before").status == 202
     servers.primary.kill()
@@ -132,6 +135,7 @@ def test_a_database_that_fails_over_is_waited_for(daemon: Daemon, servers: Clust
     assert daemon.running and daemon.cli_json("verify")["ok"]
 
 
+@pytest.mark.postgres
 def test_two_daemons_do_not_share_a_journal(daemon: Daemon, tmp_path: Path) -> None:
     other = Daemon(tmp_path / "other", config=daemon.config, env=daemon.env, forked=True)
     other.start(wait=False)
@@ -140,6 +144,7 @@ def test_two_daemons_do_not_share_a_journal(daemon: Daemon, tmp_path: Path) -> N
     assert daemon.post("issues", issue(1)).status == 202
 
 
+@pytest.mark.postgres
 def test_no_password_is_shown(daemon: Daemon, servers: Cluster) -> None:
     daemon.stop()
     daemon.env["COVENQ_JOURNAL_URL"] = servers.url.replace("covenq@", "covenq:hunter2@") + "&connect_timeout=1"
@@ -153,6 +158,7 @@ def test_no_password_is_shown(daemon: Daemon, servers: Cluster) -> None:
     assert "hunter2" not in daemon.log_tail()
 
 
+@pytest.mark.postgres
 def test_a_journal_in_files_moves_in_and_out_with_everything_in_it(servers: Cluster, tmp_path: Path) -> None:
     servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
     config = tmp_path / "covenq.toml"

@@ -20,6 +20,8 @@ from tests.support.journals.entries import delivery
 from tests.support.postgres.journals import open_in
 from tests.support.postgres.server import HANG_S, Cluster
 
+pytestmark = pytest.mark.postgres
+
 Opened = Callable[[], PostgresJournal]
 
 END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'covenq'"

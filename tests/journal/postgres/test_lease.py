@@ -15,6 +15,8 @@ from journal.records import Appended, Entry, Unknown
 from tests.support.journals.entries import delivery
 from tests.support.postgres.server import HANG_S, Cluster
 
+pytestmark = pytest.mark.postgres
+
 Opened = Callable[[], PostgresJournal]
 
 END_THE_LEASE = "UPDATE covenq.lease SET until = '-infinity', holder = ''"

@@ -18,6 +18,8 @@ from journal.records import Appended, Entry, Head, Record
 from tests.support.journals.entries import delivery
 from tests.support.postgres.journals import cluster
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 def url() -> str:

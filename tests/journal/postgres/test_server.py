@@ -17,6 +17,8 @@ from journal.records import Appended
 from tests.support.journals.entries import delivery
 from tests.support.postgres.server import Cluster
 
+pytestmark = pytest.mark.postgres
+
 Opened = Callable[[], PostgresJournal]
 
 

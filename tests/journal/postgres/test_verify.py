@@ -12,6 +12,8 @@ from journal.records import Entry, Head, Witness
 from tests.support.journals.entries import delivery
 from tests.support.postgres.server import Cluster
 
+pytestmark = pytest.mark.postgres
+
 Opened = Callable[[], PostgresJournal]
 
 
