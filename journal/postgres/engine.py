@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
-from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, copy_of
+from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, JournalUnavailable, copy_of
 from journal.format.entries import prepare_append
 from journal.health import Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
@@ -52,6 +53,7 @@ class PostgresJournal:
         self._advanced = threading.Condition()
         self._closed = False
         self._numbers = count()
+        self._bytes = 0
         self._token = token
         self._eraser = Eraser(self._connections, token, segment_max)
         self._committer = Committer(
@@ -152,7 +154,7 @@ class PostgresJournal:
         stats = self._committer.stats
         measurements: dict[str, Measurement] = {
             "segments": len(self._segments),
-            "bytes": size_of(self._connections),
+            "bytes": self._size(),
             "batches": stats.batches,
             "records": stats.records,
             "sync_seconds": stats.syncs_s.read(),
@@ -164,9 +166,16 @@ class PostgresJournal:
             measurements["last_sync_seconds"] = stats.last_sync_s
         return measurements
 
+    def _size(self) -> int:
+        """Bytes of the tables; while the server is away, as they were last."""
+        if self._committer.away is None:
+            with suppress(JournalUnavailable):
+                self._bytes = size_of(self._connections)
+        return self._bytes
+
     def parts(self) -> Sequence[tuple[int, int]]:
         """One: content is taken out of its rows."""
-        return [(1, size_of(self._connections))]
+        return [(1, self._size())]
 
     @property
     def erasing(self) -> bool:

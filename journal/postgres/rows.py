@@ -12,7 +12,7 @@ from journal.errors import JournalDamaged
 from journal.format.codec import SUM_MARK, LineError, Salted, fields_at, loaded
 from journal.format.header import Header, parse_header
 from journal.postgres.connections import Conn, Connections
-from journal.records import SEQ_MAX, Damage, Record
+from journal.records import SEQ_MAX, Damage, Head, Record
 
 CHUNK = 500
 """Records that are asked for at once."""
@@ -138,25 +138,34 @@ class Rows:
     def __init__(self, connections: Connections, segments: Segments) -> None:
         self._connections = connections
         self._segments = segments
+        self._last: Head | None = None
+        """The newest record that was read in order: reading on from there has to link to it, whichever server answers by then."""
 
     def read(self, after: int, upto: int, only: Container[int] | None, *, payloads: bool) -> Iterator[Record]:
         """The records with `after` < seq ≤ `upto`, in order, each linked to the one before. Raises JournalDamaged."""
         if only is not None:
             yield from self._select(after, upto, only, payloads=payloads)
             return
-        expected: str | None = None
+        last = self._last
+        expected = last.sum if last is not None and last.seq == after else None
         seq = after
         while seq < upto:
-            limit, start = CHUNK, seq
-            query = _WHOLE if payloads else _BARE
-            rows = self._ask(query, (start, upto, limit))
+            rows = self._ask(_WHOLE if payloads else _BARE, (seq, upto, CHUNK))
             for row in rows:
-                record = self._record(row, seq + 1, payloads=payloads)
+                record = self._record(row, payloads=payloads)
                 header = self._header(row.seq)
-                link = header.sum if row.seq == header.first else expected
+                begins = row.seq == header.first
+                if row.seq != seq + 1 and not (begins and header.after == seq):  # a salvage leaves out what was lost
+                    raise _damaged("missing", header, seq + 1, "the record is gone")
+                link = header.sum if begins else expected
                 if link is not None and record.prev != link:
                     raise _damaged("broken chain", header, record.seq, "it does not link to the record before it")
+                if begins and expected is not None and header.prev != expected:
+                    raise _damaged(
+                        "broken chain", header, record.seq, "its segment does not continue the one before it"
+                    )
                 seq, expected = record.seq, record.sum
+                self._last = Head(seq, expected)
                 yield record
             if not rows:
                 raise _damaged("missing", self._header(seq + 1), seq + 1, "the record is gone")
@@ -167,12 +176,12 @@ class Rows:
             wanted = [seq for seq in range(start, min(start + 4096, upto + 1)) if seq in only]
             for at in range(0, len(wanted), CHUNK):
                 for row in self._ask(query, (wanted[at : at + CHUNK],)):
-                    yield self._record(row, row.seq, payloads=payloads)
+                    yield self._record(row, payloads=payloads)
 
     def get(self, seq: int) -> Record | None:
         """The record with that seq; None if there is none. Raises JournalDamaged."""
         rows = self._ask(_CHOSEN, ([seq],))
-        return self._record(rows[0], seq, payloads=True) if rows else None
+        return self._record(rows[0], payloads=True) if rows else None
 
     def last(self, subject: str, upto: int) -> int:
         """The seq of the subject's newest record up to `upto`; 0 if it has none."""
@@ -197,22 +206,19 @@ class Rows:
             )
         return found
 
-    def _record(self, row: Row, seq: int, *, payloads: bool) -> Record:
+    def _record(self, row: Row, *, payloads: bool) -> Record:
         """The record of a row. A sum that fails under a known salt may be of a segment that began since."""
         try:
-            return self._verified(row, seq, payloads=payloads)
-        except LineError:
+            return self._verified(row, payloads=payloads)
+        except (LineError, JournalDamaged) as error:
             if self._connections.ask(self._segments.load):
-                try:
-                    return self._verified(row, seq, payloads=payloads)
-                except LineError as again:
-                    error = again
+                return self._record(row, payloads=payloads)
+            if isinstance(error, JournalDamaged):
+                raise
             raise _damaged(error.kind, self._header(row.seq), row.seq, error.detail) from error
 
-    def _verified(self, row: Row, seq: int, *, payloads: bool) -> Record:
+    def _verified(self, row: Row, *, payloads: bool) -> Record:
         header, salted = self._segment(row.seq)
-        if row.seq != seq:
-            raise _damaged("missing", header, seq, "the record is gone")
         if payloads and row.size is not None and row.payload is None:
             row = self._large(row)
         return record_of(row, header, salted, payloads=payloads)

@@ -21,6 +21,7 @@ from tests.support.checkout import clean_env
 from tests.support.daemon import Daemon
 from tests.support.postgres import audit as program
 from tests.support.postgres.audit import audit
+from tests.support.postgres.proxy import Proxy
 from tests.support.postgres.server import Cluster
 from tests.support.requests import issue, new_guid
 from tests.support.waiting import eventually
@@ -86,9 +87,15 @@ class Torture:
         self.standby = self.servers.standby
         config = base / "covenq.toml"
         config.write_text(CONFIG)
-        self.daemon = Daemon(base / "data", config=config, env={"COVENQ_JOURNAL_URL": self.servers.url}, forked=True)
+        where = self.servers.base / "proxy"
+        self.proxies = [
+            Proxy(where, self.servers.base, server.port, seed) for server in (self.servers.primary, self.standby)
+        ]
+        # Whichever of the two can be written to, each through its proxy.
+        url = f"postgresql://covenq@/postgres?host={where},{where}&port=5432,5433&target_session_attrs=read-write"
+        self.daemon = Daemon(base / "data", config=config, env={"COVENQ_JOURNAL_URL": url}, forked=True)
 
-    def acts(self) -> dict[str, Callable[[], None]]:
+    def acts(self) -> dict[str, Callable[[], object]]:
         return {
             "kill the daemon": self.kill_daemon,
             "kill the primary": self.kill_primary,
@@ -96,6 +103,9 @@ class Torture:
             "stop the standby": self.stop_standby,
             "cut connections": self.cut_connections,
             "cancel commits": self.cancel_commits,
+            "cut in the middle": lambda: [proxy.cut() for proxy in self.proxies],
+            "cut answers": lambda: [proxy.cut_answers() for proxy in self.proxies],
+            "slow connections": self.slow_down,
         }
 
     def kill_daemon(self) -> None:
@@ -117,6 +127,11 @@ class Torture:
 
     def cut_connections(self) -> None:
         self.servers.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'covenq'")
+
+    def slow_down(self) -> None:
+        """From here on until it is slowed down again: up to that much for each piece, either way."""
+        for proxy in self.proxies:
+            proxy.slow_s = 0.0 if proxy.slow_s else 0.05
 
     def cancel_commits(self) -> None:
         """Their wait for the standby, so that they are committed here alone for a while, with a warning."""
@@ -146,10 +161,6 @@ class Torture:
 
 def run(base: Path, seed: int, rounds: int) -> None:
     torture = Torture(base, seed)
-    both = f"{torture.servers.url.replace('port=5432', 'port=5432,5433')}&target_session_attrs=read-write"
-    torture.daemon.env["COVENQ_JOURNAL_URL"] = both.replace(
-        f"host={torture.servers.base}", f"host={torture.servers.base},{torture.servers.base}"
-    )
     try:
         torture.daemon.start()
         load = Load(torture.daemon, seed)
@@ -184,6 +195,8 @@ def run(base: Path, seed: int, rounds: int) -> None:
         assert torture.daemon.cli_json("verify")["ok"]
     finally:
         torture.daemon.kill()
+        for proxy in torture.proxies:
+            proxy.close()
         torture.servers.close()
 
 

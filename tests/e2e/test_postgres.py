@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -197,3 +199,39 @@ def test_a_journal_in_files_moves_in_and_out_with_everything_in_it(servers: Clus
         assert daemon.cli_json("verify")["ok"]
     finally:
         daemon.kill()
+
+
+@pytest.mark.postgres
+def test_what_runs_while_the_database_is_away_for_long_is_not_given_up(daemon: Daemon, servers: Cluster) -> None:
+    """Deliveries are refused after the time that GitHub waits; what runs ends once, and its end is recorded later."""
+    assert daemon.config is not None
+    gate = daemon.data.parent / "gate"
+    daemon.config.write_text(
+        CONFIG.replace('["cat"]', f"""["sh", "-c", "while [ ! -e '{gate}' ]; do sleep 0.05; done"]""")
+    )
+    eventually(lambda: daemon.api("/api/v1/status").json["reload"]["at"] is not None, 60, "the routes are read again")
+    assert daemon.post("issues", issue(1), "runs").status == 202
+    eventually(lambda: daemon.api("/api/v1/status").json["tasks"].get("running") == 1, 60, "it runs")
+    servers.primary.kill()
+    try:
+        assert daemon.post("issues", issue(2), "late").status == 503
+        gate.touch()
+        assert daemon.post("issues", issue(2), "late").status == 503
+        status = daemon.cli_json("status", exit_code=1)
+        assert not status["ready"] and "database" in status["reasons"][0]
+    finally:
+        servers.primary.start()
+    eventually(lambda: daemon.get("/readyz").status == 200, 60, "it is ready again")
+    assert daemon.post("issues", issue(2), "late").status == 202
+    wait_done(daemon)
+    assert [one["attempts"] for one in daemon.cli_json("tasks")["items"]] == [1, 1]
+
+
+def test_who_has_a_journal_in_files_loads_nothing_of_it(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "data", config=None)
+    found = "[m for m in sys.modules if 'postgres' in m or 'psycopg' in m]"
+    program = f"import sys, covenq.daemon.start, covenq.cli.main; print({found})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=daemon.environment(), check=True
+    )
+    assert done.stdout.strip() == "[]"

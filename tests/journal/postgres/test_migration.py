@@ -15,6 +15,7 @@ from journal.migration import DatabaseStore, FileStore, Migration
 from journal.postgres.open import open_journal as open_database
 from journal.postgres.verify import verify as verify_tables
 from journal.records import Appended, Entry, Head, Record
+from tests.support.journals import making
 from tests.support.journals.entries import delivery
 from tests.support.postgres.journals import cluster
 
@@ -188,3 +189,24 @@ def test_a_journal_that_is_damaged_is_not_moved(files: Path, url: str) -> None:
     assert files.exists()
     with pytest.raises(JournalSealed):
         open_database(url)
+
+
+GOLDEN = Path(__file__).resolve().parents[1] / "file" / "golden"
+
+
+@pytest.mark.parametrize("case", sorted(path.parent.name for path in GOLDEN.glob("*/expected.json")))
+def test_a_journal_of_every_history_moves_there_and_back(case: str, url: str, tmp_path: Path) -> None:
+    """Torn, rotated, erased, restored from a backup, salvaged with records left out."""
+    directory = making.copy(GOLDEN / case / "journal", tmp_path / "journal")
+    with open_journal(directory, force_filesystem=True) as journal:
+        before = contents(journal)
+    Migration(FileStore(directory), DatabaseStore(url, "db")).finish()
+    assert verify_tables(url).damage == []
+    there, _ = moved(url)
+    assert there[: len(before)] == before
+    with open_database(url) as journal:
+        fill(journal, 1000, 2)
+        there = contents(journal)
+    Migration(DatabaseStore(url, "db"), FileStore(tmp_path / "back")).finish()
+    assert verify_files(tmp_path / "back").damage == []
+    assert read_files(tmp_path / "back")[: len(there)] == there
