@@ -14,11 +14,6 @@ from covenq.errors import Failure
 NEWEST_MAX = 200
 """Deliveries, and tasks, whose ids are offered."""
 TIMEOUT_S = 1.0
-EVENTS = (
-    "check_run", "check_suite", "create", "delete", "deployment", "discussion", "installation", "issue_comment", "issues",
-    "merge_group", "ping", "pull_request", "pull_request_review", "pull_request_review_comment", "push", "release",
-    "repository", "star", "status", "workflow_dispatch", "workflow_job", "workflow_run",
-)  # fmt: skip
 
 
 def complete_filter(
@@ -56,37 +51,25 @@ def _after_colon(word: str, prefix: str, config: str | None, data: str | None) -
 
 def _terms(prefix: str, config: str | None, data: str | None) -> list[str]:
     """Terms that are not negated."""
-    field, colon, value = prefix.partition(":")
-    if colon:
-        return [f"{field}:{one}" for one in _in_a_list(field, value, config, data)]
-    from covenq.filter.grammar import FIELDS
+    from covenq.filter.completion import terms
 
-    return [f"{name}{'<' if name == 'age' else ':'}" for name in FIELDS if name.startswith(field)]
+    return terms(prefix, lambda field, typed: _known_here(field, typed, config, data))
 
 
 def _in_a_list(field: str, prefix: str, config: str | None, data: str | None) -> list[str]:
     """Values of a field, of which the last one of `a,b,c` is completed."""
-    done, comma, last = prefix.rpartition(",")
-    return [f"{done}{comma}{one}" for one in _values(field, last, config, data)]
+    from covenq.filter.completion import values_in_a_list
+
+    return values_in_a_list(field, prefix, lambda field, typed: _known_here(field, typed, config, data))
 
 
-def _values(field: str, prefix: str, config: str | None, data: str | None) -> list[str]:
-    from covenq.filter.grammar import FIXED, WORDS
-
-    known: Iterator[str] | Sequence[str] = ()
-    if field in WORDS:
-        known = sorted(WORDS[field])
-    elif field == "event":
-        known = EVENTS
-    elif field in FIXED:
-        known = FIXED[field]
-    elif field == "route":
-        known = routes("", config, data)
-    elif field in ("guid", "id"):
-        known = ids(prefix, data, config, None, ("deliveries",) if field == "guid" else ("deliveries", "tasks"))
-    elif field in ("since", "before"):
-        known = ("10m", "1h", "1d", "7d")
-    return [one for one in known if one.startswith(prefix)]
+def _known_here(field: str, prefix: str, config: str | None, data: str | None) -> list[str]:
+    """Values that the configuration and the data directory have."""
+    if field == "route":
+        return routes("", config, data)
+    if field in ("guid", "id"):
+        return ids(prefix, data, config, None, ("deliveries",) if field == "guid" else ("deliveries", "tasks"))
+    return []
 
 
 def routes(incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:

@@ -85,10 +85,11 @@ class Source(Protocol):
         An output only grows until its attempt ends. Raises NotFound.
         """
 
-    def count(self, what: Counted, filter: Filter = "") -> int:
+    def count(self, what: Counted, filter: Filter = "", *, limit: int = 0) -> int:
         """How many deliveries or tasks match, or how many attempts the tasks that match have had.
 
-        Raises FilterError, and UsageError for a filter on the payload.
+        With a `limit` it is counted as far as that, and no further; an older daemon counts all. Raises FilterError, and
+        UsageError for a filter on the payload.
         """
 
     def task(self, id: str) -> Task:

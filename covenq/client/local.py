@@ -113,10 +113,10 @@ class LocalSource(Closing):
         with self._files.reading() as (conn, _):
             return view.log(conn, self._data, task, attempt, stream, last, offset)
 
-    def count(self, what: Counted, filter: Filter = "") -> int:
+    def count(self, what: Counted, filter: Filter = "", *, limit: int = 0) -> int:
         parsed = parse(filter)
         with self._files.reading() as (conn, _):
-            return view.count(conn, what, parsed)
+            return view.count(conn, what, parsed, limit)
 
     def delivery(self, id: str) -> OneDelivery:
         with self._files.reading() as (conn, reader):

@@ -69,8 +69,8 @@ class RemoteSource(Closing):
             )
         return whole[offset : offset + last]
 
-    def count(self, what: Counted, filter: Filter = "") -> int:
-        answer = self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})
+    def count(self, what: Counted, filter: Filter = "", *, limit: int = 0) -> int:
+        answer = self._client.get("/api/v1/count", {"what": what, "filter": _text(filter), "limit": str(limit)})
         return _typed(answer.get("count"), int)
 
     def delivery(self, id: str) -> OneDelivery:

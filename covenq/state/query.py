@@ -55,6 +55,7 @@ PayloadOf = Callable[[int], bytes | None]
 """The received bytes of the delivery with that seq, or None; for filters that look into the payload."""
 
 MATCH_ALL = parse("")
+_NAMED: dict[Table, str] = {"webhook_deliveries": "webhook_deliveries d", "tasks": "tasks t"}
 _CHUNK = 200
 """Rows fetched at a time when a filter looks into payloads."""
 _FEW = 10_000
@@ -216,11 +217,22 @@ def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return found
 
 
-def count_attempts(conn: sqlite3.Connection, filter: Filter, *, now: float | None = None) -> int:
-    """How many attempts `latest_attempts` lists in all. Raises UsageError for a filter on the payload."""
-    where, params = _task_condition(conn, filter, 0, now)
+def count_attempts(conn: sqlite3.Connection, filter: Filter, limit: int = 0, *, now: float | None = None) -> int:
+    """How many attempts `latest_attempts` lists in all; counted up to `limit`, unless that is 0.
+
+    Raises UsageError for a filter on the payload.
+    """
+    where, params = _task_condition(conn, filter, limit, now)
     joined = "task_attempts" if where == "1" else "tasks t CROSS JOIN task_attempts a ON a.task = t.id"
-    return int(conn.execute(f"SELECT count(*) FROM {joined} WHERE {where}", params).fetchone()[0])  # noqa: S608 - to_sql's
+    return _counted(conn, f"{joined} WHERE {where}", params, limit)
+
+
+def _counted(conn: sqlite3.Connection, rows: str, params: Sequence[object], limit: int) -> int:
+    """How many rows there are, or `limit` if there are as many; 0 is no limit."""
+    if not limit:
+        return int(conn.execute(f"SELECT count(*) FROM {rows}", params).fetchone()[0])  # noqa: S608 - to_sql's
+    few = f"SELECT count(*) FROM (SELECT 1 FROM {rows} LIMIT ?)"  # noqa: S608 - to_sql's
+    return int(conn.execute(few, (*params, limit)).fetchone()[0])
 
 
 def attempts_ended(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
@@ -263,14 +275,17 @@ def condition(
     return to_sql(filter, table, now=now, is_few=is_few)
 
 
-def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float | None = None) -> int:
-    """How many rows match. Raises UsageError for a filter on the payload: it would have to read every payload."""
+def count(conn: sqlite3.Connection, table: Table, filter: Filter, limit: int = 0, *, now: float | None = None) -> int:
+    """How many rows match; counted up to `limit`, unless that is 0.
+
+    Raises UsageError for a filter on the payload (it would have to read every payload), and for a bad limit.
+    """
+    if limit < 0:
+        raise UsageError(f"a limit of {limit}", hint="0 is all.")
     if filter.needs_payload:
         raise UsageError("payload filters can't be counted", hint="List what matches instead.")
     where, params = condition(conn, filter, table, now=now)
-    select = "SELECT count(*) FROM "
-    select += "webhook_deliveries d" if table == "webhook_deliveries" else "tasks t"
-    return int(conn.execute(f"{select} WHERE {where}", params).fetchone()[0])
+    return _counted(conn, f"{_NAMED[table]} WHERE {where}", params, limit)
 
 
 # ---- pages

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from covenq.cli.filter_hints import HINTS_MAX, say_unknown_to_routes, say_unknown_values, unknown_words
+from covenq.cli.filter_hints import HINTS_MAX, say_unknown_to_routes, say_unknown_values
+from covenq.client.mistyped import unknown_words
 from covenq.filter.grammar import parse
 from covenq.filter.literals import literals
 from tests.support.daemon import Daemon

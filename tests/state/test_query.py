@@ -184,6 +184,10 @@ def test_counts_name_every_state(conn: sqlite3.Connection) -> None:
     }  # fmt: skip
     assert query.count(conn, "webhook_deliveries", parse("state:queued")) == 12
     assert query.count(conn, "tasks", parse("-state:queued")) == 1
+    queued = parse("state:queued")
+    assert [query.count(conn, "webhook_deliveries", queued, limit) for limit in (5, 12, 13)] == [5, 12, 12]
+    with pytest.raises(UsageError, match="limit"):
+        query.count(conn, "tasks", parse(""), -1)
     listed = query.latest_attempts(conn, parse(""), 0).items
     assert query.count_attempts(conn, parse("")) == len(listed) == 1
     assert query.count_attempts(conn, parse("state:queued")) == 0

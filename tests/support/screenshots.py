@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,12 +184,12 @@ def stopped_clock(at: list[float]) -> Iterator[None]:
         yield
 
 
-def make(data: Path) -> None:
-    """The journal of an hour and a half."""
+def make(data: Path, records: Iterable[tuple[float, list[Entry]]] | None = None) -> None:
+    """The journal of an hour and a half, or of other records."""
     at = [NOW]
     data.mkdir(parents=True)
     with open_journal(data / "journal", settings=WriteSettings(clock=lambda: at[0])) as journal:
-        for ago, found in entries():
+        for ago, found in entries() if records is None else records:
             for number, entry in enumerate(found):
                 at[0] = NOW - ago + number * (0.4 if number < 3 else 2.9)
                 journal.append([entry])

@@ -137,7 +137,7 @@ async def test_a_filter_that_does_not_parse_says_where(daemon: Daemon) -> None:
         assert app.pane is not None
         assert app.pane.filter == "", "nothing was applied"
         await pilot.press("escape")
-        assert not app.pane.query_one("#filter").display
+        assert not app.pane.filter_line.display
         await pilot.press("q")
     assert app.return_code == 0
 

@@ -87,7 +87,7 @@ def state(app: App[Any]) -> object:
     panes = [
         (
             pane.filter,
-            pane.query_one("#filter").display,
+            pane.filter_line.display,
             pane.table.cursor,
             pane.table.following,
             frozenset(pane.table.marks),

@@ -69,9 +69,9 @@ class Failing(LocalSource):
         self._fails("attempts")
         return super().latest_attempts(filter, limit=limit, after=after)
 
-    def count(self, what: str, filter: Filter = "") -> int:
+    def count(self, what: str, filter: Filter = "", *, limit: int = 0) -> int:
         self._fails("count")
-        return super().count(what, filter)  # type: ignore[arg-type]
+        return super().count(what, filter, limit=limit)  # type: ignore[arg-type]
 
     def delivery(self, id: str) -> OneDelivery:
         self._fails("delivery")

@@ -13,7 +13,7 @@ from covenq.config.live import Live
 from covenq.errors import NotFound
 from covenq.http.answers import respond_error, respond_ok
 from covenq.http.api.effective import EffectiveConfig
-from covenq.http.api.params import LIMIT, filter_of, flag_of, id_of, limit_of
+from covenq.http.api.params import LIMIT, filter_of, flag_of, id_of, integer_of, limit_of
 from covenq.http.guard import token_of
 from covenq.intake import refusal_hints
 from covenq.model import parse_id
@@ -78,7 +78,7 @@ class LatestAttempts:
 
 @dataclass(eq=False)
 class Count:
-    """GET …/count: `what=`, `filter=`."""
+    """GET …/count: `what=`, `filter=`, `limit=`."""
 
     state: FoldedState
 
@@ -86,7 +86,8 @@ class Count:
         filter = filter_of(req)
         asked = req.get_param("what")
         what: view.Counted = "tasks" if asked == "tasks" else "attempts" if asked == "attempts" else "deliveries"
-        respond_ok(resp, {"count": view.count(self.state.reader(), what, filter)})
+        limit = integer_of(req, "limit") or 0
+        respond_ok(resp, {"count": view.count(self.state.reader(), what, filter, limit)})
 
 
 @dataclass(eq=False)

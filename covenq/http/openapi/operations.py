@@ -171,7 +171,11 @@ OPERATIONS: tuple[Operation, ...] = (
         "How many match.",
         {200: schemas.answer({"count": schemas.COUNT})},
         (400,),
-        (Query("what", {"enum": ["deliveries", "tasks", "attempts"]}, "Which; deliveries if it is left out."), _FILTER),
+        (
+            Query("what", {"enum": ["deliveries", "tasks", "attempts"]}, "Which; deliveries if it is left out."),
+            _FILTER,
+            Query("limit", _WHOLE, "Count no further than this; 0, and none, is all."),
+        ),
     ),
     Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,)),
     Operation(

@@ -77,11 +77,11 @@ def _payload_of(records: ReadableJournal) -> query.PayloadOf:
     return payload_of
 
 
-def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
-    """How many match. Raises UsageError for a filter on the payload."""
+def count(conn: sqlite3.Connection, what: Counted, filter: Filter, limit: int = 0) -> int:
+    """How many match, up to a limit if there is one. Raises UsageError for a filter on the payload."""
     if what == "attempts":
-        return query.count_attempts(conn, filter)
-    return query.count(conn, "webhook_deliveries" if what == "deliveries" else "tasks", filter)
+        return query.count_attempts(conn, filter, limit)
+    return query.count(conn, "webhook_deliveries" if what == "deliveries" else "tasks", filter, limit)
 
 
 def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float | None = None) -> Task:

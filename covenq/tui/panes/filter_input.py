@@ -1,4 +1,4 @@
-"""The line that a filter is typed in, and the values it completes from the rows listed."""
+"""The keys of the line that a filter is typed in, and the values it completes from the rows listed."""
 
 from __future__ import annotations
 
@@ -19,21 +19,35 @@ VALUES_MAX = 200
 
 
 class FilterInput(Input):
-    """Tab takes the suggestion, Enter applies what was typed, Esc leaves the filter as it was."""
+    """Tab completes, down and up choose, Enter applies what stands there, Esc leaves the filter as it was."""
 
     class Cancelled(Message):
         """Esc was pressed."""
 
+    class Completed(Message):
+        """Tab was pressed."""
+
+    class Moved(Message):
+        """Down (1) or up (-1) was pressed."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
     async def on_key(self, event: KeyEvent) -> None:
-        if event.key == "tab":
-            event.stop()
-            event.prevent_default()
-            self.action_end()
-            self.action_cursor_right()  # takes the suggestion, if there is one
-        elif event.key == "escape":
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Cancelled())
+        message: Message
+        match event.key:
+            case "tab":
+                message = self.Completed()
+            case "escape":
+                message = self.Cancelled()
+            case "down" | "up":
+                message = self.Moved(1 if event.key == "down" else -1)
+            case _:
+                return
+        event.stop()
+        event.prevent_default()
+        self.post_message(message)
 
 
 def completion_values(rows: Iterable[Row]) -> dict[str, list[str]]:

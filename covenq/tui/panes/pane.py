@@ -15,18 +15,16 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from covenq.client.interface import Source
-from covenq.errors import DaemonUnreachable, Failure, FilterError, Unexpected
-from covenq.filter import grammar
+from covenq.errors import DaemonUnreachable, Failure, Unexpected
 from covenq.model.rows import Delivery, LatestAttempt, Task
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.complete import Completion
 from covenq.tui.panes.filter_input import FilterInput, completion_values
+from covenq.tui.panes.filter_line import FilterLine, Found, Look, look_up
 from covenq.tui.panes.listings import Listing
 from covenq.tui.panes.loader import RowLoader
 from covenq.tui.panes.table import RowTable
@@ -61,7 +59,6 @@ class ListPane(Vertical, Generic[R]):
         self.problem: str | None = None
         """Why nothing can be read."""
         self._empty = empty
-        self._completion = Completion()
         self._match_count: int | None = None
         """How many match the filter, once counted."""
         self._count_problem: str | None = None
@@ -75,22 +72,22 @@ class ListPane(Vertical, Generic[R]):
         self._read_wanted = asyncio.Event()
 
     def compose(self) -> ComposeResult:
-        placeholder = "event:issues state:failed age<1h"
-        yield FilterInput(id="filter", placeholder=placeholder, compact=True, suggester=self._completion)
-        yield Static(id="filter-error")
+        yield FilterLine(self.listing.name, self._look)
         yield RowTable(self.listing.columns, self.rows)
         yield Static(id="empty")
         yield Static(id="line")
 
     def on_mount(self) -> None:
-        self.query_one("#filter").display = False
-        self.query_one("#filter-error").display = False
         self._show_state()
         self._pump()
 
     @property
     def table(self) -> RowTable[R]:
         return self.query_one(RowTable)
+
+    @property
+    def filter_line(self) -> FilterLine:
+        return self.query_one(FilterLine)
 
     @property
     def rows(self) -> Rows[R]:
@@ -112,6 +109,7 @@ class ListPane(Vertical, Generic[R]):
             self._read_thread = BackgroundThread(f"{self.id}")
             self._count_thread = BackgroundThread(f"{self.id}-count")
             self._next_count = 0.0
+            self.filter_line.restart_thread()
             self._pump()
         self._source = source
         self.problem = None
@@ -238,33 +236,24 @@ class ListPane(Vertical, Generic[R]):
         return not isinstance(self.screen.focused, FilterInput) if action == "filter" else True
 
     def action_filter(self) -> None:
-        self._completion.values = completion_values(self.rows.loaded_rows())
-        line = self.query_one("#filter", FilterInput)
-        line.value = self.filter
-        line.display = True
-        self.screen.set_focus(line)  # now: `focus` leaves it until the keys that have come are handed on
+        self.filter_line.open(self.filter, completion_values(self.rows.loaded_rows()), self.total)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        words = event.value.strip()
-        try:
-            grammar.parse(words)
-        except FilterError as error:
-            self._show_filter_error(error)
-            return
-        self.apply_filter(words)
+    def _look(self) -> Look | None:
+        """What looks up a filter while it is typed."""
+        source, counted = self._source, self.listing.counted
+        if source is None or counted is None:
+            return None
 
-    def on_input_changed(self) -> None:
-        self.query_one("#filter-error").display = False
+        def look(words: str, finished: str) -> Found:
+            return look_up(source, counted, words, finished)
+
+        return look
+
+    def on_filter_line_submitted(self, message: FilterLine.Submitted) -> None:
+        self.apply_filter(message.words)
 
     def on_filter_input_cancelled(self) -> None:
         self.close_filter_input()
-
-    def _show_filter_error(self, error: FilterError) -> None:
-        pointer = " " * max(0, error.column - 1) + "^"
-        shown = self.query_one("#filter-error", Static)
-        shown.update(Content(f"{pointer}\n{text.clean(error)}\n{text.clean(error.hint)}"))
-        shown.display = True
 
     def apply_filter(self, words: str) -> None:
         """List by this filter. It was parsed when it was typed or saved, and the source parses it again."""
@@ -274,8 +263,7 @@ class ListPane(Vertical, Generic[R]):
             self.restart()
 
     def close_filter_input(self) -> None:
-        self.query_one("#filter").display = False
-        self.query_one("#filter-error").display = False
+        self.filter_line.close()
         self.table.focus()
 
     def clear_one(self) -> bool:
