@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING
 
 from covenq.errors import Failure, NotFound, UsageError
 from covenq.model import TOKEN, parse_id
+from covenq.model.short_ids import GUID_LENGTH, TASK_LENGTH
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
 PREFIX_MIN = 4
 """Characters that a prefix has at least."""
-GUID_SHORT, TASK_SHORT = 8, 9
-"""Of a short one, as lists show it where there is no room for whole ones: four bytes of it, as rarely the same among a million
-as one in five thousand."""
-GUID_LENGTH = 36
-TASK_LENGTH = 25
-"""Of GitHub's GUIDs, and of tasks' ids: what is as long is whole."""
 LISTED_MAX = 5
 """Ids that are listed where several begin so."""
 

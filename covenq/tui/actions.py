@@ -140,7 +140,7 @@ def redact(writable: WritableSource, target: Target) -> Action:
         return _selection(Redact, target, how)
 
     def lines(plan: PlanAnswer, summary: PlanSummary, now: float, groups: int) -> list[str]:
-        return plan_text.redaction_lines(summary, now, text.clean, plan.eligible, groups)
+        return plan_text.redaction_lines(summary, now, text.clean, _short(plan), groups)
 
     made = _action("Redact", DELIVERIES, operations.REDACT, wanted, writable, target)
     return replace(made, lines=lines, warning=plan_text.FOR_EVER)
@@ -174,9 +174,14 @@ def _action(
         return ["covenq", operation.name, *target.command_words(), *how.command_words()]
 
     def lines(plan: PlanAnswer, summary: PlanSummary, now: float, groups: int) -> list[str]:
-        return plan_text.plan_lines(summary, noun, now, text.clean, plan.eligible, groups)
+        return plan_text.plan_lines(summary, noun, now, text.clean, _short(plan), groups)
 
     return Action(verb, noun, target, plan, apply, command, lines)
+
+
+def _short(plan: PlanAnswer) -> list[str]:
+    """The ids, as they are listed where there are few."""
+    return [text.short_id(id) for id in plan.eligible]
 
 
 def operator() -> str:

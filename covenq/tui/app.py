@@ -19,6 +19,7 @@ from textual import constants
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.containers import Horizontal
 from textual.widgets import ContentSwitcher, Static
 
 from covenq.client.interface import Source
@@ -35,12 +36,15 @@ from covenq.tui.panes.alarms import Alarm
 from covenq.tui.panes.header import PAGES
 from covenq.tui.panes.overview_page import OverviewPage
 from covenq.tui.panes.pane import AnyPane, ListPane
+from covenq.tui.panes.story import StoryPane
 from covenq.tui.panes.table import RowTable
 from covenq.tui.refresh import Refresher
 from covenq.tui.row_actions import RowActions
+from covenq.tui.rows import subject_of
 from covenq.tui.screens import help
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.why import StoryScreen
+from covenq.tui.story_choice import StoryChoice
 from covenq.tui.theme import theme_of
 from covenq.tui.unexpected import as_failure
 from covenq.tui.widgets.key_footer import KeyFooter
@@ -56,6 +60,8 @@ FIRST_ROWS_S = 1.0
 """Seconds that the first status waits for the first rows."""
 
 
+STORY_FROM = 140
+"""Cells of the screen from which on a list has room for a story beside it."""
 WRITES = frozenset({"act", "pause", "compact", "backup"})
 """Actions that --read-only leaves out: their keys do nothing, and are named nowhere."""
 
@@ -77,6 +83,13 @@ class Dashboard(App[int]):
         journal_actions.VERIFY,
         Binding("a", "acknowledge", "Acknowledge", show=False, tooltip="hide the alarms until one of them changes"),
         Binding("F", "saved", "Filters", show=False, tooltip="saved filters: choose one, or save this one"),
+        Binding(
+            "s",
+            "story",
+            "Story",
+            show=False,
+            tooltip="the story of the row beside the list, where there is room, or not",
+        ),
         Binding("escape", "clear_one", "Back", show=False, tooltip="peel a layer: marks, then the filter"),
         Binding("question_mark", "help", "Help"),
         Binding("q", "quit", "Quit"),
@@ -101,6 +114,7 @@ class Dashboard(App[int]):
         self._row_actions = RowActions(self, self.connection, thread, pane=lambda: self.pane, changed=self.mark_changed)
         self._journal_actions = JournalActions(self, self.connection, thread)
         self._filter_menu = FilterMenu(self, thread, filters or saved.path_of(os.environ))
+        self._story_choice = StoryChoice(self, thread, saved.shown_path_of(filters or saved.path_of(os.environ)))
         self._acknowledged = alarms.Acknowledged()
         self.page = "deliveries"
         self._opened = False
@@ -114,17 +128,20 @@ class Dashboard(App[int]):
     def compose(self) -> ComposeResult:
         yield header.Tabs(id="tabs")
         yield Static(id="alarm")
-        with ContentSwitcher(initial="opening"):
-            yield Lines([[("… opening", "muted")]], id="opening")
-            yield OverviewPage(id="overview")
-            yield ListPane(listings.DELIVERIES, lambda: empty.no_deliveries(self.status), id="deliveries")
-            yield ListPane(listings.TASKS, lambda: empty.no_tasks(self.status), id="tasks")
-            yield ListPane(listings.ATTEMPTS, lambda: empty.no_tasks(self.status), id="attempts")
-            yield pages.JournalPage(id="journal")
+        with Horizontal(id="body"):
+            with ContentSwitcher(initial="opening"):
+                yield Lines([[("… opening", "muted")]], id="opening")
+                yield OverviewPage(id="overview")
+                yield ListPane(listings.DELIVERIES, lambda: empty.no_deliveries(self.status), id="deliveries")
+                yield ListPane(listings.TASKS, lambda: empty.no_tasks(self.status), id="tasks")
+                yield ListPane(listings.ATTEMPTS, lambda: empty.no_tasks(self.status), id="attempts")
+                yield pages.JournalPage(id="journal")
+            yield StoryPane(id="story")
         yield KeyFooter()
 
     def on_mount(self) -> None:
         self.show_header()
+        self._story_choice.read(self.show_story)
         self.set_interval(TICK_S, lambda: self.refresher.tick(throughput_in_view=self.page == "overview"))
         self.refresher.open()
 
@@ -136,6 +153,8 @@ class Dashboard(App[int]):
             pane.mark_changed()
         if isinstance(self.screen, DetailScreen | StoryScreen):
             self.screen.mark_changed()
+        if self._story.display:
+            self._story.mark_changed()
 
     async def source_opened(self, source: Source) -> None:
         """Read from this source from now on, and wait for the first rows of the list in view.
@@ -145,6 +164,7 @@ class Dashboard(App[int]):
         self._opened = True
         for pane in self.panes:
             pane.attach(source)
+        self._story.attach(source)
         self._show_page()
         pane_in_view, deadline = self.pane, time.monotonic() + FIRST_ROWS_S
         while pane_in_view and not pane_in_view.settled and self.is_running and time.monotonic() < deadline:
@@ -224,8 +244,28 @@ class Dashboard(App[int]):
                 pane.table.focus()
         elif self.screen is self.screen_stack[0]:
             self.screen.query_one(f"#{name}").focus()
+        self.show_story()
         self.show_header()
         self.refresh_bindings()
+
+    @property
+    def _story(self) -> StoryPane:
+        return self.screen_stack[0].query_one(StoryPane)
+
+    def show_story(self) -> None:
+        """The story of the row under the cursor, beside a list that has room."""
+        pane = self.pane
+        row = pane.table.current if pane is not None else None
+        story, had = self._story, self._story.display
+        story.display = (
+            pane is not None and self._opened and self._story_choice.wanted and self.size.width >= STORY_FROM
+        )
+        if not story.display and had and story.has_focus_within and pane is not None:
+            pane.table.focus()
+        story.tell(subject_of(row).delivery if story.display and row is not None and row.guid else None)
+
+    def on_row_table_viewport_changed(self) -> None:
+        self.show_story()
 
     def _draw_page(self) -> None:
         """Draw the page in view again if it is made of the status. The scroll position stays."""
@@ -259,10 +299,15 @@ class Dashboard(App[int]):
         )
 
     def on_resize(self) -> None:
+        self.show_story()
         self._draw_page()
         self.show_header()
 
     # Keys
+
+    def get_key_display(self, binding: Binding) -> str:
+        """As the help and the manual write it."""
+        return help.key_name(binding.key)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in WRITES and self.connection.read_only:
@@ -273,6 +318,9 @@ class Dashboard(App[int]):
         pane = self.pane
         if pane is not None:
             pane.clear_one()
+
+    def action_story(self) -> None:
+        self._story_choice.change(self.show_story)
 
     def action_acknowledge(self) -> None:
         of_source, of_status = self._alarms()

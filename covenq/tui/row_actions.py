@@ -18,6 +18,7 @@ from textual.command import CommandPalette
 from textual.dom import DOMNode
 
 from covenq.client.interface import Source
+from covenq.client.suggestion import suggested
 from covenq.errors import DaemonUnreachable, Failure
 from covenq.model.rows import Delivery
 from covenq.operate.inspect.curl import curl
@@ -39,11 +40,11 @@ from covenq.tui.screens.why import StoryScreen
 BINDINGS: list[BindingType] = [
     Binding("r", "act('replay')", "Replay", tooltip="replay: new tasks by today's routes"),
     Binding("u", "act('requeue')", "Requeue", tooltip="requeue: the failed or cancelled tasks again, as they were"),
+    Binding("w", "why", "Why", tooltip="the story that covenq why tells"),
     Binding("c", "act('cancel')", "Cancel", tooltip="cancel: end tasks that wait or run"),
     Binding("R", "act('reroute')", "Reroute", show=False, tooltip="reroute: first tasks for what has none"),
     Binding("x", "act('redact')", "Redact", show=False, tooltip="redact: erase content for ever"),
     Binding("p", "pause", "Pause", show=False, tooltip="pause or resume the intake, the worker, a route, a repository"),
-    Binding("w", "why", "Why", tooltip="the story that covenq why tells"),
     Binding("t", "payload", "Payload", tooltip="the payload as a tree: fold, search, copy a path"),
     Binding("d", "diff", "Diff", show=False, tooltip="compare two marked deliveries, or the marked one with this"),
     Binding("y", "copy", "Copy", show=False, tooltip="copy the id, JSON, a command, curl"),
@@ -116,7 +117,7 @@ class RowActions:
         rows = self.target_rows()
         ids = actions.tasks_of(rows) if of_tasks else actions.deliveries_of(rows)
         noun = actions.TASKS if of_tasks else actions.DELIVERIES
-        return Target(ids, None, ids[0] if len(ids) == 1 else f"{len(ids):,} {noun[1]}")
+        return Target(ids, None, text.short_id(ids[0]) if len(ids) == 1 else f"{len(ids):,} {noun[1]}")
 
     def available(self) -> bool:
         """A list or an open delivery is in view, so that there is something to act on."""
@@ -245,7 +246,7 @@ class RowActions:
             case 0:
                 return task or delivery
             case 1:
-                return shlex.join(["covenq", "show", task or delivery])
+                return suggested(shlex.join(["covenq", "show", task or delivery]))
             case 2:
                 source = self._source()
                 whole = source.task(task) if task else source.delivery(delivery)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from covenq.model.short_ids import short_id as _short_id
 from covenq.text import byte_size, instant, picture
 from covenq.text import duration as in_largest_unit
 
@@ -31,6 +32,11 @@ ABSENT = "–"
 def clean(value: object) -> str:
     """`value` as one line without any character that a terminal acts on: controls become visible pictures."""
     return picture(value if isinstance(value, str) else str(value))
+
+
+def short_id(id: str) -> str:
+    """An id by its beginning, as commands take it: the detail has the whole of it."""
+    return clean(_short_id(id))
 
 
 def clean_block(text: str) -> list[str]:

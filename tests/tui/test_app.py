@@ -183,7 +183,10 @@ async def test_replay_asks_first_and_says_what_it_did(daemon: Daemon, size: tupl
         await until(
             pilot, lambda: on(app, Confirm)() and "eligible  1 delivery" in static_text(app, "#dialog-body"), "plan"
         )
-        assert guid in static_text(app, "#dialog-body")
+        assert static_text(app, "#dialog-title") == f"Replay {guid[:8]}"
+        assert guid[:8] in static_text(app, "#dialog-body"), "short, as the list has it"
+        assert guid not in static_text(app, "#dialog-body")
+        assert "Esc closes" in drawn(app)
         assert app.focused is app.screen.query_one("#cancel"), "Enter does nothing destructive"
         await pilot.press("enter")
         assert not on(app, Confirm)()

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from covenq.model import State
 from covenq.model.rows import Attempt
+from covenq.model.short_ids import with_short_tasks
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.text import instant
 from covenq.tui import text
@@ -19,6 +20,7 @@ from covenq.tui.background import BackgroundThread
 from covenq.tui.panes import columns
 from covenq.tui.screens import detail
 from covenq.tui.screens.dialogs import done_lines
+from covenq.tui.screens.help import WIDTH, help_text
 from covenq.tui.screens.logs import LogScreen, Output
 from covenq.tui.widgets.lines import plain
 
@@ -126,3 +128,27 @@ def test_a_log_opens_with_the_output_that_says_why(outcome: str | None, category
 )
 def test_words_are_wrapped_by_their_cells(words: str, lines: list[str]) -> None:
     assert text.wrap(words, 8) == lines
+
+
+def test_ids_are_short_where_commands_take_them_so_and_others_whole() -> None:
+    guid, task = "72d3162e-cc78-11e3-81ab-4c9367dc0958", "t" + "0123456789ab" * 2
+    assert text.short_id(guid) == text.short_id(f"446581321/{guid}") == "72d3162e"
+    assert text.short_id(task) == "t01234567"
+    for whole in ("g1", "9/my-own-delivery-of-today", "t123", "\u202e"):
+        assert text.short_id(whole) == text.clean(whole)
+    assert with_short_tasks(f"covenq requeue {task}") == "covenq requeue t01234567"
+    assert with_short_tasks(f"id:{task}") == f"id:{task}", "in a filter the beginning is none"
+    alike = f"{task[:9]}{'f' * 16}"
+    assert with_short_tasks(f"{task} and {alike}") == f"{task} and {alike}"
+
+
+def test_the_help_is_wrapped_at_words_below_what_it_says() -> None:
+    what = "requeue: the failed or cancelled tasks again, as they were when they were made"
+    told = help_text([("Everywhere", [("u", what)])], grammar=False).split("\n")
+    assert told == [
+        "Everywhere",
+        f"  u{' ' * 14}requeue: the failed or cancelled tasks again, as they",
+        f"{' ' * 17}were when they were made",
+        "",
+    ]
+    assert max(map(len, told)) <= WIDTH

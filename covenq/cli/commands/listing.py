@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from covenq.cli import output
 from covenq.cli.context import local_data_dir, source
 from covenq.cli.filter_hints import say_unknown_values
-from covenq.cli.id_prefix import GUID_SHORT, TASK_SHORT
 from covenq.cli.options import After, ConfigOption, DataOption, Json, Jsonl, Limit, TokenFileOption, UrlOption, Words
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.model.short_ids import GUID_SHORT, TASK_SHORT
 from covenq.model.waiting import cause_name
 from covenq.paths import JOURNAL_NAME
 from covenq.text import shorten_middle, shorten_target

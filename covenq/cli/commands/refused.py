@@ -10,11 +10,11 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.id_prefix import GUID_SHORT
 from covenq.cli.options import LIMIT_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import Failure
+from covenq.model.short_ids import GUID_SHORT
 from covenq.operate.inspect.story_text import UNPROVEN
 from covenq.text import shorten_middle
 

@@ -5,7 +5,6 @@ Its first line serves the decision whether anything is to be done, and what; the
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +13,13 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.id_prefix import TASK_SHORT, prefix_hint, whole_id
+from covenq.cli.id_prefix import prefix_hint, whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.cli.prose import unbroken
 from covenq.client.suggestion import suggested, with_suggestions
 from covenq.errors import NotFound
+from covenq.model.short_ids import with_short_tasks
 from covenq.operate.inspect.story_text import UNPROVEN, lines, not_held_words, refused_lines
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""
-_TASK_ID = re.compile(r"(?<![:0-9A-Za-z_-])t[0-9a-f]{24}(?![0-9A-Za-z_-])")
 COLOURS = {
     "ok": output.state_colour("completed"),
     "active": output.state_colour("running"),
@@ -96,10 +95,7 @@ def _shown(text: str) -> str:
     text = clean(text)
     if not output.is_terminal(output.stdout()):
         return text
-    short = {id: id[:TASK_SHORT] for id in _TASK_ID.findall(text)}
-    if len(set(short.values())) < len(short):
-        return text
-    return _TASK_ID.sub(lambda found: short[found[0]], text)
+    return with_short_tasks(text)
 
 
 def _print_verdict(verdict: StoryVerdict | None) -> None:

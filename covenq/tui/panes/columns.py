@@ -73,6 +73,10 @@ def _plain(value_of: Callable[[R], str | int | None], style: str = "") -> Callab
     return draw
 
 
+def _short(id_of: Callable[[R], str]) -> Callable[[R, float], Cell]:
+    return lambda row, now: (text.short_id(id_of(row)), "muted")
+
+
 def _state(row: Delivery | Task, now: float) -> Cell:
     return text.state(row.state), STATE_TONES.get(row.state, "")
 
@@ -143,7 +147,7 @@ DELIVERIES: Sequence[Column[Delivery]] = (
     Column("Reason", 10, _plain(lambda row: row.reason), weight=1, rank=5),
     Column("Notice", 8, _marks, rank=7),
     Column("Seq", 9, _plain(lambda row: row.seq, "muted"), rank=8, right=True),
-    Column("GUID", 36, _plain(lambda row: row.guid, "muted"), rank=9),
+    Column("GUID", 8, _short(lambda row: row.guid), rank=9),
 )
 
 TASKS: Sequence[Column[Task]] = (
@@ -157,7 +161,7 @@ TASKS: Sequence[Column[Task]] = (
     Column("Waits", 13, _waits, weight=1, rank=4),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=8),
     Column("Changed", 7, _age(lambda row: row.updated_at), rank=7, right=True),
-    Column("Task", 25, _plain(lambda row: row.id, "muted"), rank=9),
+    Column("Task", 9, _short(lambda row: row.id), rank=9),
 )
 
 ATTEMPTS: Sequence[Column[LatestAttempt]] = (
@@ -172,5 +176,5 @@ ATTEMPTS: Sequence[Column[LatestAttempt]] = (
     Column("Phase", 12, _phase, weight=2, rank=8),
     Column("Exit", 4, _plain(lambda row: row.exit_code), rank=9, right=True),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=10),
-    Column("Task", 25, _plain(lambda row: row.task, "muted"), rank=11),
+    Column("Task", 9, _short(lambda row: row.task), rank=11),
 )

@@ -17,6 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from covenq.client.interface import Source
+from covenq.client.suggestion import suggested
 from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.model.palette import STATE_TONES
 from covenq.operate.inspect.last_output import last_output
@@ -142,7 +143,7 @@ def task_lines(detail: DeliveryDetail, subject: Subject, now: float) -> list[Lin
             about.append(f"not before {text.clean(task.not_before)}")
         here = task.id == subject.task
         state = (f"{MARK if here and subject.attempt is None else ' '} {text.state(word)}", STATE_TONES.get(word, ""))
-        lines.append([state, (f"  {text.clean(task.id)}  ", "bold"), ("  ".join(about), "")])
+        lines.append([state, (f"  {text.short_id(task.id)}  ", "bold"), ("  ".join(about), "")])
         for one in attempts:
             marked = here and one.attempt == subject.attempt
             lines += attempt_lines(one, now, marked=marked, output=detail.outputs.get(task.id))
@@ -159,7 +160,10 @@ def header_lines(delivery: OneDelivery) -> list[Line]:
 def payload_lines(body: bytes, id: str) -> list[Line]:
     """The payload as indented JSON, or as it came where it isn't JSON, is nested too deep to parse, or is too large."""
     if len(body) > PRETTY_PRINT_MAX:
-        note = f"  {text.size(len(body))}: its first {text.size(PREVIEW_BYTES)}; all of it: covenq show --payload {id}"
+        whole = f"covenq show --payload {id}"
+        note = (
+            f"  {text.size(len(body))}: its first {text.size(PREVIEW_BYTES)}; all of it: {text.clean(suggested(whole))}"
+        )
         return [[(note, "warning")], *_plain_lines(body[:PREVIEW_BYTES].decode("utf-8", "replace"))]
     try:
         laid_out = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
@@ -311,7 +315,7 @@ class DetailScreen(Screen[None]):
             if subject.task in (None, one.attempt.task) and subject.attempt in (None, one.attempt.attempt)
         ]
         if not found:
-            whose = "it" if subject.task is None else f"task {subject.task}"
+            whose = "it" if subject.task is None else f"task {text.short_id(subject.task)}"
             self.notify(text.clean(f"nothing has run for {whose} yet"), markup=False)
             return
         newest = max(found, key=lambda one: one.attempt.claim_seq or 0)

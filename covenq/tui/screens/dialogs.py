@@ -17,6 +17,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Input, Static
 
+from covenq.client.suggestion import suggested
 from covenq.errors import Failure
 from covenq.operate.answers import PlanAnswer, Skipped
 from covenq.tui import text
@@ -61,7 +62,7 @@ def done_lines(result: PlanAnswer, noun: Noun, words: Sequence[str]) -> list[str
     if skipped:
         lines.append(f"skipped   {_skipped(skipped, [one.id for one in done], noun)}")
         lines += [f"  {text.clean(one.id)}: {text.clean(one.reason)}" for one in skipped[:LISTED_MAX]]
-    return [*lines, "", "the same from a shell:", f"  {shlex.join(words)}"]
+    return [*lines, "", "the same from a shell:", f"  {text.clean(suggested(shlex.join(words)))}"]
 
 
 class Confirm(Dialog[bool]):

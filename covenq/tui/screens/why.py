@@ -5,7 +5,7 @@ Its first line serves the decision whether anything is to be done, and what; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -16,77 +16,17 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from covenq.client.interface import Source
-from covenq.client.suggestion import suggested, with_suggestions
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
-from covenq.operate.inspect import story_text
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.key_footer import KeyFooter
-from covenq.tui.widgets.lines import Line, Lines
+from covenq.tui.widgets.lines import Lines
+from covenq.tui.widgets.story_lines import failure_lines, why_lines
 from journal.errors import JournalError
 
 if TYPE_CHECKING:
-    from covenq.operate.inspect.history import StoryVerdict, Why
-
-LABEL_WIDTH = 20
-"""Cells of a line's label; the words of a longer label have a line of their own."""
-
-
-WORDS_MIN = 20
-"""Cells of its words at least, however narrow the screen is."""
-
-
-LEVELS = {
-    "ok": "good",
-    "active": "active",
-    "idle": "",
-    "warning": "warning",
-    "error": "bad",
-}
-"""The tone of a verdict, by its level."""
-
-
-def why_lines(answer: Why, width: int, *, all_rules: bool = False) -> list[Line]:
-    """The result of `Source.why` as lines of `width` cells. `all_rules`: not only of those that match or nearly do."""
-    found: list[Line] = []
-    for number, one in enumerate(answer.stories):
-        if number:
-            found.append([("", "")])
-        found += _verdict_lines(one.verdict, width)
-        found += _lines_of(story_text.lines(one, all_rules=all_rules, more="r"), width)
-    found += _lines_of(story_text.refused_lines(answer.refused), width)
-    return found or [[("nothing is known of it here", "muted")]]
-
-
-def _verdict_lines(verdict: StoryVerdict | None, width: int) -> list[Line]:
-    """Its sentence, and below it the command, so that no width breaks what is to be copied."""
-    if verdict is None:  # of an older daemon
-        return []
-    found = _wrapped("", text.clean(verdict.text), LEVELS[verdict.level], width)
-    if verdict.command is not None:
-        found.append([("· ", "muted"), (text.clean(suggested(verdict.command)), "bold")])
-    return found
-
-
-def _lines_of(told: Iterator[tuple[str, str]], width: int) -> list[Line]:
-    found: list[Line] = []
-    for label, words in told:
-        label, words = text.clean(label), text.clean(words)
-        if not words:
-            found += [[("", "")], *_wrapped("", label, "bold", width)]
-        elif len(label) <= LABEL_WIDTH:
-            words = with_suggestions(words) if label else words  # what has no label may be quoted
-            first, *rest = _wrapped(" " * (LABEL_WIDTH + 3), words, "", width)
-            found += [[(f"  {label:<{LABEL_WIDTH}} ", "muted"), *first[1:]], *rest]
-        else:
-            label = suggested(label) if label.startswith("covenq ") else label
-            found += [*_wrapped("  ", label, "muted", width), *_wrapped("      ", words, "", width)]
-    return found
-
-
-def _wrapped(indent: str, words: str, style: str, width: int) -> list[Line]:
-    return [[(indent, ""), (part, style)] for part in text.wrap(words, max(WORDS_MIN, width - len(indent)))]
+    from covenq.operate.inspect.history import Why
 
 
 class StoryScreen(Screen[None]):
@@ -147,8 +87,7 @@ class StoryScreen(Screen[None]):
         if answer is None or not is_on_stack(self):
             return
         if isinstance(answer, Failure):
-            error = text.clean(answer)
-            found = [*_wrapped("", f"✗ {error}", "bad", width), *_wrapped("", text.clean(answer.hint), "", width)]
+            found = failure_lines(answer, width)
         else:
             found = why_lines(answer, width, all_rules=self._all_rules)
         self.query_one(Lines).show(found)
