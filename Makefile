@@ -1,7 +1,7 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres test-deep lint format screenshots bench release-check clean anew
+.PHONY: help run test test-postgres test-deep lint format screenshots all-screenshots bench release-check clean anew
 
 VENV := .venv
 # The interpreter that .venv is made from: the first of these that is new enough. Say another: make test PYTHON=python3.14
@@ -39,6 +39,7 @@ help:
 	@echo 'make lint       check formatting, lint, types and who imports whom'
 	@echo 'make format     format the code'
 	@echo 'make screenshots  make the pictures of the dashboard anew, in man/screenshots'
+	@echo 'make all-screenshots  every screen at three sizes in five palettes, in build/screenshots; ARGS="080x24 light" for some'
 	@echo 'make bench      measure covenq beside what one would glue together, in a quarter of an hour, into man/bench and covenq-bench(7)'
 	@echo 'make release-check  build wheel and sdist from a clean clone and hold them against what a release has to be (TAG=v1.2.3)'
 	@echo 'make clean      remove .venv and the caches'
@@ -67,6 +68,9 @@ format: $(VENV)/.installed-lint
 
 screenshots: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/support/screenshots.py man/screenshots
+
+all-screenshots: $(VENV)/.installed-test
+	$(VENV)/bin/python tests/support/all_screenshots.py build/screenshots $(ARGS)
 
 release-check: $(VENV)/.installed-test $(VENV)/.installed-release
 	$(VENV)/bin/python tests/e2e/release.py --tag '$(TAG)'

@@ -14,6 +14,9 @@ from covenq.tui import text
 from covenq.tui.panes.pane import AnyPane
 from covenq.tui.screens.help import enabled_bindings, key_name
 
+MOVES = frozenset({"move(-1)", "move(1)", "page(-1)", "page(1)", "oldest", "follow"})
+"""Actions of a list that are done with its keys alone: they would come first, before all that one looks for."""
+
 
 class Host(Protocol):
     """What the palette needs of the application it is opened over."""
@@ -45,7 +48,7 @@ class Commands(Provider):
     def _entries_of(self, app: Host, saved: Mapping[str, str]) -> Iterator[Entry]:
         actions = set()
         for node, binding in enabled_bindings(self.screen):
-            if binding.action in actions or not binding.description:
+            if binding.action in actions or not binding.description or binding.action in MOVES:
                 continue
             actions.add(binding.action)
             name, _, what = (binding.tooltip or binding.description).partition(": ")

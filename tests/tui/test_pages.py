@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from textual.command import Command, CommandList, CommandPalette
 from textual.widgets import Button, Input, Static
 
+from covenq.client.suggestion import options_given
 from covenq.errors import CovenqError
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.drift import Drift, DriftFinding
@@ -36,7 +37,7 @@ from covenq.model.status import (
 )
 from covenq.operate.maintain import verify_note
 from covenq.tui import text
-from covenq.tui.panes import alarms, header, overview, pages
+from covenq.tui.panes import alarms, empty, header, overview, pages
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
 from covenq.tui.screens.menus import Menu
@@ -508,3 +509,15 @@ async def test_the_keys_that_were_shown_are_forgotten(data: Path) -> None:
             await until(pilot, lambda: "r Replay" in drawn(app), "the keys of the list")
         await until(pilot, lambda: keys() <= before + 2 * (shown - before), "what is gone is forgotten")
         await pilot.press("q")
+
+
+def test_what_is_to_be_typed_looks_where_the_dashboard_looks() -> None:
+    idle = replace(STATUS, routes=[], webhook_url=None, pid=None, reasons=[])
+    with options_given({"data": "/srv/my data", "config": None, "url": None, "token_file": None}):
+        told = [empty.no_deliveries(idle), empty.no_tasks(idle)]
+        told += [one.words for one in alarms.of_source(Files(), idle, None)]  # type: ignore[arg-type]
+    typed = [line for words in told for line in words.split("\n") if "covenq " in line]
+    assert len(typed) == 5
+    for line in typed:
+        assert re.search(r"covenq (serve|send issues|init) --data '/srv/my data'$", line), line
+    assert empty.no_tasks(idle).endswith("\n  covenq init"), "without --data none is said"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from covenq.client.suggestion import suggested
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.drift import drift_text
 from covenq.model.ledger import missing_text
@@ -62,7 +63,8 @@ def of_source(
     if source is not None and not source.live:
         holder, _ = _holder_and_damage(status)
         if holder == NOT_RUNNING:
-            words = "no daemon is running: this reads the files, and nothing new arrives. Start it: covenq serve"
+            start = text.clean(suggested("covenq serve"))
+            words = f"no daemon is running: this reads the files, and nothing new arrives. Start it: {start}"
         else:
             words = f"{text.clean(holder)}: this reads the files"
         found.append(_alarm(words))
@@ -182,7 +184,7 @@ def _pause(one: ActivePause, now: float, writable: bool) -> Alarm:
     by = f" by {text.clean(one.by)}" if one.by else ""
     why = f": {text.clean(one.reason)}" if one.reason else ""
     command = command_for(Cause.PAUSED, (one.what, name or ""), "")
-    how = "p resumes it" if writable else f"{text.clean(command)} ends it"
+    how = "p resumes it" if writable else f"{text.clean(suggested(command or ''))} ends it"
     words = f"{of} is paused for {text.age(one.since, now)}{by}{why} ({how})"
     return Alarm(words, f"pause {one.what} {one.name} {one.since}", "bad" if one.what == "intake" else "warning")
 

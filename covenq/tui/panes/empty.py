@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from covenq.client.suggestion import suggested
 from covenq.tui import text
 
 if TYPE_CHECKING:
@@ -16,9 +17,12 @@ def no_deliveries(status: Status | None) -> str:
     url = status.webhook_url
     if status.pid is not None and url is None:
         return "No deliveries yet: they are taken from GitHub's log as it lists them."
-    first = f"Deliveries are taken at  {text.clean(url)}" if url else "No daemon is running. Start it:  covenq serve"
-    routes = "" if status.routes else "\nNo route is configured yet; covenq init writes some.\n"
-    return f"No deliveries yet.\n\n{first}\n\nTry one from a shell:  covenq send issues\n{routes}"
+    if url:
+        first = f"Deliveries are taken at  {text.clean(url)}"
+    else:
+        first = f"No daemon is running. Start it:\n{_command('covenq serve')}"
+    routes = "" if status.routes else f"\n\nNo route is configured yet. This writes some:\n{_command('covenq init')}"
+    return f"No deliveries yet.\n\n{first}\n\nTry one from a shell:\n{_command('covenq send issues')}{routes}"
 
 
 def no_tasks(status: Status | None) -> str:
@@ -26,4 +30,10 @@ def no_tasks(status: Status | None) -> str:
         return "No tasks yet."
     if status.routes:
         return "No tasks yet: no delivery has matched a route."
-    return "No tasks yet, and no route that would make some.\n\ncovenq init writes a configuration with routes."
+    words = "No tasks yet, and no route that would make some. This writes a configuration with routes:"
+    return f"{words}\n{_command('covenq init')}"
+
+
+def _command(words: str) -> str:
+    """A line of its own, so that no width breaks what is to be copied."""
+    return f"  {text.clean(suggested(words))}"

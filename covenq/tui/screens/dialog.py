@@ -7,6 +7,9 @@ from typing import Generic, Protocol, cast
 from textual import events
 from textual.screen import ModalScreen, ScreenResultType
 
+LEAVING = "Esc closes"
+"""What is said at the dialog's edge: the last line has the keys of the screen below."""
+
 
 class HasCursorLine(Protocol):
     """A list."""
@@ -20,6 +23,8 @@ class Dialog(ModalScreen[ScreenResultType], Generic[ScreenResultType]):
     """Stands right above or below the row under the cursor, where there is more room; in the middle where no list is in view."""
 
     def on_mount(self) -> None:
+        for dialog in self.query("#dialog"):
+            dialog.border_subtitle = LEAVING
         self._arrange()
 
     def on_resize(self, event: events.Resize) -> None:

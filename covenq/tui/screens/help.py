@@ -14,6 +14,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from covenq.filter.grammar import FIELDS
+from covenq.tui import text
 
 Result = TypeVar("Result")
 
@@ -24,6 +25,11 @@ GRAMMAR = """\
 field:value  field:a,b is either  -field:value  not:field:value  sender:*[bot]
 age<1h  since:2d  before:1h  payload.issue.user.login:octocat  "a phrase"
 bare words search repo, title and ids; terms are and. Tab completes."""
+
+WIDTH = 70
+"""Cells of a line: it is whole on a screen of 80."""
+HANGING = 17
+"""Cells before what a key does."""
 
 _KEY_NAMES = {
     "slash": "/",
@@ -82,7 +88,9 @@ def help_text(sections: list[tuple[str, list[KeyHelp]]], *, grammar: bool) -> st
     lines: list[str] = []
     for title, listed in sections:
         lines.append(title)
-        lines += [f"  {names:<14} {what}" for names, what in listed]
+        for names, what in listed:
+            first, *rest = text.wrap(what, WIDTH - HANGING)
+            lines += [f"  {names:<{HANGING - 3}} {first}", *(" " * HANGING + one for one in rest)]
         lines.append("")
     if grammar:
         lines += ["Filter", *(f"  {line}" for line in GRAMMAR.splitlines()), "", "Fields"]

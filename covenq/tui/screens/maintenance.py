@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from textual.content import Content
 from textual.widgets import Button, Input, Static
 
 from covenq.client.interface import Source
+from covenq.client.suggestion import suggested
 from covenq.errors import Failure
 from covenq.operate.act.plan_text import compaction_lines
 from covenq.operate.answers import Compaction
@@ -51,7 +53,7 @@ def compact_lines(done: Compaction) -> list[Line]:
         return lines
     if not done.dry_run:
         lines += [[(f"the journal is {text.size(max(0, done.freed))} shorter", "")], []]
-        lines += [[("the same from a shell:", "muted")], [("  covenq compact", "")]]
+        lines += [[("the same from a shell:", "muted")], [(f"  {text.clean(suggested('covenq compact'))}", "")]]
     for path in done.left:
         lines.append([(f"could not be removed, the next start tries again: {text.clean(path)}", "bad")])
     return lines
@@ -174,7 +176,12 @@ def backup_lines(directory: str, done: BackupResult) -> list[Line]:
     if warning:
         lines.append([(text.clean(warning), "warning")])
     lines += [[], [("Not in it: the secret, the configuration, the files of attempts.", "")]]
-    return [*lines, [], [("the same from a shell:", "muted")], [(f"  covenq backup {text.clean(directory)}", "")]]
+    return [
+        *lines,
+        [],
+        [("the same from a shell:", "muted")],
+        [(f"  {text.clean(suggested(f'covenq backup {shlex.quote(directory)}'))}", "")],
+    ]
 
 
 def backup_job(data: Path, directory: str, source: Source | None) -> Callable[[ReportProgress], BackupResult]:

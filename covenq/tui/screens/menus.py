@@ -48,7 +48,8 @@ class Menu(Dialog[int | None]):
                 ),
                 id="menu",
             )
-            yield Static(Content(self._remark), id="dialog-body")
+            if self._remark:
+                yield Static(Content(self._remark), id="menu-remark")
 
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
+from covenq.client.suggestion import suggested
 from covenq.config.journal import JournalSettings
 from covenq.model import now_text
 from covenq.operate.maintain import verify, verify_note
@@ -57,7 +58,7 @@ def finding_lines(report: VerifyReport) -> tuple[list[Line], list[int]]:
         if one.delivery:
             lines.append([(f"   delivery {text.clean(one.delivery)}", "")])
         lines.append([(f"   {text.clean(one.detail)}", "")])
-    lines += [[], [("Nothing was changed. The same from a shell: covenq verify", "muted")]]
+    lines += [[], [(f"Nothing was changed. The same from a shell: {text.clean(suggested('covenq verify'))}", "muted")]]
     return lines, starts
 
 
