@@ -77,6 +77,11 @@ def _short(id_of: Callable[[R], str]) -> Callable[[R, float], Cell]:
     return lambda row, now: (text.short_id(id_of(row)), "muted")
 
 
+def _remark(value_of: Callable[[R], str | None]) -> Callable[[R, float], Cell]:
+    """What stands out where there is any: nothing is drawn where there is none."""
+    return lambda row, now: (text.clean(value_of(row) or ""), "")
+
+
 def _state(row: Delivery | Task, now: float) -> Cell:
     return text.state(row.state), STATE_TONES.get(row.state, "")
 
@@ -99,7 +104,7 @@ def _waits(row: Task, now: float) -> Cell:
     """What a queued task waits for, and its place in its installation's queue: `quota`, `worker #3`."""
     waits = row.waits
     if waits is None:
-        return text.ABSENT, "muted"
+        return "", ""
     place = "" if waits.position is None else f" #{waits.position}"
     return f"{text.clean(cause_name(waits.cause or waits.word))}{place}", ""
 
@@ -144,10 +149,10 @@ DELIVERIES: Sequence[Column[Delivery]] = (
     Column("Repo", 14, _plain(lambda row: row.repo), weight=5, rank=3, enough=36, before=8),
     Column("About", 14, _target, weight=8, rank=4),
     Column("Sender", 12, _plain(lambda row: row.sender), weight=2, rank=6),
-    Column("Reason", 10, _plain(lambda row: row.reason), weight=1, rank=5),
+    Column("Reason", 10, _remark(lambda row: row.reason), weight=1, rank=5),
     Column("Notice", 8, _marks, rank=7),
-    Column("Seq", 9, _plain(lambda row: row.seq, "muted"), rank=8, right=True),
-    Column("GUID", 8, _short(lambda row: row.guid), rank=9),
+    Column("Seq", 9, _plain(lambda row: row.seq, "muted"), rank=9, right=True),
+    Column("GUID", 8, _short(lambda row: row.guid), rank=8),
 )
 
 TASKS: Sequence[Column[Task]] = (
@@ -157,7 +162,7 @@ TASKS: Sequence[Column[Task]] = (
     Column("Repo", 16, _plain(lambda row: row.repo), weight=5, rank=3, enough=36, before=9),
     Column("No.", 6, _plain(lambda row: row.number), rank=5, right=True),
     Column("Tries", 5, _plain(lambda row: row.attempts), rank=6, right=True),
-    Column("Reason", 11, _plain(lambda row: row.category or row.reason), weight=2, rank=4),
+    Column("Reason", 11, _remark(lambda row: row.category or row.reason), weight=2, rank=4),
     Column("Waits", 13, _waits, weight=1, rank=4),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=8),
     Column("Changed", 7, _age(lambda row: row.updated_at), rank=7, right=True),
@@ -172,7 +177,7 @@ ATTEMPTS: Sequence[Column[LatestAttempt]] = (
     Column("Repo", 16, _plain(lambda row: row.repo), weight=5, rank=5, enough=36, before=11),
     Column("No.", 6, _plain(lambda row: row.number), rank=6, right=True),
     Column("Try", 3, _plain(lambda row: row.attempt), rank=4, right=True),
-    Column("Category", 11, _plain(lambda row: row.category), weight=1, rank=7),
+    Column("Category", 11, _remark(lambda row: row.category), weight=1, rank=7),
     Column("Phase", 12, _phase, weight=2, rank=8),
     Column("Exit", 4, _plain(lambda row: row.exit_code), rank=9, right=True),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=10),

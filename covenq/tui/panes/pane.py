@@ -314,9 +314,9 @@ class ListPane(Vertical, Generic[R]):
         if self.filter:
             # What is listed may have come since the status was read.
             of = f" of {text.number(max(self.total, matching))}" if self.total is not None else ""
-            return f"{mode}  {listed}{of} match /{text.clean(self.filter)}  (Esc clears){problem}"
+            return f"{mode}{problem}  {listed}{of} match /{text.clean(self.filter)}  (Esc clears)"
         total = text.number(max(self.total, count)) if self.total is not None else listed
-        return f"{mode}  {total} {self.listing.name}{problem}"
+        return f"{mode}{problem}  {total} {self.listing.name}"
 
     def _mode(self) -> str:
         if self._loader.going_to_oldest:

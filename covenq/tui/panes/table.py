@@ -26,6 +26,8 @@ from covenq.tui.panes.window import Rows
 from covenq.tui.rows import R, Row
 from covenq.tui.theme import palette_in_use, run_style, selected_style
 
+GUTTER = 3
+"""Cells before the first column: the cursor, a mark, and a space, as the first column begins with a glyph too."""
 _HEADER = Style(bold=True, underline=True)
 
 
@@ -180,24 +182,24 @@ class RowTable(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
     def render_line(self, y: int) -> Strip:
         width = self._width or self.scrollable_content_region.width
         if self._laid_out[0] != width:
-            self._laid_out = (width, layout(self.columns, max(1, width - 2)))
+            self._laid_out = (width, layout(self.columns, max(1, width - GUTTER)))
         base = self._base or self.rich_style
         columns = self._laid_out[1]
         if y == 0:
             titles = (text.fit(c.title, w, c.right) for c, w in columns)
-            return self._strip([("  " + (" " * GAP).join(titles), "")], width, base + _HEADER)
+            return self._strip([(" " * GUTTER + (" " * GAP).join(titles), "")], width, base + _HEADER)
         position = self.top + y - 1
         if position >= self.rows.count:
             return Strip.blank(width, base)
         current = position == self.cursor
         row = self.rows.row(position)
         if row is None:
-            return self._strip([("  …", "muted")], width, base, current=current)
+            return self._strip([(" " * GUTTER + "…", "muted")], width, base, current=current)
         now = self._clock()
         marked = self.all_marked or self.rows.key(row) in self.marks
         # Neighbours of one style are one run: what a paint costs is their number.
         runs: list[tuple[str, str]] = []
-        words, tone = ("▸" if current else " ") + ("●" if marked else " "), ""
+        words, tone = ("▸" if current else " ") + ("● " if marked else "  "), ""
         for column, cells_wide in columns:
             value, style = column.draw(row, now)
             if style != tone:
