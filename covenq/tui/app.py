@@ -181,6 +181,7 @@ class Dashboard(App[int]):
         for pane in self.panes:
             of = counts.get(pane.listing.name)
             pane.total = None if of is None else sum(of.values())
+            pane.routes = () if status is None else status.routes
             pane.refresh_state()
 
     def throughput_read(self) -> None:

@@ -115,6 +115,11 @@ async def test_what_may_be_typed_is_listed_chosen_and_completed(
         lines = drawn(app).split("\n")
         row = next(number for number, one in enumerate(lines) if one.startswith("event:issues -state:cancelled"))
         assert KEYS in lines[row + 1], "the list is below what is typed, and gone where there is none"
+        await typed(pilot, "route:")
+        assert {one.strip() for one in listed(app)} == {"route:review", "route:triage"}, "the configuration's"
+        await typed(pilot, "guid:5eed0059")
+        assert [one.split("-")[0].strip() for one in listed(app)] == ["guid:5eed0059"]
+        await typed(pilot, "event:issues -state:cancelled")
         await pilot.press("enter")
         assert app.pane is not None
         assert app.pane.filter == "event:issues -state:cancelled"

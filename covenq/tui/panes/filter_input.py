@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from textual.events import Key as KeyEvent
 from textual.message import Message
@@ -11,7 +12,7 @@ from textual.widgets import Input
 from covenq.tui.rows import Row
 
 COMPLETED_FIELDS = (
-    "repo", "event", "action", "route", "sender", "owner", "label", "worker", "reason", "secret", "number",
+    "repo", "event", "action", "route", "sender", "owner", "label", "worker", "reason", "secret", "number", "guid", "id",
 )  # fmt: skip
 """Fields whose values are suggested from the rows listed."""
 VALUES_MAX = 200
@@ -50,9 +51,10 @@ class FilterInput(Input):
         self.post_message(message)
 
 
-def completion_values(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Field to the values that the rows have of it, sorted, at most VALUES_MAX each."""
+def completion_values(rows: Iterable[Row], routes: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Field to the values that the rows have of it, sorted, at most VALUES_MAX each; `routes` are there beside theirs."""
     found: dict[str, set[str]] = {field: set() for field in COMPLETED_FIELDS}
+    found["route"].update(islice(routes, VALUES_MAX))
     for row in rows:
         for field, values in found.items():
             value: object = getattr(row, field, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Generic
 
 from textual import work
@@ -56,6 +56,8 @@ class ListPane(Vertical, Generic[R]):
         self.filter = ""
         self.total: int | None = None
         """How many there are without a filter, if known."""
+        self.routes: Sequence[str] = ()
+        """Those that are configured, which a filter may ask for before a row has them."""
         self.problem: str | None = None
         """Why nothing can be read."""
         self._empty = empty
@@ -236,7 +238,7 @@ class ListPane(Vertical, Generic[R]):
         return not isinstance(self.screen.focused, FilterInput) if action == "filter" else True
 
     def action_filter(self) -> None:
-        self.filter_line.open(self.filter, completion_values(self.rows.loaded_rows()), self.total)
+        self.filter_line.open(self.filter, completion_values(self.rows.loaded_rows(), self.routes), self.total)
 
     def _look(self) -> Look | None:
         """What looks up a filter while it is typed."""
