@@ -64,11 +64,13 @@ class StoryPane(Vertical):
         """Tell the story of this one, as hook/GUID; None: of nothing."""
         if delivery == self._delivery:
             return
+        title = "" if delivery is None else f"why {text.short_id(delivery)}"
+        set_text(self.query_one("#story-title", Static), title, layout=False)
+        if self._answer is not None or self._delivery is None or delivery is None:  # else that is shown already
+            shown = self.query_one(Lines)
+            shown.show([] if delivery is None else [[("…", "muted")]])
+            shown.scroll_home(animate=False)
         self._delivery, self._answer = delivery, None
-        set_text(self.query_one("#story-title", Static), "" if delivery is None else f"why {text.short_id(delivery)}")
-        shown = self.query_one(Lines)
-        shown.show([] if delivery is None else [[("…", "muted")]])
-        shown.scroll_home(animate=False)
         self._reading = self._read()
 
     def mark_changed(self) -> None:
