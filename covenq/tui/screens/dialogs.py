@@ -55,13 +55,13 @@ def done_lines(result: PlanAnswer, noun: Noun, words: Sequence[str]) -> list[str
     done, skipped = result.done, result.skipped
     lines = [f"done      {_counted(len(done), noun)}"]
     for one in done[:LISTED_MAX]:
-        tasks = " ".join(text.clean(task) for task in one.tasks)
-        lines.append(f"  {text.clean(one.id)}" + (f" → {tasks}" if tasks else ""))
+        tasks = " ".join(text.short_id(task) for task in one.tasks)
+        lines.append(f"  {text.short_id(one.id)}" + (f" → {tasks}" if tasks else ""))
     if len(done) > LISTED_MAX:
         lines.append(f"  … and {text.number(len(done) - LISTED_MAX)} more")
     if skipped:
         lines.append(f"skipped   {_skipped(skipped, [one.id for one in done], noun)}")
-        lines += [f"  {text.clean(one.id)}: {text.clean(one.reason)}" for one in skipped[:LISTED_MAX]]
+        lines += [f"  {text.short_id(one.id)}: {text.clean(one.reason)}" for one in skipped[:LISTED_MAX]]
     return [*lines, "", "the same from a shell:", f"  {text.clean(suggested(shlex.join(words)))}"]
 
 

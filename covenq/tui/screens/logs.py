@@ -152,7 +152,7 @@ class LogScreen(Screen[None]):
         at_end = self._shown is None or round(lines.scroll_y) >= lines.max_scroll_y
         self._shown = shown
         one = self._output.attempt
-        title = f"{self.stream} of attempt {one.attempt} of {one.task}, route {self._output.route or text.ABSENT}"
+        title = f"{self.stream} of attempt {one.attempt} of {text.short_id(one.task)}, route {self._output.route or text.ABSENT}"
         self.query_one("#detail-title", Static).update(Content(text.clean(title)))
         lines.show(found)
         if at_end:
