@@ -81,20 +81,14 @@ async def typed(pilot: Pilot[int], words: str) -> None:
     await pilot.pause()
 
 
-@pytest.mark.parametrize("size", [(80, 24)])
-async def test_what_may_be_typed_is_listed_chosen_and_completed(
-    source: Source, data: Path, size: tuple[int, int]
-) -> None:
+async def test_what_may_be_typed_is_listed_chosen_and_completed(source: Source, data: Path) -> None:
     app = Dashboard(lambda: source, data, filters=data / "filters.json")
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: row_count(app) > 0 and app.status, "the list")
         await pilot.press("slash")
         await until(pilot, lambda: told(app) == "90 deliveries", "all of them")
-        assert listed(app)[0].split() == [
-            "state:",
-            *"received, ignored, queued, running, completed, failed, cancelled,".split(),
-            "superseded",
-        ]
+        cut = "  state:          received, ignored, queued, running, completed, failed …"
+        await until(pilot, lambda: listed(app)[0] == cut, "what a field means, cut between two words")
         assert len(listed(app)) == LISTED_MAX + 1 and listed(app)[-1].endswith("more")
         assert KEYS in drawn(app)
         await typed(pilot, "event:issues -st")

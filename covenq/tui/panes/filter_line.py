@@ -37,6 +37,9 @@ LISTED_MAX = 8
 HINTS_MAX = 2
 TERM_MIN = 14
 """Cells of a term that is listed with what it means."""
+BESIDE = 5
+"""Cells of a line of the list beside the term and what it means: the mark, the space between them, one at the end."""
+CUT = " …"
 COUNT_WIDTH = 26
 """Cells of `10,000+ of 1,000,000 match`."""
 KEYS = "Enter applies  Tab completes  ↑↓ chooses  Esc leaves"
@@ -62,6 +65,12 @@ def look_up(source: Source, counted: Counted, words: str, finished: str) -> Foun
         count = None  # of a payload: it would have to be read
     hints = unknown_values(source, finished, "deliveries" if counted == "deliveries" else "tasks")
     return Found(count, tuple(islice(hints, HINTS_MAX)))
+
+
+def _at_words(words: str, width: int) -> str:
+    """Words in so many cells, cut between two of them if there are more."""
+    first, *rest = text.wrap(words, max(1, width - len(CUT)))
+    return (first.rstrip(",") + CUT) if rest and text.cells(words) > width else words
 
 
 class _Unfocused(Lines, can_focus=False):
@@ -187,6 +196,9 @@ class FilterLine(Vertical):
 
     # What is shown below it
 
+    def on_resize(self) -> None:
+        self._show_list()
+
     def _show_list(self) -> None:
         terms, chosen = self._candidates.terms, self._chosen
         first = max(0, min((chosen or 0) - LISTED_MAX // 2, len(terms) - LISTED_MAX))
@@ -196,7 +208,8 @@ class FilterLine(Vertical):
         for number, term in enumerate(listed, first):
             mark, tone = ("▸ ", "bold") if number == chosen else ("  ", "")
             words = text.clean(term)
-            lines.append([(mark, tone), (words.ljust(width), tone), (f"  {description(term)}", "muted")])
+            told = _at_words(description(term), self.size.width - width - BESIDE)
+            lines.append([(mark, tone), (words.ljust(width), tone), (f"  {told}", "muted")])
         if len(terms) > first + len(listed):
             lines.append([(f"  … {len(terms) - first - len(listed)} more", "muted")])
         self.query_one("#filter-list", _Unfocused).show(lines)
