@@ -197,7 +197,9 @@ class Dashboard(App[int]):
         screen, connection, error = self.screen_stack[0], self.connection, self.refresher.error
         source = connection.source
         state = header.source_state(source, error, read_only=connection.read_only)
-        screen.query_one("#tabs", Static).update(header.tabs(self.page, state), layout=False)
+        where = "" if source is None else text.clean(source.where)
+        shown_tabs = header.tabs(self.page, state, where, self.size.width)
+        screen.query_one("#tabs", Static).update(shown_tabs, layout=False)
         of_source, of_status = self._alarms()
         self._acknowledged.keep([*of_source, *of_status])
         in_bar = of_source if self.page == "overview" else alarms.in_bar(of_source, of_status, self.status)

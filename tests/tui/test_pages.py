@@ -521,3 +521,21 @@ def test_what_is_to_be_typed_looks_where_the_dashboard_looks() -> None:
     for line in typed:
         assert re.search(r"covenq (serve|send issues|init) --data '/srv/my data'$", line), line
     assert empty.no_tasks(idle).endswith("\n  covenq init"), "without --data none is said"
+
+
+def test_an_alarm_is_cut_between_words_and_what_to_do_about_it_stays() -> None:
+    words = "repo octo/spoon is paused for 12m by mona: a release is going out (p resumes it)"
+    found = [alarms.Alarm(words, "pause"), alarms.Alarm("another", "other")]
+    assert alarms.bar(found, 200) == f"! {words}  ! another".ljust(191) + "  a hides"
+    assert (
+        alarms.bar(found[:1], 80) == "! repo octo/spoon is paused for 12m by mona: a release … (p resumes it)  a hides"
+    )
+    assert alarms.bar(found[:1], 60).startswith("! repo octo/spoon is paused for …")
+    for width in range(30, 120):
+        assert text.cells(alarms.bar(found, width)) == width
+
+
+def test_of_where_it_is_whole_parts_are_shown_and_the_state_always() -> None:
+    for width, shown in ((200, "● live  /var/lib/covenq"), (84, "● live  …/covenq"), (83, "● live"), (30, "● live")):
+        told = header.tabs("tasks", "● live", "/var/lib/covenq", width).plain
+        assert told.endswith(f"5 Journal   {shown}"), (width, told)

@@ -231,7 +231,17 @@ def bar(found: Sequence[Alarm], width: int) -> str:
             break
         words, told = longer, told + 1
     keys = _keys(len(found) - told)
-    return text.fit(words, max(10, width - text.cells(keys))) + keys
+    room = max(10, width - text.cells(keys))
+    return text.fit(_shortened(words, room), room) + keys
+
+
+def _shortened(words: str, room: int) -> str:
+    """Cut between two words, with what is in parentheses at the end kept: that is what to do about it."""
+    if text.cells(words) <= room:
+        return words
+    at = words.rfind(" (") if words.endswith(")") else -1
+    head, end = (words[:at], words[at:]) if at > 0 and text.cells(words[at:]) <= room // 2 else (words, "")
+    return f"{text.wrap(head, max(1, room - text.cells(end) - 2))[0]} …{end}"
 
 
 def _keys(others: int) -> str:

@@ -31,12 +31,26 @@ class Tabs(Static):
             await self.run_action(f"app.page('{name}')")
 
 
-def tabs(page: str, source_state: str) -> Content:
+GAP = 2
+
+
+def tabs(page: str, source_state: str, where: str, width: int) -> Content:
+    """The pages, the state of the source, and where it is: of a path that is too long the end, which says most."""
     shown: list[Content | str | tuple[str, str]] = [(_TITLE, "bold")]
     for key, name, title in PAGES:
         shown.append((_tab(key, title), "reverse" if name == page else ""))
     shown.append((f"  {source_state}", ""))
+    room = width - Content.assemble(*shown).cell_length - GAP
+    if end := _end_of(where, room):
+        shown.append((" " * GAP + end, ""))
     return Content.assemble(*shown)
+
+
+def _end_of(where: str, room: int) -> str:
+    """A path or an address, or as many of its last parts as there is room for, none if for none."""
+    parts = where.split("/")
+    shorter = ("/".join(["…", *parts[at:]]) for at in range(1, len(parts)))
+    return next((one for one in (where, *shorter) if text.cells(one) <= room), "")
 
 
 def _tab(key: str, title: str) -> str:
@@ -54,8 +68,8 @@ def page_at(column: int) -> str | None:
 
 
 def source_state(source: Source | None, error: BaseException | None, *, read_only: bool) -> str:
-    """Whether a daemon answers, and where; `error` is why there is no source."""
+    """Whether a daemon answers; `error` is why there is no source."""
     if source is None:
         return "… opening" if error is None else "✗ no source"
     mode = "  read-only" if read_only else ""
-    return f"{'● live' if source.live else '○ stopped'}{mode}  {text.clean(source.where)}"
+    return f"{'● live' if source.live else '○ stopped'}{mode}"
