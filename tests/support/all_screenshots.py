@@ -212,7 +212,7 @@ def main() -> None:
                             (target / f"{prefix}{what}.svg").write_text(svg)
 
                         asyncio.run(_take(where, size, palette, step, keep))
-                print(target / f"{size[0]:03}x{size[1]}-{name}-*.svg", flush=True)
+                    print(target / f"{prefix}*.svg", step.__name__, flush=True)
 
 
 if __name__ == "__main__":
