@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 27
+VERSION = 28
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -170,6 +170,39 @@ _COUNTING = (
 )
 """Triggers that maintain the counters, in the transaction that changes the rows."""
 
+_OLD_GROUP = """pull = old.pull AND tenant = old.tenant AND route = coalesce(old.route, '') AND repo_id = coalesce(old.repo_id, 0)
+    AND timed = (old.not_before IS NOT NULL)"""
+_ADD_TO_GROUP = """INSERT INTO queue_sizes VALUES (
+    new.pull, new.tenant, coalesce(new.route, ''), coalesce(new.repo_id, 0), new.not_before IS NOT NULL, 1
+    ) ON CONFLICT DO UPDATE SET n = n + 1"""
+_SAME_GROUP = "(old.state = 'queued' AND new.state = 'queued' AND (old.not_before IS NULL) = (new.not_before IS NULL))"
+_QUEUE_SIZES = (
+    """CREATE TABLE queue_sizes (
+        pull INTEGER NOT NULL, tenant TEXT NOT NULL, route TEXT NOT NULL, repo_id INTEGER NOT NULL, timed INTEGER NOT NULL,
+        n INTEGER NOT NULL, PRIMARY KEY (pull, tenant, route, repo_id, timed)
+    ) WITHOUT ROWID""",
+    """CREATE INDEX tasks_grouped ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), not_before)
+        WHERE state = 'queued'""",
+    *(
+        f"""INSERT INTO queue_sizes
+        SELECT pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), not_before IS NOT NULL, count(*)
+        FROM tasks INDEXED BY tasks_grouped WHERE state = 'queued' AND not_before {those}
+        GROUP BY pull, tenant, coalesce(route, ''), coalesce(repo_id, 0)"""  # noqa: S608 - constants
+        for those in ("IS NULL", "IS NOT NULL")  # each in the index's order: nothing is sorted
+    ),
+    f"CREATE TRIGGER tasks_queued AFTER INSERT ON tasks WHEN new.state = 'queued' BEGIN {_ADD_TO_GROUP}; END",
+    f"""CREATE TRIGGER tasks_left AFTER UPDATE OF state, not_before ON tasks
+        WHEN old.state = 'queued' AND NOT {_SAME_GROUP} BEGIN
+        UPDATE queue_sizes SET n = n - 1 WHERE {_OLD_GROUP};
+        DELETE FROM queue_sizes WHERE {_OLD_GROUP} AND n = 0;
+    END""",  # noqa: S608 - constants
+    f"""CREATE TRIGGER tasks_joined AFTER UPDATE OF state, not_before ON tasks
+        WHEN new.state = 'queued' AND NOT {_SAME_GROUP} BEGIN {_ADD_TO_GROUP}; END""",
+)
+"""How many queued tasks each installation, route and repository has, those with a time apart (`timed`), and an index that finds
+the oldest of each: what blocks tasks blocks whole groups of these. Not there while the file is built anew: among tasks that all
+stay queued the index took a fifth of the time."""
+
 
 def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
     """Drop what exists and make the tables, inside the caller's transaction: readers see either the old or the new ones.
@@ -193,9 +226,14 @@ def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
 
 
 def count_by_triggers(conn: sqlite3.Connection) -> None:
-    """Have triggers count what is written from now on."""
-    for statement in _COUNTING:
+    """Have triggers count what is written from now on, and count the queue as it is: that was not done before."""
+    for statement in (*_COUNTING, *_QUEUE_SIZES):
         conn.execute(statement)
+
+
+def counts_queue(conn: sqlite3.Connection) -> bool:
+    """Whether the queue's groups are counted: not yet while the file is built anew."""
+    return bool(conn.execute("SELECT count(*) FROM sqlite_master WHERE name = 'queue_sizes'").fetchone()[0])
 
 
 def missing_indexes(conn: sqlite3.Connection, *, keys_only: bool = False) -> list[str]:

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from covenq.config.limits import BackingOff, Cap, Caps, RouteCap
 from covenq.model import NOT_RUNNING, at_text
-from covenq.model.waiting import GLYPHS, ORDER, cause_name, untold_pauses, waiting_text
+from covenq.model.waiting import GLYPHS, ORDER, Cause, cause_name, untold_pauses, waiting_text
 from covenq.operate.inspect import view
-from covenq.operate.inspect.waiting import KEPT_TIMES, LINES_MAX, KeptWaiting, by_cause, waiting
-from covenq.tasks.scheduling.waiting import Waiting
+from covenq.operate.inspect.waiting import BEING_MADE, KEPT_TIMES, LINES_MAX, KeptWaiting, by_cause, waiting
+from covenq.state.building import Building
+from covenq.tasks.scheduling.candidates import Candidate
+from covenq.tasks.scheduling.waiting import Waiting, ready_cause
+from tests.support.records import as_records, empty_built_state, queued, received
 from tests.support.task_queue import NOW, Queue
 
 REFUSES = {"mirror": BackingOff("http://127.0.0.1:9 failed 10 times in a row (refused)", at_text(NOW + 105))}
@@ -229,14 +232,14 @@ def test_a_long_count_is_kept_for_a_while_and_not_across_a_pause(queue: Queue) -
 
 TASKS = st.fixed_dictionaries(
     {
-        "state": st.sampled_from(["queued", "queued", "queued", "queued", "running", "failed"]),
+        "state": st.sampled_from(["queued", "queued", "queued", "delayed", "again", "running", "failed"]),
         "kind": st.sampled_from(["run", "run", "pull"]),
         "route": st.sampled_from(["mirror", "fix", "ci"]),
         "installation": st.sampled_from([1, 2]),
         "repo": st.sampled_from([None, 1, 2]),
         "key": st.sampled_from([None, "a", "b"]),
         "not_before": st.sampled_from([None, None, None, NOW - 5, NOW + 5]),
-        "named": st.booleans(),
+        "numbered": st.booleans(),
     }
 )
 PAUSES = st.sampled_from(
@@ -261,6 +264,28 @@ CAPS = st.builds(
 )
 
 
+def counted_one_by_one(queue: Queue) -> dict[tuple[str, str], tuple[int, str, str | None, str | None]]:
+    """What the lines have to say, (cause, what holds) → how many, the oldest, until when, since when: asked task by task."""
+    reasons = Waiting(queue.conn, NOW, queue.caps)
+    found: dict[tuple[str, str], tuple[int, str, str | None, str | None]] = {}
+    for row in queue.conn.execute("SELECT * FROM tasks WHERE state = 'queued' ORDER BY created_seq"):
+        task = Candidate(*(row[name] for name in Candidate._fields))
+        later = row["not_before"] is not None and row["not_before"] > at_text(NOW)
+        block = reasons.block(task, later=later)
+        cause = ready_cause(bool(row["pull"])) if block is None else block.cause
+        what, name = ("worker", "") if block is None else block.holder
+        if cause in (Cause.UNCLAIMED, Cause.NOT_BEFORE):
+            what, name = "route", row["route"]
+        elif what == "repo" and cause in (Cause.CAP, Cause.QUOTA):
+            name = str(row["repo_id"])  # nothing was ever delivered of it that has its name
+        until = row["not_before"] if cause == Cause.NOT_BEFORE else None if block is None else block.until
+        count, oldest, first, _ = found.get((cause, f"{what} {name}".strip()), (0, row["id"], None, None))
+        since = None if block is None else block.since
+        first = min(filter(None, (first, until)), default=None)
+        found[cause, f"{what} {name}".strip()] = count + 1, oldest, first, since
+    return found
+
+
 @settings(max_examples=150)
 @given(
     tasks=st.lists(TASKS, max_size=14),
@@ -274,13 +299,14 @@ def test_each_queued_task_is_counted_once_under_the_cause_that_its_own_waits_nam
     queue = Queue(caps)
     try:
         for number, task in enumerate(tasks):
-            fields = {
-                name: value for name, value in task.items() if name not in ("state", "key", "named", "not_before")
-            }
+            fields = {name: value for name, value in task.items() if name not in ("state", "key", "not_before")}
             queue.add(f"t{number}", task["key"], task["not_before"], **fields)  # type: ignore[arg-type]
-            if not task["named"]:
-                queue.conn.execute("UPDATE tasks SET repo_id = NULL WHERE id = ?", (f"t{number}",))
-            if task["state"] != "queued":
+            if task["state"] == "delayed":
+                queue.move(f"t{number}", "queued", NOW + 7)
+            elif task["state"] == "again":
+                queue.move(f"t{number}", "running")
+                queue.move(f"t{number}", "queued")
+            elif task["state"] != "queued":
                 queue.move(f"t{number}", str(task["state"]))
         for pause in set(pauses):
             queue.pause(*pause)
@@ -289,15 +315,54 @@ def test_each_queued_task_is_counted_once_under_the_cause_that_its_own_waits_nam
                 "INSERT INTO starts VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (scope, at_text(NOW)[:13])
             )
         reasons = Waiting(queue.conn, NOW, caps)
-        queued = [f"t{number}" for number, task in enumerate(tasks) if task["state"] == "queued"]
+        queued = [f"t{number}" for number, task in enumerate(tasks) if task["state"] in ("queued", "delayed", "again")]
         causes = Counter(waits.cause for one in queued if (waits := reasons.reason_for(one)) is not None)
         lines = waiting(queue.conn, NOW, caps)
         assert Counter(by_cause(lines)) == causes
         assert sum(one.count for one in lines) == len(queued)
         assert len({(one.cause, one.scope) for one in lines}) == len(lines)
         assert all(one.task in queued and one.why for one in lines)
+        told = {(one.cause, one.scope): (one.count, one.task, one.until, one.since) for one in lines}
+        assert told == counted_one_by_one(queue)
     finally:
         queue.conn.close()
+
+
+def test_a_count_takes_as_long_whatever_the_length_of_the_queue(queue: Queue) -> None:
+    queue.caps = Caps(installation=Cap(daily=2), backing_off=REFUSES)
+    queue.pause("route", "fix")
+    queue.began("installation 1", NOW - 7200, 2)
+    routes = ["mirror", "fix", "ci"]
+
+    def steps() -> int:
+        taken: list[int] = []
+        queue.conn.set_progress_handler(lambda: taken.append(1), 1)
+        waiting(queue.conn, NOW, queue.caps)
+        queue.conn.set_progress_handler(None, 0)
+        return len(taken)
+
+    some = {
+        "route": lambda n: routes[n % 3],
+        "repo": lambda n: n % 7,
+        "installation": lambda n: n % 2,
+        "key": lambda n: f"k{n}",
+    }
+    queue.many(200, **some)
+    queue.run(1)
+    few = steps()
+    queue.many(10_000, **some)
+    assert steps() < few * 1.1
+
+
+def test_while_state_db_is_made_anew_all_wait_for_that() -> None:
+    """Its groups aren't counted yet, and nothing would be found about them but by reading them all."""
+    conn = empty_built_state()
+    try:
+        Building(conn, 8).fold(as_records([received("g1"), queued("g1"), received("g2"), queued("g2")]))
+        found = waiting(conn, NOW, Caps())
+        assert [(one.cause, one.count, one.command, one.why) for one in found] == [("stopped", 2, None, BEING_MADE)]
+    finally:
+        conn.close()
 
 
 def test_a_pause_is_told_once(queue: Queue) -> None:

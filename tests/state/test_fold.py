@@ -433,6 +433,11 @@ def _check_tallies(conn: sqlite3.Connection) -> None:
         "WHERE outcome IS NOT NULL GROUP BY outcome, category"
     ).fetchall()
     assert sorted(map(tuple, conn.execute("SELECT * FROM tallies"))) == sorted(map(tuple, counted))
+    counted = conn.execute(
+        "SELECT pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), not_before IS NOT NULL, count(*) FROM tasks "
+        "WHERE state = 'queued' GROUP BY 1, 2, 3, 4, 5"
+    ).fetchall()
+    assert sorted(map(tuple, conn.execute("SELECT * FROM queue_sizes"))) == sorted(map(tuple, counted))
 
 
 def _check_delivery_states(conn: sqlite3.Connection) -> None:

@@ -38,7 +38,7 @@ STATEMENT = re.compile(
 )
 SMALL = re.compile(
     r"VIRTUAL TABLE|subquery|CONSTANT ROW|VALUES CLAUSE|"
-    r"SCAN (?:walk|new|asked|pauses|tallies|names_in_records|position|moments)\b"
+    r"SCAN (?:walk|new|asked|pauses|tallies|size|lane|queue_sizes|names_in_records|position|moments)\b"
 )
 """What a plan may go through: values that were given, and tables that don't grow with deliveries."""
 FEW_BY_RIGHT = {"tasks_without_delivery"}

@@ -42,14 +42,15 @@ class Queue:
         repo: int | None = None,
         priority: int = 0,
         sent_at: int | None = None,
+        numbered: bool = True,
     ) -> None:
-        """`sent_at` is when its delivery was sent: else it is the newest."""
+        """`sent_at` is when its delivery was sent: else it is the newest. `numbered`: its repository's number is known."""
         self.seq += 1
         row = {
             "created_seq": self.seq, "id": task, "hook": "9", "guid": task, "route": route, "kind": kind, "state": "queued",
             "attempts": 0, "replay": 0, "key": key, "priority": priority, "created_at": "x", "updated_at": "x",
             "policy": json.dumps({"run": ["true"]}), "last_seq": self.seq, "interruptions": 0, "retries": 0,
-            "installation": installation, "repo_id": repo, "repo": None if repo is None else f"o/r{repo}",
+            "installation": installation, "repo_id": repo if numbered else None, "repo": None if repo is None else f"o/r{repo}",
             "not_before": None if not_before is None else at_text(not_before), "tenant": tenant_of(installation, "9"),
             "pull": kind == "pull", "queued_seq": self.seq,
             "sent_at": self.seq if sent_at is None else sent_at,

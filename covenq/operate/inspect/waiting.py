@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from covenq.config.limits import Caps
 from covenq.model import State, at_text
 from covenq.model.waiting import ORDER, Cause, WaitingTasks, command_for
-from covenq.state import query, repositories
+from covenq.state import query, repositories, schema
 from covenq.state.fold_pauses import PauseTarget
+from covenq.state.readers import snapshot
 from covenq.tasks.scheduling.limiter import BlockReason
 from covenq.tasks.scheduling.queue_groups import QueueGroup, queue_groups
 from covenq.tasks.scheduling.waiting import NOT_YET, Waiting, ready_cause
@@ -26,6 +29,7 @@ LINES_MAX = 10
 KEPT_TIMES = 20
 """A count that took long is kept for so many times as long, so that it takes a twentieth of one processor's time at most."""
 LONG_S = 0.02
+BEING_MADE = "state.db is being made anew from the journal"
 
 _OLDEST = "SELECT id, created_at FROM tasks WHERE created_seq = ?"
 _FIRST = "SELECT min(created_seq) FROM tasks WHERE state = ?"
@@ -53,16 +57,27 @@ class _Line:
 
 def waiting(conn: sqlite3.Connection, now: float, caps: Caps) -> list[WaitingTasks]:
     """What queued tasks wait for under the limits `caps`, in the order of causes, the most tasks first."""
+    with snapshot(conn):
+        if not schema.counts_queue(conn):
+            caps = replace(caps, stopped=caps.stopped or BEING_MADE)
+        return _lines(conn, now, caps)
+
+
+def _lines(conn: sqlite3.Connection, now: float, caps: Caps) -> list[WaitingTasks]:
     reasons = Waiting(conn, now, caps)
     lines: dict[tuple[Cause, tuple[str, str]], _Line] = {}
+    alike: dict[tuple[object, ...], tuple[_Line, str | None]] = {}
     taken: dict[str | None, int] | None = None
     for group in _groups(conn, at_text(now), reasons):
-        block = reasons.block(group.task, later=group.later)
-        if block is None and group.pull and taken is None:
-            taken = dict(conn.execute(_TAKEN).fetchall())
-        line = _ready(group, caps, taken or {}) if block is None else _blocked(block, group)
-        until = group.until if line.cause == Cause.NOT_BEFORE else None if block is None else block.until
-        lines.setdefault((line.cause, line.holder), line).add(group.number, group.oldest, until)
+        same = group.pull, group.later, reasons.limiter.depends_on(group.task)
+        if same not in alike:
+            block = reasons.block(group.task, later=group.later)
+            if block is None and group.pull and taken is None:
+                taken = dict(conn.execute(_TAKEN).fetchall())
+            line = _ready(group, caps, taken or {}) if block is None else _blocked(block, group)
+            alike[same] = lines.setdefault((line.cause, line.holder), line), None if block is None else block.until
+        line, until = alike[same]
+        line.add(group.number, group.oldest, group.until if line.cause == Cause.NOT_BEFORE else until)
     return [one for cause in ORDER for one in _told(conn, [line for line in lines.values() if line.cause == cause])]
 
 
@@ -108,11 +123,10 @@ class KeptWaiting:
 
 def _groups(conn: sqlite3.Connection, now: str, reasons: Waiting) -> Iterable[QueueGroup]:
     """The queue, whole in one group where one and the same holds all of it, so that nothing has to be counted."""
-    if reasons.holds_all:
-        number, first = (
-            query.counts(conn)["tasks"].get(State.QUEUED, 0),
-            conn.execute(_FIRST, (State.QUEUED,)).fetchone()[0],
-        )
+    counted = schema.counts_queue(conn)
+    if reasons.holds_all or not counted:
+        number = query.counts(conn)["tasks"].get(State.QUEUED, 0)
+        first = conn.execute(_FIRST, (State.QUEUED,)).fetchone()[0] if counted else 0
         return [QueueGroup(reasons.ANY, False, False, number, first, None)] if number and first is not None else []
     limiter = reasons.limiter
     keys = [] if reasons.is_stopped else limiter.keys()  # then it is told first

@@ -23,6 +23,7 @@ from covenq.state.rows import scopes
 from covenq.text import counted, instant
 
 DAY_S = 86400.0
+_UNLIMITED = Cap()
 
 
 class LimitedTask(Protocol):
@@ -238,6 +239,16 @@ class Limiter:
             self.check_key(task.key, task.route),
         ]
         return min((one for one in found if one is not None), key=lambda one: RANK[one.cause], default=None)
+
+    def depends_on(self, task: LimitedTask) -> tuple[object, ...]:
+        """What of the task `first` depends on: of two tasks that are alike in this the same is told."""
+        pauses, caps, repo_id = self._pauses, self._caps, task.repo_id
+        tenant: str | None = task.tenant
+        if not caps.installations and caps.installation == _UNLIMITED:
+            tenant = tenant if (PauseTarget.INSTALLATION, tenant) in pauses else None
+        if repo_id is not None and caps.repo == _UNLIMITED:
+            repo_id = repo_id if (PauseTarget.REPO, str(repo_id)) in pauses else 0
+        return tenant, task.route, repo_id, task.repo, task.key
 
     @property
     def has_pauses(self) -> bool:
