@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import re
 import shlex
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
-from covenq.cli.main import _run
 from covenq.intake.refusal_log import Refusals
 from covenq.text import width
 from journal.file.open import open_journal
-from tests.support.checkout import clean_env
+from tests.support.in_process import run_on_terminal
 from tests.support.records import moved, note, of, queued, received
 
 LONG = "umbrella-corporation-international/infrastructure-as-code-modules-of-日本"
@@ -85,23 +80,6 @@ COMMANDS = [
 ]
 
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class Terminal(io.TextIOWrapper):
-    """A stream that is a terminal's, kept in memory."""
-
-    def __init__(self) -> None:
-        self.kept = io.BytesIO()
-        super().__init__(self.kept, "utf-8", newline="\n", write_through=True)
-
-    def isatty(self) -> bool:
-        return True
-
-    def text(self) -> str:
-        return self.kept.getvalue().decode()
-
-
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data directory with deliveries of long names, with what failed and was refused, and no daemon."""
@@ -138,19 +116,12 @@ def test_no_line_of_any_command_is_cut_by_the_terminal(here: Path, command: str,
         )
         for word in shlex.split(command)
     ]
-    out, err = Terminal(), Terminal()
-    environment = clean_env(
-        COVENQ_DATA=str(here / "data"),
-        COVENQ_CONFIG=str(here / "covenq.toml"),
-        COVENQ_OTHER="0123456789abcdef0123456789abcdef",
-        COLUMNS=str(room),
-        NO_COLOR="1",
-    )
-    argv = patch("sys.argv", ["covenq", *words])
-    with patch.dict("os.environ", environment, clear=True), argv, redirect_stdout(out), redirect_stderr(err):
-        _run()
-    said = _CONTROL.sub("", out.text() + err.text())  # of what shows progress
-    lines = said.replace("\r", "\n").split("\n")
+    environment = {
+        "COVENQ_DATA": str(here / "data"),
+        "COVENQ_CONFIG": str(here / "covenq.toml"),
+        "COVENQ_OTHER": "0123456789abcdef0123456789abcdef",
+    }
+    lines = run_on_terminal(words, environment, room).lines
     assert any(lines), "it says something"
     for line in lines:
         assert width(line) <= room or " " not in line.strip(), line

@@ -165,7 +165,8 @@ def test(
 
     \b
       covenq routes test --event issues --file payload.json
-      covenq export 'repo:octo/hello since:1d' --output incident.jsonl && covenq routes test --file incident.jsonl
+      covenq export 'repo:octo/hello since:1d' --output incident.jsonl
+      covenq routes test --file incident.jsonl
     """
     from covenq.cli.route_trial import read, trials
 

@@ -76,7 +76,8 @@ def send(
     \b
       covenq send issues
       covenq send issues --action labeled --number 7
-      covenq send --event push --file payload.json --url https://example.org/webhook --secret-file ./secret
+      covenq send --event push --file payload.json \\
+        --url https://example.org/webhook --secret-file ./secret
     """
     from covenq.github import samples
     from covenq.github.request import is_form_with_json

@@ -70,7 +70,8 @@ def worker(
 
     \b
       covenq worker --route build -- make -C /srv/build "TASK={task}"
-      covenq worker --url https://covenq.example.org --token-file ./token -- ./agent --brief {brief}
+      covenq worker --url https://covenq.example.org --token-file ./token \\
+        -- ./agent --brief {brief}
     """
     from covenq.tasks.execution import process_setup
 

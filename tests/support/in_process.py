@@ -1,0 +1,55 @@
+"""A covenq command run in this process, on terminals of so many columns that are kept in memory: for many of them in a test.
+
+`tests.support.commands` runs them as processes, and `tests.support.terminal` at a terminal of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NamedTuple
+from unittest.mock import patch
+
+from covenq.cli.main import _run
+from tests.support.checkout import clean_env
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that is a terminal's, kept in memory."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.kept = io.BytesIO()
+        super().__init__(self.kept, encoding, newline="\n", write_through=True)
+
+    def isatty(self) -> bool:
+        return True
+
+    def text(self) -> str:
+        """Without what moves the cursor or colours."""
+        return _CONTROL.sub("", self.kept.getvalue().decode(self.encoding))
+
+    def lines(self) -> list[str]:
+        """What is drawn over another line is a line of its own."""
+        return self.text().replace("\r", "\n").split("\n")
+
+
+class Said(NamedTuple):
+    code: int
+    out: Terminal
+    err: Terminal
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.lines() + self.err.lines()
+
+
+def run_on_terminal(words: Sequence[str], env: Mapping[str, str], columns: int, encoding: str = "utf-8") -> Said:
+    out, err = Terminal(encoding), Terminal(encoding)
+    environment = clean_env(COLUMNS=str(columns), NO_COLOR="1", **env)
+    argv = patch("sys.argv", ["covenq", *words])
+    with patch.dict("os.environ", environment, clear=True), argv, redirect_stdout(out), redirect_stderr(err):
+        return Said(_run(), out, err)
