@@ -131,6 +131,16 @@ def shorten(text: str, room: int) -> str:
     return text if width(text) <= room else _first(text, room - 1) + "…"
 
 
+def shorten_words(text: str, room: int) -> str:
+    """The text in at most `room` columns, with … where its end was cut: behind a word, unless the first alone is longer."""
+    if width(text) <= room:
+        return text
+    words, _, _ = _first(text, room - 1).rpartition(
+        " "
+    )  # of one that ends where the room does, a space is left for the …
+    return f"{words.rstrip()} …" if words.strip() and width(words) <= room - 2 else shorten(text, room)
+
+
 def shorten_middle(text: str, room: int, keep: int = 0) -> str:
     """The text in at most `room` columns, with … where its middle was cut; the last `keep` characters stay while there is room.
 

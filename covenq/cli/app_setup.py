@@ -16,7 +16,9 @@ from covenq.cli import app_configuration as configuration
 from covenq.cli.app_configuration import AppSettings, Target
 from covenq.cli.app_page import form_page, policy_of_form
 from covenq.cli.output import clean, say
+from covenq.cli.prose import wrap
 from covenq.cli.redirect_listener import RedirectListener, listening
+from covenq.cli.terminal_width import columns
 from covenq.config.github_api import GITHUB_API, checked_api_url
 from covenq.config.ingress import UNDELIVERABLE
 from covenq.config.public_url import checked_public_url
@@ -170,7 +172,7 @@ def _code_by_paste(page: Callable[[str], str], state: str, address: str, target:
 
 def ask_line(question: str) -> str:
     """A line from standard input, asked for on standard error. Raises UsageError where there is none."""
-    print(question, end="", file=sys.stderr, flush=True)
+    print("\n".join(wrap(question.rstrip(), columns(sys.stderr))), end=" ", file=sys.stderr, flush=True)
     line = sys.stdin.readline(LINE_MAX)
     if not line:
         say()

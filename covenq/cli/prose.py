@@ -38,9 +38,10 @@ def wrap(text: str, room: int | None, hang: int = HANG) -> list[str]:
     line, used = "", 0
     for gap, unit in _units(text, room):
         taken = width(unit)
-        if line and used + len(gap) + taken > room:
-            lines.append(line)
-            indent = max(0, min(hang, room - taken))  # a long path is better whole than indented
+        if used + len(gap) + taken > room:
+            if line:
+                lines.append(line)
+            indent = max(0, min(hang if line else len(gap), room - taken))  # a long path is better whole than indented
             line, used = " " * indent + unit, indent + taken
         else:
             line, used = line + gap + unit, used + len(gap) + taken

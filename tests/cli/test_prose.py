@@ -62,6 +62,8 @@ def test_later_lines_hang_and_what_fits_is_left_as_it_is() -> None:
         "           five six seven",
     ]
     assert wrap("\x1b[1mhint:\x1b[0m one two", 13) == ["\x1b[1mhint:\x1b[0m one two"], "a colour takes no room"
+    assert wrap(f"  {unbroken('covenq replay 9/x')}", 17) == ["covenq replay 9/x"], "whole before it is indented"
+    assert wrap(f"  {unbroken('covenq replay 9/x')} is it", 18) == [" covenq replay 9/x", "  is it"]
     path = "/var/lib/covenq/attempts/t0123456789abcdef01234567/1"
     assert wrap(f"its files are in {path} still", 52, 17) == ["its files are in", path, "                 still"]
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from covenq.cli.app import COMMANDS, build
 from covenq.intake.refusal_log import Refusals
 from covenq.model import State
+from covenq.paths import REFUSALS_NAME
 from covenq.text import width
 from journal.file.open import open_journal
 from journal.records import Entry
@@ -26,7 +27,8 @@ from tests.support.records import moved, note, of, queued, received
 
 WIDTHS = (80, 100, 160)
 GUIDS = [f"72d3162e-cc78-11e3-81ab-{n:012}" for n in range(4)]
-ROUTE = "fix-every-issue-that-is-labeled-and-then-say-so-to-all-who-asked-for-it"
+ROUTE = "fix-every-issue-that-is-labeled-and-then-say-so-to-all-who-asked"
+assert len(ROUTE) == 64, "the longest that there may be"
 CONFIG = f"""
 [github]
 webhook_secrets = [{{ name = "the-one-of-the-app", env = "COVENQ_OTHER" }}]
@@ -69,7 +71,7 @@ OF_ROWS: Mapping[str, list[str]] = {
 OTHERS: Mapping[str, list[str]] = {
     "serve": ["--bind nonsense", "--data /dev/null/x", "--concurrency 0"],
     "listen": ["state", "event:isues --concurrency 0"],
-    "worker": ["", f"--route {ROUTE} --socket /nonexistent/where/no/daemon/listens/covenq.sock -- true"],
+    "worker": ["", "--route m --concurrency nonsense -- true"],
     "phase": ["building-the-container-image"],
     "tui": ["--url nonsense"],
     "routes": [""],
@@ -117,7 +119,7 @@ ABOUT = st.fixed_dictionaries(
         "title": TEXT | st.just("It breaks, and nobody knows why " * 40),
         "sender": TEXT,
         "label": st.none() | TEXT,
-        "number": st.sampled_from([None, 0, 12, 2**53, 10**18, 10**100]),
+        "number": st.sampled_from([None, 0, 12, 2**53, 10**18, 2**63 - 1]),
         "key": TEXT,
         "ref": TEXT,
     }
@@ -215,7 +217,7 @@ def directory(root: Path, rows: list[dict[str, Any]], pauses: list[tuple[str, st
     with open_journal(root / "data" / "journal") as journal:
         if made:
             journal.append(made)
-    refusals = Refusals(root / "data")
+    refusals = Refusals(root / "data" / REFUSALS_NAME)
     for row in rows:
         text = row["detail"][:400]
         refusals.note("signature_wrong", 401, text, event=row["event"], delivery=text, client="192.0.2.7", path=text)
@@ -237,7 +239,6 @@ def run(root: Path, command: str, columns: int) -> Said:
 
 
 def check_lines(said: Said, command: str, columns: int) -> None:
-    assert any(said.lines), f"{command} says something"
     for line in said.lines:
         assert width(line) <= columns or " " not in line.strip(), f"{command} at {columns}: {line!r}"
 
@@ -247,9 +248,23 @@ def check_rows(root: Path, rows: list[dict[str, Any]], pauses: list[tuple[str, s
     for name, cases in OF_ROWS.items():
         for case in cases:
             said = run(root, f"{name} {case}", columns)
+            assert "covenq.toml: " not in said.err.text(), said.err.text()
             check_lines(said, f"{name} {case}", columns)
+            assert any(said.lines) or not rows, f"{name} {case} says something"
             if name in ("deliveries", "tasks") and not case:
                 check_states(said, name, rows)
+            if name in ("show", "why") and case.startswith("ID") and rows:
+                check_told(said, f"{name} {case}", rows[0])
+
+
+def check_told(said: Said, command: str, row: Mapping[str, Any]) -> None:
+    """What is told of the first delivery names its state and its number."""
+    words = said.out.text()
+    state = {"leased": "running", "delayed": "queued", "retry": "queued"}.get(row["fate"], row["fate"])
+    assert state in words.lower(), f"{command}: {words}"
+    number = row["about"]["number"]
+    if row["about"]["repo"] and number is not None:
+        assert f"#{number}" in words or f"number       {number}" in words, f"{command}: {words}"
 
 
 def check_states(said: Said, name: str, rows: list[dict[str, Any]]) -> None:
@@ -276,7 +291,7 @@ def test_no_line_of_a_command_with_rows_is_cut(
 
 @pytest.mark.deep
 @settings(max_examples=300)
-@given(rows=ROWS, pauses=PAUSES, columns=st.integers(60, 200))
+@given(rows=ROWS, pauses=PAUSES, columns=st.integers(80, 200))
 def test_no_line_of_a_command_with_rows_is_cut_deep(
     rows: list[dict[str, Any]], pauses: list[tuple[str, str]], columns: int
 ) -> None:
@@ -296,3 +311,10 @@ def test_no_line_of_another_command_is_cut(tmp_path: Path, name: str) -> None:
 def test_no_line_of_any_help_is_cut(tmp_path: Path, columns: int) -> None:
     for name in ("", *named()):
         check_lines(run(tmp_path, f"{name} --help", columns), f"{name} --help", columns)
+
+
+def test_the_longest_name_of_a_route_leaves_room_for_what_it_matches(tmp_path: Path) -> None:
+    directory(tmp_path, [], [])
+    said = run(tmp_path, "routes", 80).out.text()
+    for word in ("event:issues", "label:coven:fix", "-sender:*[bot]", "coven-code"):
+        assert word in said.split(), said

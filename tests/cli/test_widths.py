@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from covenq.intake.refusal_log import Refusals
+from covenq.paths import REFUSALS_NAME
 from covenq.text import width
 from journal.file.open import open_journal
 from tests.support.in_process import run_on_terminal
@@ -96,7 +97,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 journal.append([moved("claimed", of(guid), attempt=1, worker="w")])
                 journal.append([moved("failed", of(guid), attempt=1, category="exit", exit_code=1)])
         journal.append([received("alone"), note("ignored", "alone", reason="no_route")])
-    refusals = Refusals(data)
+    refusals = Refusals(data / REFUSALS_NAME)
     for guid in GUIDS[:3]:
         detail = "X-Hub-Signature-256 is not that of any of the 2 secrets over the body as it came: 25 bytes of JSON"
         refusals.note(

@@ -50,6 +50,6 @@ class Said(NamedTuple):
 def run_on_terminal(words: Sequence[str], env: Mapping[str, str], columns: int, encoding: str = "utf-8") -> Said:
     out, err = Terminal(encoding), Terminal(encoding)
     environment = clean_env(COLUMNS=str(columns), NO_COLOR="1", **env)
-    argv = patch("sys.argv", ["covenq", *words])
-    with patch.dict("os.environ", environment, clear=True), argv, redirect_stdout(out), redirect_stderr(err):
+    argv, stdin = patch("sys.argv", ["covenq", *words]), patch("sys.stdin", io.StringIO())
+    with patch.dict("os.environ", environment, clear=True), argv, stdin, redirect_stdout(out), redirect_stderr(err):
         return Said(_run(), out, err)

@@ -22,7 +22,7 @@ from covenq.cli.progress import bar
 from covenq.cli.table import Column, print_table
 from covenq.errors import ConfigError, Failure, NotFound, UsageError
 from covenq.model import parse_duration
-from covenq.text import duration
+from covenq.text import duration, shorten_middle
 from journal.presence import is_absent
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _action_text(route: Route) -> str:
 
 
 COLUMNS: list[Column[Route]] = [
-    Column("ROUTE", lambda route: route.name),
+    Column("ROUTE", lambda route: route.name, shrink=24, cut=shorten_middle),
     Column("KIND", lambda route: route.kind, rank=2),
     Column("MATCH", lambda route: route.match or "everything", shrink=20, wraps=True),
     Column("KEY", lambda route: route.key or "", shrink=10, wraps=True, rank=1),

@@ -18,7 +18,7 @@ from covenq.operate.inspect.story_text import because, by_whom, times, took, whe
 from covenq.operate.inspect.stuck import is_overdue
 from covenq.operate.origin import FETCHED
 from covenq.tasks.scheduling.outcome import Policy
-from covenq.text import counted
+from covenq.text import counted, shorten_words
 from journal.records import Record
 
 NAMES_MAX = 3
@@ -306,7 +306,7 @@ def _note(facts: DeliveryFacts, task: Task, kind: Kind) -> Record | None:
 
 def _did(one: Attempt | Task, before: str, before_sentence: str) -> str:
     """What an attempt, or a task, did that failed: `before` and a verb or, where its detail is about another, that sentence."""
-    detail = (one.detail or "").strip().rstrip(".")[:SENTENCE_MAX]
+    detail = shorten_words((one.detail or "").strip().rstrip("."), SENTENCE_MAX)
     if detail and not detail.startswith("it "):
         return f"{before_sentence} {_lowered(detail)}".strip()
     return f"{before} {detail.removeprefix('it ') or _did_by_category(one)}"
