@@ -92,8 +92,8 @@ def sync_directory(directory: Path) -> None:
 def _write(path: Path, content: bytes, suffix: str, mode: int, durable: bool, owners: tuple[int, int] | None) -> Path:
     temporary = path.with_name(path.name + suffix)
     temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    try:
+    try:  # from the open on: a signal may come when it is made and not yet known
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         with os.fdopen(fd, "wb", buffering=0) as file:
             if owners is not None:  # before a byte is in it; and a change of owner may take bits of the mode away
                 os.fchown(fd, *owners)

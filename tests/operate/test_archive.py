@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from msgspec import to_builtins
 from msgspec.json import encode
 
+from covenq import atomic_file
 from covenq.cli.commands import exchange
 from covenq.client.local import LocalSource
 from covenq.client.local_files import LocalFiles
@@ -25,6 +28,7 @@ from covenq.model.rows import OneDelivery
 from covenq.operate.act import archive
 from covenq.operate.imported import ImportedDelivery, parse_item
 from covenq.operate.inspect import slices
+from covenq.operate.maintain import doctor
 from journal.file.open import open_journal
 from journal.records import Entry
 from tests.support.answers import blank
@@ -299,6 +303,30 @@ def test_a_signal_leaves_no_part_of_a_file(there: Daemon, tmp_path: Path, number
         process.kill()
         process.wait()
     assert (process.returncode, said, list(out.iterdir())) == (130, b"", [])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda directory: exchange._file(str(directory / "slice.jsonl")).__enter__(),
+        lambda directory: atomic_file.replace(directory / "note", b"x"),
+        lambda directory: list(doctor.time_syncs(directory, time.monotonic)),
+    ],
+    ids=["export", "a small file", "doctor"],
+)
+def test_a_signal_between_the_open_of_a_file_and_its_first_byte_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
+) -> None:
+    real = os.open
+
+    def interrupted(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        os.close(real(path, flags, mode))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_redelivery_in_a_file_is_here_already_and_the_rest_is_taken(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -182,17 +182,18 @@ def _file(name: str) -> Iterator[IO[bytes]]:
     if exists(path):
         raise Refused(f"{path} is there already", hint="Name another file, or remove that one.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        error.filename = str(path)  # the user named that one, not the draft
-        raise
-    try:
+    try:  # from the open on: a signal may come when it is made and not yet known
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            error.filename = str(path)  # the user named that one, not the draft
+            raise
         with _naming(path), os.fdopen(descriptor, "wb") as file:
             yield file
         draft.rename(path)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what is to be said
+            draft.unlink()
 
 
 @contextmanager

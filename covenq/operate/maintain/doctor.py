@@ -12,6 +12,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -287,17 +288,20 @@ def _syncs(directory: Path, kind: str, timer: Callable[[], float]) -> Iterator[F
 def time_syncs(directory: Path, timer: Callable[[], float]) -> Iterator[float]:
     """The seconds that each of SYNCS writes and its sync take, in a file that is removed. Raises OSError."""
     path = directory / f".doctor-{os.getpid()}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        block = os.urandom(SYNC_BYTES)
-        for number in range(SYNCS):
-            before = timer()
-            os.pwrite(descriptor, block, number * SYNC_BYTES)
-            os.fdatasync(descriptor)
-            yield timer() - before
+    try:  # from the open on: a signal may come when it is made and not yet known
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            block = os.urandom(SYNC_BYTES)
+            for number in range(SYNCS):
+                before = timer()
+                os.pwrite(descriptor, block, number * SYNC_BYTES)
+                os.fdatasync(descriptor)
+                yield timer() - before
+        finally:
+            os.close(descriptor)
     finally:
-        os.close(descriptor)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what is to be said
+            path.unlink()
 
 
 def _clock(context: DoctorContext) -> Iterator[Finding]:
