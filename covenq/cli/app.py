@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer.core import TyperGroup
@@ -105,6 +105,10 @@ MAY_BE_EMPTY = frozenset({"reason", "expected"})
 """Parameters whose empty text says something, or is refused with a hint of its own."""
 
 
+_UsageError = cast(type[typer.BadParameter], typer.BadParameter.__bases__[0])
+"""What Typer raises for anything typed that it doesn't take: its own copy of Click's, which it exports nowhere."""
+
+
 class LazyGroup(TyperGroup):
     """A command group that imports and builds a command only when it is looked up."""
 
@@ -121,9 +125,8 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: ClickContext) -> object:
         try:
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            if error.message:  # of one that is missing there is none
-                error.message = _wrapped_message(error)
+        except _UsageError as error:
+            _wrap_message(error)
             raise
 
     def format_commands(self, ctx: ClickContext, formatter: HelpFormatter) -> None:
@@ -135,14 +138,14 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl([(f"{name:<{longest}}", one.get_short_help_str(1000)) for name, one in found if one])
 
 
-def _wrapped_message(error: typer.BadParameter) -> str:
-    """Typer's words about a wrong value, wrapped: it prints `Error: Invalid value for '--limit': ` before them."""
+def _wrap_message(error: typer.BadParameter) -> None:
+    """Have Typer's words about what was typed be wrapped: it prints `Error: ` before them."""
     from covenq.cli.prose import wrap
     from covenq.cli.terminal_width import columns
 
-    before, found, _ = f"Error: {error.format_message()}".partition(error.message)
-    text = "\n".join(wrap(before + error.message, columns(sys.stderr)))
-    return text[len(before) :] if found and text.startswith(before) else error.message
+    lines = wrap(f"Error: {error.format_message()}", columns(sys.stderr))
+    told = "\n".join(lines).removeprefix("Error: ")
+    error.format_message = lambda: told  # type: ignore[method-assign]  # it is what Typer asks for its words
 
 
 def build(name: str) -> Command:

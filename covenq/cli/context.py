@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from covenq.cli.output import clean, say
 from covenq.cli.remote import selected_remote
 from covenq.errors import ConfigError, DaemonUnreachable, Refused
-from covenq.paths import CONFIG_NAME, SOCKET_NAME
-from journal.presence import exists
+from covenq.paths import CONFIG_NAME, JOURNAL_NAME, SOCKET_NAME
+from journal.presence import exists, is_directory, is_named
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -36,14 +36,18 @@ class Location:
 
 
 def locate(data: str | None, config: str | None) -> Location:
-    """The location that `--data`, `--config` and the environment name. Raises ConfigError, and Refused for a file."""
+    """The location that `--data`, `--config` and the environment name.
+
+    Raises ConfigError; and Refused where a file, or a link that leads nowhere, is in the place of a directory: a disk that isn't
+    mounted is no journal without deliveries.
+    """
     from covenq.config import load as configuration
 
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
     where = configuration.data_dir(data, os.environ, loaded)
-    if is_not_a_directory(where):
-        raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
+    _refuse_other_than_directory(where, "choose another with --data or COVENQ_DATA.")
+    _refuse_other_than_directory(where / JOURNAL_NAME, "put back the directory with the journal's segments.")
     return Location(loaded, where)
 
 
@@ -128,6 +132,19 @@ def known_data_dir(data: str | None, config: str | None) -> Path | None:
 
     known = data or os.environ.get("COVENQ_DATA") or not (config or os.environ.get("COVENQ_CONFIG"))
     return data_dir(data, os.environ) if known else None
+
+
+def _refuse_other_than_directory(path: Path, hint: str) -> None:
+    """Raises Refused. What can't be looked at is reported by whatever uses it."""
+    try:
+        if not is_named(path) or is_directory(path):
+            return
+        leads_nowhere = not exists(path)
+    except OSError:
+        return
+    if leads_nowhere:
+        raise Refused(f"{path} leads to {path.resolve()}, where nothing is", hint=f"Mount what that is on, or {hint}")
+    raise Refused(f"{path} is no directory", hint=f"{hint[:1].upper()}{hint[1:]}")
 
 
 def is_not_a_directory(path: Path) -> bool:

@@ -41,7 +41,7 @@ EXAMPLES = [
     (where, call)
     for where, text in helps()
     for block in text.split("\b\n")[1:]
-    for line in block.partition("\n\n")[0].splitlines()
+    for line in re.sub(r"\\\n *", "", block.partition("\n\n")[0]).splitlines()
     for call in calls(line)
 ]
 

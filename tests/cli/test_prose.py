@@ -106,8 +106,14 @@ def test_what_is_cut_fits_and_says_that_it_was_cut(text: str, room: int, keep: i
 def test_what_typer_says_of_a_wrong_value_is_wrapped_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stderr", Terminal())
-    with pytest.raises(typer.BadParameter) as caught:
-        app(["tasks", "--limit", "abc"], standalone_mode=False)
-    said = f"Error: {caught.value.format_message()}"
-    assert said.count("\n") == 1
-    assert all(width(line) <= 60 for line in said.splitlines())
+    usage_error = typer.BadParameter.__bases__[0]
+    for words in (
+        ["tasks", "--limit", "abc"],
+        ["tokens", "new", "--an-option-that-nobody-has-ever-heard-of-here"],
+        ["secrets", "rotate", *["extra"] * 9],
+    ):
+        with pytest.raises(usage_error) as caught:
+            app(words, standalone_mode=False)
+        said = f"Error: {caught.value.format_message()}"  # type: ignore[attr-defined]
+        assert said.count("\n") == 1
+        assert all(width(line) <= 60 for line in said.splitlines())

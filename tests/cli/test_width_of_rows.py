@@ -86,7 +86,10 @@ OTHERS: Mapping[str, list[str]] = {
     "init": ["", "--systemd", "--prometheus --to COPY", "--github-app --org octo --name nonsense"],
     "info": [""],
     "secrets": [""],
-    "secrets rotate": ["the-one-of-the-app", "none-of-that-name"],
+    "secrets rotate": [
+        "the-one-of-the-app and what follows it, which is not one name but many words of a sentence",
+        "x",
+    ],
     "secrets unbind": ["the-one-of-the-app octo/hello", "none-of-that-name"],
     "tokens": [""],
     "tokens new": ["the-token-of-the-nightly-job --scope nonsense", "the-token-of-the-nightly-job-of-all-teams"],
@@ -318,3 +321,32 @@ def test_the_longest_name_of_a_route_leaves_room_for_what_it_matches(tmp_path: P
     said = run(tmp_path, "routes", 80).out.text()
     for word in ("event:issues", "label:coven:fix", "-sender:*[bot]", "coven-code"):
         assert word in said.split(), said
+
+
+@pytest.mark.parametrize("what", ["data", "data/journal"])
+@pytest.mark.parametrize("in_place", ["a link that leads nowhere", "a file"])
+def test_what_is_not_mounted_is_not_taken_for_empty(tmp_path: Path, what: str, in_place: str) -> None:
+    """An export of nothing would be written, a backup be of nothing, and a status say that nothing ever came."""
+    directory(tmp_path, WORST[:1], [])
+    gone = tmp_path / what
+    gone.rename(tmp_path / "elsewhere")
+    if in_place == "a file":
+        gone.write_text("?")
+    else:
+        gone.symlink_to(tmp_path / "unmounted")
+    for command in (
+        "status",
+        "tasks",
+        "export --output FILE",
+        "verify",
+        "backup COPY",
+        "doctor",
+        "pause intake",
+        "serve",
+    ):
+        said = run(tmp_path, command, 80)
+        words = " ".join(said.err.text().split())
+        assert (said.code, said.out.text()) == (4, ""), command
+        assert str(gone) in words and "hint: " in words, command
+        assert ("is no directory" if in_place == "a file" else "unmounted, where nothing is") in words
+    assert not (tmp_path / "x80").exists() and not (tmp_path / "copy80").exists()
