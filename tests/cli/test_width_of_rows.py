@@ -85,6 +85,8 @@ OTHERS: Mapping[str, list[str]] = {
     "import": ["PAYLOAD --dry-run", "/nonexistent/where/no/export/is.jsonl"],
     "init": ["", "--systemd", "--prometheus --to COPY", "--github-app --org octo --name nonsense"],
     "info": [""],
+    "notify": [""],
+    "notify test": ["", "none-of-that-name"],
     "secrets": [""],
     "secrets rotate": [
         "the-one-of-the-app and what follows it, which is not one name but many words of a sentence",
