@@ -47,7 +47,8 @@ def locate(data: str | None, config: str | None) -> Location:
     loaded = configuration.load(path, os.environ)
     where = configuration.data_dir(data, os.environ, loaded)
     _refuse_other_than_directory(where, "choose another with --data or COVENQ_DATA.")
-    _refuse_other_than_directory(where / JOURNAL_NAME, "put back the directory with the journal's segments.")
+    if loaded.journal.url is None:
+        _refuse_other_than_directory(where / JOURNAL_NAME, "put back the directory with the journal's segments.")
     return Location(loaded, where)
 
 
