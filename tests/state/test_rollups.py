@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from covenq.filter.grammar import parse
 from covenq.model import at_text
 from covenq.model.answers import Stats
+from covenq.operate.inspect import route_times
 from covenq.operate.inspect.stats import stats
 from covenq.state import rollup_cover, rollup_upkeep, rollups
 from covenq.state.fold import fold
@@ -189,7 +190,10 @@ def steps(conn: sqlite3.Connection, since: float, now: float) -> tuple[Stats, in
 
 
 def test_statistics_of_much_read_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for attempts, of which so many are read at most, however many there are."""
     monkeypatch.setattr(rollups, "BITS", 5)
+    monkeypatch.setattr(route_times, "ATTEMPTS_MAX", 50)
+    monkeypatch.setattr(route_times, "PARTS", 5)
     conn, folded = some_state(2000)
     rows, by_rows = steps(conn, START, START + folded + 1)
     make_all(conn, folded)
