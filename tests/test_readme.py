@@ -42,6 +42,7 @@ EXPECTED = {
     "tasks state:failed 'age<1h'": r" deploy .* failed ",
     "requeue state:failed --dry-run": r"1 task",
     "replay push-1": r"446581321/push-1",
+    "why lantern-works/beacon#1627": r"^Completed on ",
     "show push-1": r"route +deploy",
     "refused": r"[Nn]o(thing| request) .*refused",
     "routes diff --config new.toml --since 7d": r"",

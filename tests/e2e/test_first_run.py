@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import stat
@@ -173,3 +174,9 @@ def test_make_passes_bind_and_data_as_they_are(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("DATA", "/somewhere/else")
     quiet = make(tmp_path, os.environ["PATH"], "run")
     assert "||serve" in quiet.stdout, "a DATA that merely stands in the environment is not ours"
+
+
+def test_make_help_fits_a_terminal_and_its_words_stand_in_one_column(tmp_path: Path) -> None:
+    lines = make(tmp_path, os.environ["PATH"], "help").stdout.splitlines()
+    assert lines and max(map(len, lines)) <= 80
+    assert len({re.match(r"make \S+ +", line).end() for line in lines}) == 1  # type: ignore[union-attr]
