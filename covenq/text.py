@@ -200,6 +200,11 @@ def instant(text: str | None) -> float | None:
         return None
 
 
+def to_the_second(at: str) -> str:
+    """A time of a record's, UTC, as people read it: `2026-11-23 02:34:56Z`. What isn't a time is shown as it is."""
+    return at if instant(at) is None else f"{at[:10]} {at[11:19]}Z"
+
+
 def counted(number: int, one: str, many: str | None = None) -> str:
     """`1 task`, `2 tasks`, `1,004,221 deliveries`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -5,9 +5,13 @@ It serves one decision: which route to look at first. The Overview, `covenq stat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct, field
 
+from covenq.model import Category
 from covenq.model.rows import Count
+from covenq.model.waiting import TONES, WaitingTasks
 from covenq.text import latency
 
 
@@ -42,6 +46,8 @@ class RouteTimes(Struct):
 
 
 NO_TIMES = RouteTimes()
+FAILS_MIN, FAILS_SHARE = 5, 0.5
+"""A route fails, as the alert CovenqRouteFails has it, where so many attempts failed, and more than this share of all."""
 
 
 class RouteMinutes(Struct):
@@ -69,6 +75,27 @@ def times_text(times: Times | None) -> tuple[str, str]:
 
 
 def categories_text(categories: dict[str, int]) -> str:
-    """Why attempts failed, the most frequent first: `timeout 12, exit 3`."""
+    """Why attempts failed, the most frequent first: `timeout ×12, exit ×3`, so that no number is taken for an exit code."""
     ordered = sorted(categories.items(), key=lambda one: (-one[1], one[0]))
-    return ", ".join(f"{category} {number:,}" for category, number in ordered)
+    return ", ".join(f"{category} ×{number:,}" for category, number in ordered)
+
+
+def fails(one: RouteMinutes) -> bool:
+    """Whether most of its attempts fail. What a restart of the daemon does to what runs doesn't count."""
+    times = one.times or NO_TIMES
+    failed = times.failed - times.categories.get(Category.INTERRUPTED, 0)
+    return failed >= FAILS_MIN and failed > FAILS_SHARE * (times.completed + times.failed)
+
+
+def failing(routes: Iterable[RouteMinutes], waiting: Iterable[WaitingTasks]) -> list[RouteMinutes]:
+    """The routes that fail, but for those of which a line of what waits says that their receiver does."""
+    told = {one.scope for one in waiting if TONES.get(one.cause) == "bad"}
+    return [one for one in routes if fails(one) and f"route {one.name}" not in told]
+
+
+def failing_text(one: RouteMinutes, *, sampled: bool = False) -> str:
+    """How many of its attempts failed, and why, as a sentence."""
+    times = one.times or NO_TIMES
+    what = "attempts of a sample" if sampled else "attempts"
+    of, why = times.completed + times.failed, categories_text(times.categories)
+    return f"{times.failed:,} of {of:,} {what} of the last hour failed: {why}"

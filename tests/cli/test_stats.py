@@ -50,7 +50,7 @@ def test_a_routes_latency_and_failures_are_told(data: Path) -> None:
     out, err = _stats(data)
     lines = out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("ROUTE") and "RUN P50" in line)
-    assert lines[at + 1].split() == ["fix", "10", "80%", "250ms", "250ms", "1.5m", "1.5m", "timeout", "2"]
+    assert lines[at + 1].split() == ["fix", "10", "80%", "250ms", "250ms", "1.5m", "1.5m", "timeout", "×2"]
     assert len(lines) == at + 2, "a route without an attempt has nothing to say"
     assert "spread over" not in err
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from covenq.config.load import build
 from covenq.daemon.systemd import watchdog_of
 from covenq.model.journal_status import HeadStatus, JournalStatus
+from covenq.model.route_times import RouteMinutes, RouteTimes
 from covenq.model.status import Oldest, Reload, SecretWarning, StateStatus, Status
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
@@ -245,6 +246,24 @@ def test_commands_that_outlived_their_daemon(data: Path) -> None:
 def test_a_task_that_waits_for_long(data: Path) -> None:
     waiting = replace(STATUS, oldest=Oldest({}, {"queued": "2027-01-15T04:30:00.000000Z"}))
     assert only(look(data, status=waiting), "tasks").words == "the oldest task waits for 3 hours"
+
+
+def test_a_route_that_fails_is_told_of_with_the_command_that_lists_what_failed(data: Path) -> None:
+    times = RouteTimes(attempts=90, failed=80, completed=10, categories={"exit": 75, "timeout": 5})
+    found = only(look(data, failing=[RouteMinutes("deploy", [90], 0, times)]), "routes")
+    assert found.words == "deploy: 80 of 90 attempts of the last hour failed: exit ×75, timeout ×5"
+    assert (found.level, found.next) == (WARN, "covenq tasks route:deploy state:failed")
+
+
+def test_the_command_tells_of_the_routes_that_the_overview_calls_failing(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon('[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["false"]\n')
+    daemon.data.chmod(0o700)
+    for number in range(5):
+        daemon.post("push", {"number": number})
+    daemon.wait_all_done()
+    [found] = findings(daemon, exit_code=0)["routes"]
+    assert found["words"] == "a: 5 of 5 attempts of the last hour failed: exit ×5"
+    assert len(daemon.cli_json(*found["next"].split()[1:])["items"]) == 5
 
 
 def test_a_backup_that_can_not_be_looked_at_hides_no_other(data: Path, tmp_path: Path) -> None:

@@ -119,4 +119,4 @@ def test_the_commands(tmp_path: Path) -> None:
     status = daemon.cli_json("status", exit_code=6)
     assert status["disk"]["free"] <= status["disk"]["total"]
     assert set(status["oldest"]["tasks"]) == {"queued"}
-    assert "the oldest is queued for" in daemon.cli("status", exit_code=6).stdout.decode()
+    assert "; the oldest came " in daemon.cli("status", exit_code=6).stdout.decode()

@@ -177,7 +177,7 @@ def test_a_task_that_waits_for_a_daemon_and_for_its_time_says_both(queue: Queue)
     queue.add("later", not_before=NOW + 9)
     waits = queue.waits("later")
     assert (waits.word, waits.cause) == ("stopped", "stopped")
-    assert waits.why.startswith("nothing is started: no daemon is running; and until 2027-01-15T08:00:09")
+    assert waits.why.startswith("nothing is started: no daemon is running; and until 2027-01-15 08:00:09Z")
 
 
 def test_there_are_few_lines_however_many_things_hold_tasks(queue: Queue) -> None:

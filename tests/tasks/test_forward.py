@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -103,6 +104,9 @@ def test_a_failing_receiver_is_left_alone_and_its_tasks_wait_with_the_reason(
     assert (row["state"], row["attempts"], row["retries"]) == ("queued", 0, 0)
     assert row["waits"]["word"] == "receiver"
     assert f"failed {FAILURES_TO_OPEN} times in a row" in row["waits"]["why"]
+    assert re.search(r"; it is asked again at \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$", row["waits"]["why"])
+    steps = daemon.cli("why", task).stdout.decode().partition("what next")[2]
+    assert "covenq tasks route:f state:queued" in steps, "not only how to end it"
     plan = daemon.cli_json("requeue", "state:failed", "--dry-run")["summary"]
     assert [(one["cause"], one["count"]) for one in plan["waits"]] == [("receiver", FAILURES_TO_OPEN)]
     assert "times in a row" in plan["waits"][0]["why"], "a plan says what would only wait"

@@ -16,7 +16,12 @@ from covenq.client.suggestion import options_given
 from covenq.config import load as configuration
 from covenq.model.answers import Event
 from covenq.model.journal_status import SyncTimes
-from covenq.model.route_times import RouteMinutes, RouteTimes, Times
+from covenq.model.route_times import (
+    RouteMinutes,
+    RouteTimes,
+    Times,
+    failing,
+)
 from covenq.model.status import Status, Stuck
 from covenq.model.waiting import WaitingTasks
 from covenq.tui import text
@@ -65,7 +70,7 @@ def test_the_first_line_says_whether_anything_is_wrong() -> None:
     assert first(TROUBLE, ROUTES) == first(TROUBLE), "a receiver that refuses and its route that fails are one thing"
     lines = plain(overview.overview(calm, LAST_HOUR, NOW, 79)).splitlines()
     assert lines[1:3] == [
-        "  ✗ route mirror: 18 of 20 attempts of the last hour failed: upstream 18",
+        "  ✗ route mirror: 18 of 20 attempts of the last hour failed: upstream ×18",
         "    covenq tasks route:mirror state:failed",
     ], "and which, why, and what to type"
     assert first(calm, ROUTES) == "! READY  accepts deliveries; 1 thing is wrong; nothing waits  covenq doctor"
@@ -86,13 +91,12 @@ def test_commands_are_typed_where_the_dashboard_was_told_to_look() -> None:
 
 
 def test_what_fails_is_wrong_as_the_alert_has_it_and_a_few_failures_are_not() -> None:
-    assert [one.name for one in route_table.failing(LAST_HOUR)] == ["mirror"]
+    assert [one.name for one in failing(ROUTES, [])] == ["mirror"]
     stopped = replace(ROUTES[1], times=RouteTimes(20, 2, 18, {"interrupted": 14, "exit": 4}))
-    assert route_table.failing(replace(LAST_HOUR, routes=[stopped])) == [], "a daemon that was restarted is no failure"
+    assert failing([stopped], []) == [], "a daemon that was restarted is no failure"
     lines = route_table.failing_lines([replace(ROUTES[1], name=f"r{n}") for n in range(5)], 140)
     assert [plain([line]) for line in lines][-1] == "  ✗ 2 more routes fail: covenq stats"
     assert len(lines) == 4 and link_of(lines[0]) == Link("tasks", "route:r0 state:failed")
-    assert route_table.failing(None) == []
 
 
 def test_many_alarms_leave_what_waits_in_view() -> None:
@@ -126,7 +130,7 @@ def test_the_columns_of_numbers_are_under_their_headings_at_every_width(width: i
     each = int(title.split(" min a cell")[0].split()[-1])
     assert f"one scale: █ is {9 * each}" in title
     assert "█" in mirror and "█" not in fix, "a ninth of it is a low graph"
-    assert ("upstream 18" in mirror) == (width >= 131)
+    assert ("upstream ×18" in mirror) == (width >= 131)
 
 
 def test_that_numbers_are_of_a_sample_and_routes_are_left_out_is_said() -> None:

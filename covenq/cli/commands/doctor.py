@@ -32,6 +32,7 @@ from journal.presence import is_directory
 if TYPE_CHECKING:
     from covenq.config.load import Config
     from covenq.model.answers import Secret
+    from covenq.model.route_times import RouteMinutes
     from covenq.model.status import Status
     from covenq.operate.maintain.finding import Finding
     from covenq.operate.maintain.github_look import GithubSeen
@@ -88,6 +89,7 @@ def doctor(
         seen.renamed,
         seen.next,
         asked,
+        seen.failing,
         frozenset(seen.arrived),
     )
     findings += examine(context, command=shutil.which, configured=not findings)
@@ -138,6 +140,7 @@ class _Seen:
     renamed: list[Renamed] = field(default_factory=list)
     arrived: list[str] = field(default_factory=list)
     """Events that came lately, of those that no webhook of the configuration is subscribed to."""
+    failing: list[RouteMinutes] = field(default_factory=list)
     trouble: str | None = None
     next: str | None = None
     damage: str | None = None
@@ -156,6 +159,7 @@ def _ask_github(examined: Config) -> GithubSeen | None:
 def _look(data: str | None, config: str | None, examined: Config, asked: GithubSeen | None) -> _Seen:
     import sqlite3
 
+    from covenq.model.route_times import failing
     from covenq.operate.maintain.drift import ARRIVED_S, not_subscribed
     from covenq.operate.maintain.renamed_routes import renamed
 
@@ -172,6 +176,7 @@ def _look(data: str | None, config: str | None, examined: Config, asked: GithubS
             for event in not_subscribed(asked, examined.routes):
                 if newest_of(opened, f"event:{event} since:{duration(ARRIVED_S)}") is not None:
                     seen.arrived.append(event)
+            seen.failing = failing(opened.throughput().routes, seen.status.waiting)
     except (JournalDamaged, Damaged) as error:
         seen.damage = str(error)
     except OSError as error:

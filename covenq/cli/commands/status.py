@@ -170,8 +170,8 @@ def _work_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         ("deliveries", found.deliveries, found.oldest.deliveries),
         ("tasks", found.tasks, found.oldest.tasks),
     ):
-        ages = [f"{state} for {output.elapsed(at, now)}" for state, at in oldest.items()]
-        yield what, _counts_text(counts) + (f"; the oldest is {', '.join(ages)}" if ages else "")
+        ages = [f"{output.elapsed(at, now)} ago ({state})" for state, at in oldest.items()]
+        yield what, _counts_text(counts) + (f"; the oldest came {', '.join(ages)}" if ages else "")
     yield from _waiting(found, now)
     if found.worker is not None:
         yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"

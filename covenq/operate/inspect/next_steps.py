@@ -95,6 +95,11 @@ def _waiting_steps(task: Task, facts: DeliveryFacts) -> Iterator[Step]:
         name = _paused_name(task, waits.word.removeprefix("paused_"))
         if name is not None:
             yield Step("let it go on, if it may", f"covenq resume {name}")
+    elif waits.word == "receiver" and task.route:
+        yield Step(
+            "see all that waits for its receiver: it goes on by itself when that answers",
+            f"covenq tasks route:{task.route} state:queued",
+        )
     elif waits.word == "pull" and task.route:
         yield Step("work on such tasks by a command of yours", f"covenq worker --route {task.route} -- CMD")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from covenq.model import Category, seconds_of
 from covenq.model.ledger import BY_HAND
 from covenq.model.rows import Attempt, Delivery, Task
-from covenq.text import duration, instant
+from covenq.text import duration, instant, to_the_second
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -223,7 +223,7 @@ def because(by: object, reason: object) -> str:
 
 def when(at: str | None) -> str:
     """To the second, UTC."""
-    return f"{at[:10]} {at[11:19]}Z" if at else ""
+    return to_the_second(at) if at else ""
 
 
 def took(start: str | None, end: str | None) -> str:

@@ -30,7 +30,7 @@ from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Find
 from covenq.operate.maintain.journal_lock import process_of
 from covenq.tasks.execution import running
 from covenq.tasks.execution.process_tree import identity_of
-from covenq.text import counted
+from covenq.text import byte_size, counted
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
 from journal.presence import is_directory
@@ -255,14 +255,15 @@ def _disk(context: DoctorContext, timer: Callable[[], float]) -> Iterator[Findin
     space = os.statvfs(directory)
     free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
     reserve = threshold_of(total)
+    free_text, kept = byte_size(free, "GiB"), byte_size(reserve, "GiB")
     if free < reserve:
-        words = f"{free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks: the intake is closed"
+        words = f"{free_text} are free, and {kept} are kept for running tasks: the intake is closed"
         yield Finding("space", BAD, words, "Free some; `covenq compact` drops what retention no longer keeps.")
     elif free < 4 * reserve or free < total // 20:
-        words = f"{free >> 20} MiB are free of {total >> 20}; at {reserve >> 20} the intake closes"
+        words = f"{free_text} are free of {byte_size(total, 'GiB')}; at {kept} the intake closes"
         yield Finding("space", WARN, words, "Free some, or set [retention].")
     else:
-        yield Finding("space", GOOD, f"{free >> 20} MiB are free; at {reserve >> 20} the intake closes")
+        yield Finding("space", GOOD, f"{free_text} are free; at {kept} the intake closes")
     yield from _syncs(directory, kind, timer)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from covenq.filter.explain import quoted
 from covenq.model.ledger import BY_HAND, missing_text
 from covenq.model.log_ingress import following_troubles
 from covenq.model.notices import trouble
+from covenq.model.route_times import RouteMinutes, failing_text
 from covenq.model.status import (
     ActivePause,
     Descriptors,
@@ -41,10 +44,12 @@ STUCK_SHOWN = 5
 
 
 def status_findings(context: DoctorContext) -> Iterator[Finding]:
-    """What waits, pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
+    """What waits, pauses, failing routes, unreadable secrets, what is stuck, the last verification, copies, the watchdog."""
     status = context.status
     if status is not None:
         yield from _of_status(status, context.now)
+    for route in context.failing:
+        yield _fails(route)
     yield from _copies(context.data)
     if status is not None and status.watchdog is not None:
         yield _watched(status.watchdog)
@@ -170,6 +175,17 @@ def _waits(one: WaitingTasks, now: float) -> Finding:
     if one.cause not in TONES:
         return Finding("waiting", GOOD, words)
     return Finding("waiting", WARN, words, one.command or (None if one.task is None else f"covenq why {one.task}"))
+
+
+def _fails(one: RouteMinutes) -> Finding:
+    if one.name is None:
+        return Finding("routes", WARN, failing_text(one), "covenq stats")
+    return Finding(
+        "routes",
+        WARN,
+        f"{one.name}: {failing_text(one)}",
+        f"covenq tasks {shlex.join([f'route:{quoted(one.name)}', 'state:failed'])}",
+    )
 
 
 def _copies(data: Path) -> Iterator[Finding]:

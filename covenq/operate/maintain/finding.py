@@ -15,6 +15,7 @@ from pathlib import Path
 from covenq.config.load import Config
 from covenq.model import JsonObject
 from covenq.model.answers import Secret
+from covenq.model.route_times import RouteMinutes
 from covenq.model.status import Status
 from covenq.operate.maintain.github_look import GithubSeen
 from covenq.operate.maintain.renamed_routes import Renamed
@@ -59,5 +60,7 @@ class DoctorContext:
     """What to do about the trouble."""
     github: GithubSeen | None = None
     """What GitHub says of the webhooks of the configuration, where it was asked."""
+    failing: Sequence[RouteMinutes] = ()
+    """The routes that fail, of the last hour, but for those whose receiver `status.waiting` tells of."""
     arrived: frozenset[str] = frozenset()
     """Events that came lately, of those that `doctor_github.not_subscribed` named."""

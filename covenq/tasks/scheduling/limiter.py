@@ -20,7 +20,7 @@ from covenq.model.waiting import RANK, Cause
 from covenq.state.fold_pauses import PauseTarget
 from covenq.state.repositories import number_of
 from covenq.state.rows import scopes
-from covenq.text import counted, instant
+from covenq.text import counted, instant, to_the_second
 
 DAY_S = 86400.0
 _UNLIMITED = Cap()
@@ -176,7 +176,7 @@ class Limiter:
         found = self._caps.backing_off.get(route or "")
         if found is None:
             return None
-        again = f"; it is asked again at {found.until}" if found.until else ""
+        again = f"; it is asked again at {to_the_second(found.until)}" if found.until else ""
         return BlockReason(
             "receiver",
             f"{found.why}{again}",
@@ -345,7 +345,7 @@ def _pauses(conn: sqlite3.Connection, ended: Collection[int]) -> dict[tuple[str,
         shown = row["repo"] or name
         block = BlockReason(
             f"paused_{what}",
-            f"{' '.join(filter(None, (what, shown)))} is paused since {row['since']}{said}",
+            f"{' '.join(filter(None, (what, shown)))} is paused since {to_the_second(row['since'])}{said}",
             cause=Cause.PAUSED,
             holder=(what, shown),
             short=f"paused{f' by {by}' if (by := row['by']) else ''}{said}",

@@ -12,6 +12,7 @@ from covenq.model.waiting import Cause
 from covenq.tasks.scheduling import supersede
 from covenq.tasks.scheduling.candidates import Candidate
 from covenq.tasks.scheduling.limiter import BlockReason, LimitedTask, Limiter
+from covenq.text import to_the_second
 
 POSITION_MAX = 1000
 """Positions further back are not counted, so that a page of tasks costs no more than a page."""
@@ -120,10 +121,12 @@ def _stopped(why: str) -> BlockReason:
 
 
 def _not_yet(row: sqlite3.Row) -> Waits:
-    until, cause = row["not_before"], Cause.NOT_BEFORE
+    until, cause = to_the_second(row["not_before"]), Cause.NOT_BEFORE
     if row["attempts"]:
         why = f"until {until}, after attempt {row['attempts']} ended ({row['category'] or 'no reason'})"
         return Waits("retry", why, cause=cause)
     if row["since"] is not None:
-        return Waits("debounce", f"until {until} at the latest; the burst began at {row['since']}", cause=cause)
+        return Waits(
+            "debounce", f"until {until} at the latest; the burst began at {to_the_second(row['since'])}", cause=cause
+        )
     return Waits("debounce", f"until {until}, unless more of the same comes before", cause=cause)

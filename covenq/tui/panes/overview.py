@@ -18,13 +18,14 @@ from covenq.client.suggestion import suggested
 from covenq.model import NOT_RUNNING, State
 from covenq.model.palette import STATE_TONES, Tone
 from covenq.model.readiness import NOT_READY, READY, readiness
+from covenq.model.route_times import failing
 from covenq.model.waiting import TONES, untold_pauses
 from covenq.text import counted, shorten_middle
 from covenq.tui import text
 from covenq.tui.panes import alarms
 from covenq.tui.panes.alarms import Alarm
 from covenq.tui.panes.durability import durability
-from covenq.tui.panes.route_table import failing, failing_lines, route_lines, sparkline
+from covenq.tui.panes.route_table import failing_lines, route_lines, sparkline
 from covenq.tui.panes.waiting import waiting_lines
 from covenq.tui.widgets.lines import Line, Link, LinkedLine, labelled, link_of
 
@@ -105,9 +106,7 @@ _SENTENCES = {READY: "accepts deliveries", NOT_READY: "receives nothing"}
 
 
 def _failing(status: Status, throughput: Throughput | None) -> list[RouteMinutes]:
-    """The routes that fail, but for those of which a line of what waits says that their receiver does."""
-    told = {one.scope for one in status.waiting if TONES.get(one.cause) == "bad"}
-    return [one for one in failing(throughput) if f"route {one.name}" not in told]
+    return [] if throughput is None else failing(throughput.routes, status.waiting)
 
 
 def _is_sampled(throughput: Throughput | None) -> bool:

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING
 
 from covenq.client.suggestion import suggested
 from covenq.filter.explain import quoted
-from covenq.model import Category
 from covenq.model.palette import Tone
-from covenq.model.route_times import NO_TIMES, RouteMinutes, categories_text, share_text, times_text
+from covenq.model.route_times import (
+    NO_TIMES,
+    RouteMinutes,
+    categories_text,
+    failing_text,
+    fails,
+    share_text,
+    times_text,
+)
 from covenq.text import shorten_middle
 from covenq.tui import text
 from covenq.tui.widgets.lines import Line, Link, LinkedLine
@@ -27,9 +34,6 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 ZERO = "·"
 ROUTES_MAX = 12
 """Routes that are shown; of more, those with the most to say."""
-FAILS_MIN, FAILS_SHARE = 5, 0.5
-"""A route fails, as the alert CovenqRouteFails has it, where so many attempts failed, and more than this share of all."""
-
 FAILING_MAX = 3
 """Routes that fail which are told one by one."""
 GOOD_SHARE = 0.9
@@ -52,21 +56,13 @@ def sparkline(values: Sequence[int], most: int) -> str:
     return "".join(ZERO if value <= 0 else BLOCKS[min(last, value * last // most)] for value in values)
 
 
-def failing(throughput: Throughput | None) -> list[RouteMinutes]:
-    """The routes most of whose attempts fail."""
-    return [] if throughput is None else [one for one in throughput.routes if _fails(one)]
-
-
 def failing_lines(found: Sequence[RouteMinutes], width: int, *, sampled: bool = False) -> list[Line]:
     """Of each that fails how many attempts did, and why, and the command that lists them."""
     lines: list[Line] = []
-    what = "attempts of a sample" if sampled else "attempts"
     for one in found[:FAILING_MAX]:
         terms = [] if one.name is None else [f"route:{quoted(one.name)}", "state:failed"]
         link = Link("tasks", " ".join(terms)) if terms else None
-        times = one.times or NO_TIMES
-        of, why = times.completed + times.failed, text.clean(categories_text(times.categories))
-        words = f"route {_name(one)}: {_number(times.failed)} of {_number(of)} {what} of the last hour failed: {why}"
+        words = f"route {_name(one)}: {text.clean(failing_text(one, sampled=sampled))}"
         parts = text.wrap(words, max(20, width - 4))
         command = text.clean(suggested(f"covenq tasks {shlex.join(terms)}" if terms else "covenq stats"))
         lines += [LinkedLine([(f"  {' ' if n else '✗'} {part}", "bad")], link) for n, part in enumerate(parts)]
@@ -143,16 +139,8 @@ def _number(value: int) -> str:
     return f"{value / 1_000_000:.1f}M" if value < 10_000_000 else f"{value // 1_000_000:,}M"
 
 
-def _fails(one: RouteMinutes) -> bool:
-    times = one.times or NO_TIMES
-    failed = times.failed - times.categories.get(
-        Category.INTERRUPTED, 0
-    )  # which a restart of the daemon does to what runs
-    return failed >= FAILS_MIN and failed > FAILS_SHARE * (times.completed + times.failed)
-
-
 def _tone(one: RouteMinutes) -> Tone | str:
-    if _fails(one):
+    if fails(one):
         return "bad"
     ok = None if one.times is None else one.times.ok
     return "warning" if ok is not None and ok < GOOD_SHARE else ""
