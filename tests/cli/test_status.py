@@ -16,8 +16,11 @@ from msgspec.structs import replace
 
 from covenq.cli import output
 from covenq.cli.commands import status as command
+from covenq.errors import CovenqError
 from covenq.model import NOT_RUNNING, at_text
+from covenq.model.answers import Throughput
 from covenq.model.journal_status import HeadStatus, JournalStatus
+from covenq.model.route_times import RouteMinutes, RouteTimes
 from covenq.model.status import (
     ActivePause,
     LogLine,
@@ -30,6 +33,7 @@ from covenq.model.status import (
     Verified,
     WorkerStatus,
 )
+from covenq.model.waiting import WaitingTasks
 from covenq.text import width
 from tests.support.answers import blank
 
@@ -59,12 +63,19 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-def say(monkeypatch: pytest.MonkeyPatch, found: Status, *, terminal: int = 0, **options: Any) -> tuple[str, int]:
+def say(
+    monkeypatch: pytest.MonkeyPatch, found: Status, *, terminal: int = 0, routes: Any = (), **options: Any
+) -> tuple[str, int]:
     """What it prints, to a terminal of so many columns or to a pipe, and how it exits."""
 
     @contextmanager
     def source(data: str | None, config: str | None) -> Iterator[Any]:
-        yield SimpleNamespace(status=lambda: found)
+        def throughput() -> Throughput:
+            if isinstance(routes, Exception):
+                raise routes
+            return blank(Throughput, routes=list(routes))
+
+        yield SimpleNamespace(status=lambda: found, throughput=throughput)
 
     out = (Terminal if terminal else io.TextIOWrapper)(io.BytesIO(), "utf-8")
     monkeypatch.setattr(command, "source", source)
@@ -109,6 +120,22 @@ def test_what_is_wrong_comes_before_the_rest_with_the_log_lines_of_it(monkeypatc
     assert labels(said)[: len(expected.split())] == expected.split()
     assert said.index("`covenq doctor` says what to do.") < said.index(f"{LATELY[11:19]}Z warning: line 4")
     assert "line 3" not in said and "line 8" in said, "the newest few"
+
+
+def test_a_route_that_fails_is_told_of_with_the_command_that_lists_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = RouteMinutes("deploy", [9], 0, RouteTimes(attempts=9, failed=9, categories={"exit": 9}))
+    well = RouteMinutes("fix", [9], 0, RouteTimes(attempts=9, completed=9))
+    said, code = say(monkeypatch, RUNNING, routes=[well, bad])
+    words = "route deploy: 9 of 9 attempts of the last hour failed: exit ×9: `covenq tasks route:deploy state:failed`"
+    assert f"FAILING     {words}\n" in said and "route fix" not in said and code == 0
+    many = [replace(bad, name=f"r{n}") for n in range(command.FAILING_MAX + 2)]
+    assert "and 2 more routes: `covenq stats`" in say(monkeypatch, RUNNING, routes=many)[0]
+    held = WaitingTasks("receiver", "route deploy", 3, None, None, None, "it refuses")
+    assert "FAILING" not in say(monkeypatch, replace(RUNNING, waiting=[held]), routes=[bad])[0], (
+        "what waits tells of it"
+    )
+    unknown, code = say(monkeypatch, RUNNING, routes=CovenqError("it takes too long"))
+    assert "FAILING     not known: it takes too long\n" in unknown and unknown.startswith("READY") and code == 0
 
 
 def test_without_a_daemon_it_says_where_its_log_may_be_and_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ def test_a_program_in_the_directory_where_the_worker_was_started_is_found(
     [
         ("./nonexistent", "there is no program {here}/nonexistent", "whole path"),
         ("nonexistent-program", "'nonexistent-program' is no command that this user finds", "whole path"),
+        ("CMD", "'CMD' is no command that this user finds", "stands for a command of yours"),
         ("wk.sh", "'wk.sh' is no command that this user finds", "Write ./wk.sh"),
         ("./plain", "{here}/plain can't be executed", "chmod +x {here}/plain"),
         ("./directory", "{here}/directory is no program", "whole path"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,12 +20,14 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileO
 from covenq.cli.output import clean
 from covenq.cli.waiting_lines import typed_here, waiting_lines
 from covenq.client.suggestion import with_suggestions
+from covenq.errors import CovenqError
 from covenq.model import NOT_RUNNING
 from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
 from covenq.model.waiting import untold_pauses
 from covenq.text import duration, instant
 
 if TYPE_CHECKING:
+    from covenq.client.interface import Source
     from covenq.model.drift import Drift
     from covenq.model.journal_status import JournalStatus, SyncTimes
     from covenq.model.log_ingress import FollowedLog
@@ -35,7 +37,9 @@ LABEL = 11
 """Columns of the labels."""
 LOG_SHOWN = 5
 """Lines of the daemon's log, of those that it keeps for the status."""
-MENDED_LATER = frozenset({"MISSING", "STUCK", "REFUSED", "DRIFT", "PAUSED", "UNTOLD"})
+FAILING_MAX = 3
+"""Routes that fail which are told one by one."""
+MENDED_LATER = frozenset({"MISSING", "STUCK", "REFUSED", "DRIFT", "PAUSED", "UNTOLD", "FAILING"})
 """Labels of what is wrong, and stops nothing else."""
 
 
@@ -56,21 +60,22 @@ def status(
     """
     with source(data, config) as opened:
         found = opened.status()
+        failing = [] if json else list(_failing_lines(opened, found))
     typed_here(found.waiting)
     told = readiness(found)
     with output.report_of_verdict():
         if json:
             output.emit_json({"ok": True, **asdict(found)})
         else:
-            _print(found, told, time.time())
+            _print(found, told, time.time(), failing)
     if told.exit_code and not exit_zero:
         raise typer.Exit(told.exit_code)
 
 
-def _print(found: Status, told: Readiness, now: float) -> None:
+def _print(found: Status, told: Readiness, now: float, failing: Sequence[tuple[str, str]]) -> None:
     """The verdict and what is wrong, then what is done, then where it is and what it rests on: paragraphs, the worst first."""
     coloured = output.has_colour(output.stdout())
-    wrong = [*_wrong_lines(found, now)]
+    wrong = [*_wrong_lines(found, now), *failing]
     if wrong or told.word != READY:
         start = "`covenq serve` starts one. " if told.word == NO_DAEMON else ""
         wrong += [("", f"{start}`covenq doctor` says what to do."), *_log_lines(found, now)]
@@ -152,6 +157,26 @@ def _wrong_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield from (("UNTOLD", clean(words)) for words in trouble(found.notify, now))
     if upkeep is not None and upkeep.error:
         yield "upkeep", f"waits: {clean(upkeep.error)}"
+
+
+def _failing_lines(opened: Source, found: Status) -> Iterator[tuple[str, str]]:
+    """The routes most of whose attempts fail, of a daemon that answers: it counts them, and the status doesn't have them."""
+    if found.pid is None:
+        return
+    from covenq.filter.explain import quoted
+    from covenq.model.route_times import failing, failing_text
+
+    try:
+        counted = opened.throughput()
+    except CovenqError as error:
+        yield "FAILING", f"not known: {clean(error)}"
+        return
+    routes = failing(counted.routes, found.waiting)
+    for one in routes[:FAILING_MAX]:
+        command = output.command_text("covenq", "tasks", f"route:{quoted(one.name or '')}", "state:failed")
+        yield "FAILING", clean(f"route {one.name}: {failing_text(one, sampled=counted.sampled)}: `{command}`")
+    if len(routes) > FAILING_MAX:
+        yield "", f"and {output.count(len(routes) - FAILING_MAX, 'more route')}: `covenq stats`"
 
 
 def _log_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:

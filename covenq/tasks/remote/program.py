@@ -54,7 +54,8 @@ def checked_command(run: Sequence[str], environ: Mapping[str, str], directory: P
     program = shutil.which(name, path=environ.get("PATH", os.defpath))
     if program is None:
         here = missing(str(directory / name)) is None
-        hint = f"Write ./{name} for the one in this directory." if here else _WHOLE_PATH
+        hint = "CMD stands for a command of yours, that does the work of one task." if name == "CMD" else _WHOLE_PATH
+        hint = f"Write ./{name} for the one in this directory." if here else hint
         raise UsageError(f"{name[:200]!r} is no command that this user finds", hint=hint)
     return (str(directory / program), *run[1:])
 
