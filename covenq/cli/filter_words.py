@@ -77,6 +77,15 @@ def _suggestion(ctx: typer.Context, name: str, value: str) -> str:
     return f"Did you mean {near[0]}?" if near else "`--help` lists the options; a filter word is negated by one dash."
 
 
+class _AfterColon(str):
+    """What completes `route:` where bash has split it, and asks for the word `:`. Typer keeps only what begins so."""
+
+    __slots__ = ()
+
+    def startswith(self, *args: object) -> bool:
+        return True
+
+
 def _completer(id_kinds: Sequence[str]) -> Callable[..., list[str]]:
     """A completer of filter terms, and of ids of `id_kinds`."""
 
@@ -85,6 +94,7 @@ def _completer(id_kinds: Sequence[str]) -> Callable[..., list[str]]:
 
         given = ctx.params
         words, where = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
-        return completion.complete_filter(words, incomplete, *where, id_kinds=id_kinds)
+        found = completion.complete_filter(words, incomplete, *where, id_kinds=id_kinds)
+        return [_AfterColon(one) for one in found] if incomplete == ":" else found
 
     return complete

@@ -402,6 +402,8 @@ def test_a_shell_completes(directory: Path) -> None:
 
     assert complete("covenq\nreq", 1) == ["requeue"]
     assert complete("covenq\ntasks\nstate\n:\nfai", 4) == ["failed"]
+    assert complete("covenq\ntasks\nroute\n:", 3) == ["fix"], "not the files of the directory"
+    assert complete("covenq\ntasks\nroute:", 2) == ["route:fix"], "of a shell that doesn't split words at a colon"
     assert complete("covenq\nwhy\ng2", 2) == ["g2"]
     assert complete("covenq\ntasks\n-stat", 2) == ["-state:"]
     assert complete("covenq\nroutes\ndiff\n-stat", 3) == ["-state:"]

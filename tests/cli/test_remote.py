@@ -200,7 +200,9 @@ def test_events_are_followed_from_elsewhere_and_end_with_the_daemon(
         daemon.kill()
 
 
-LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens send init phase demo listen migrate".split())
+LOCAL = frozenset(
+    "serve info doctor bench routes verify salvage backup tokens send init phase demo listen migrate".split()
+)
 """Commands about this machine's own files and processes: they take no remote daemon. `covenq send --url` is a webhook's."""
 LOCAL_PART = ("secrets", "rotate")
 """It writes a secret's file and the configuration."""
