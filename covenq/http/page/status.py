@@ -6,11 +6,13 @@ comes first, then what is wrong, then what waits, each line with the command tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import falcon
 
+from covenq.errors import CovenqError
 from covenq.http.api.status import status
 from covenq.http.page import links
 from covenq.http.page.access import session_of
@@ -20,8 +22,10 @@ from covenq.http.page.sources import PageSources, only
 from covenq.model.ledger import missing_text
 from covenq.model.palette import STATE_TONES, Tone
 from covenq.model.readiness import READY, readiness
+from covenq.model.route_times import failing, failing_text
 from covenq.model.status import Status
 from covenq.model.waiting import TONES, WaitingTasks, cause_name, glyph, scope_name, untold_pauses, waiting_text
+from covenq.operate.inspect.throughput import MINUTES, per_minute
 from covenq.text import byte_size, counted, duration, instant
 
 
@@ -81,20 +85,31 @@ class StatusPage:
         only(req)
         with self._sources.turns.one():
             found = status(self._sources.status)
-        view = status_view(found, self._sources.clock())
+        view = status_view(found, self._sources.clock(), self._failing(found))
         respond_page(resp, "status", session=session_of(req), view=view)
 
     on_head = on_get
 
+    def _failing(self, found: Status) -> list[Wrong]:
+        """The routes most of whose attempts fail; that they can't be counted keeps nobody from the rest of the page."""
+        try:
+            with self._sources.reading() as (conn, _):
+                counted = per_minute(conn, minutes=MINUTES, now=self._sources.clock())
+        except (CovenqError, sqlite3.Error) as error:
+            return [Wrong("Failing", f"whether routes fail isn't known: {error}", "warning")]
+        failed = failing(counted.routes, found.waiting)
+        words = [f"route {one.name}: {failing_text(one, sampled=counted.sampled)}" for one in failed]
+        return [Wrong("Failing", one, "warning") for one in words]
 
-def status_view(found: Status, now: float) -> StatusView:
+
+def status_view(found: Status, now: float, failed: Sequence[Wrong] = ()) -> StatusView:
     told = readiness(found)
     return StatusView(
         told.word,
         "good" if told.word == READY else "bad",
         told.sentence,
         list(found.reasons),
-        list(_wrong(found, now)),
+        [*_wrong(found, now), *failed],
         [_waiting(one, now) for one in found.waiting],
         sum(one.count for one in found.waiting),
         _counted(found.deliveries, found.oldest.deliveries, links.DELIVERIES, now),

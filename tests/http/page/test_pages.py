@@ -19,15 +19,18 @@ from msgspec.structs import replace
 from covenq.config.api_tokens import create, revoke
 from covenq.errors import TookTooLong, TooMany
 from covenq.http.api import status as status_api
+from covenq.http.page import status as page_status
 from covenq.http.page.attempts_limit import FAILED_MAX
 from covenq.http.page.status import status_view
 from covenq.http.page.story import story_view, without_payload
 from covenq.intake import refusal_log
 from covenq.model import seconds_of
-from covenq.model.answers import LastOutput
+from covenq.model.answers import LastOutput, Throughput
+from covenq.model.route_times import RouteMinutes, RouteTimes
 from covenq.model.status import ActivePause, Overdue, SecretProblem, Stuck, Verified
 from covenq.operate.inspect import why
 from covenq.operate.inspect.story_text import NEAREST_MAX
+from tests.support.answers import blank
 from tests.support.browser import Browser, Form, Shown
 from tests.support.daemon import Daemon, free_port
 from tests.support.requests import ask, issue, new_guid
@@ -328,6 +331,21 @@ def test_the_status_says_what_is_wrong_the_worst_first(served: Served) -> None:
     ]
     calm = status_view(replace(well, state=replace(well.state, lag=3)), 0.0)
     assert (calm.word, calm.tone, calm.wrong) == ("READY", "good", [])
+
+
+def test_the_status_says_which_routes_fail(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "What is wrong" not in browser.get("/page").text
+    times = RouteTimes(attempts=9, failed=9, categories={"exit": 9})
+    counted = blank(Throughput, routes=[RouteMinutes("deploy", [9], 0, times)])
+    monkeypatch.setattr(page_status, "per_minute", lambda conn, *, minutes, now: counted)
+    assert "route deploy: 9 of 9 attempts of the last hour failed: exit ×9" in browser.get("/page").text
+
+    def fails(*args: object, **given: object) -> Throughput:
+        raise sqlite3.OperationalError("interrupted")
+
+    monkeypatch.setattr(page_status, "per_minute", fails)
+    shown = browser.get("/page")
+    assert shown.status == 200 and "READY" in shown.text and "known: interrupted" in shown.text
 
 
 def test_lists_are_paged_as_the_api_pages_them(served: Served, browser: Browser) -> None:
