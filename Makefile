@@ -32,16 +32,17 @@ export COVENQ_CONFIG := $(CONFIG)
 endif
 
 help:
-	@echo 'make run            start covenq on 127.0.0.1:8787 (BIND= DATA= CONFIG=)'
-	@echo 'make test           run the tests'
-	@echo 'make test-postgres  run the tests with PostgreSQL, where it is installed'
-	@echo 'make test-deep      run the tests that take minutes to hours'
-	@echo 'make lint           check formatting, lint, types and who imports whom'
-	@echo 'make format         format the code'
-	@echo 'make screenshots    make the pictures of the dashboard in man/screenshots anew'
-	@echo 'make bench          compare covenq with what one would glue together (15 min)'
-	@echo 'make release-check  build wheel and sdist, and examine them (TAG=v1.2.3)'
-	@echo 'make clean          remove .venv and the caches'
+	@echo 'make run             start covenq on 127.0.0.1:8787 (BIND= DATA= CONFIG=)'
+	@echo 'make test            run the tests'
+	@echo 'make test-postgres   run the tests with PostgreSQL, where it is installed'
+	@echo 'make test-deep       run the tests that take minutes to hours'
+	@echo 'make lint            check formatting, lint, types and who imports whom'
+	@echo 'make format          format the code'
+	@echo 'make screenshots     make the pictures of the dashboard in man/screenshots anew'
+	@echo 'make all-screenshots each screen in 3 sizes and 5 palettes (ARGS="080x24 light")'
+	@echo 'make bench           compare covenq with what one would glue together (15 min)'
+	@echo 'make release-check   build wheel and sdist, and examine them (TAG=v1.2.3)'
+	@echo 'make clean           remove .venv and the caches'
 
 run: $(VENV)/.installed
 	@exec $(VENV)/bin/covenq serve
