@@ -48,8 +48,13 @@ def connect(url: str, *, local: bool = False) -> Conn:
         if local:
             conn.execute("SET synchronous_commit = local")
     except psycopg.Error as error:
-        raise unavailable(error) from error
+        raise JournalUnavailable(unavailable(error).args[0], hint=_NO_CONNECTION) from error
     return conn
+
+
+_NO_CONNECTION = (
+    "Does its server run, is the URL right, and may this role connect? A daemon that runs tries again by itself."
+)
 
 
 def unavailable(error: psycopg.Error) -> JournalUnavailable:

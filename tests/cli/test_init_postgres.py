@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import psycopg
@@ -93,3 +94,13 @@ def test_who_may_make_no_tables_gets_the_sql(url: str, tmp_path: Path) -> None:
         assert daemon.post("issues", issue(1)).status == 202
     finally:
         daemon.kill()
+
+
+def test_a_server_that_does_not_answer_is_told_of_without_a_daemon_that_tries_again(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nothing listens
+        url = f"postgresql://covenq@127.0.0.1:{taken.getsockname()[1]}/covenq"
+        daemon = Daemon(tmp_path / "data", config=tmp_path / "covenq.toml")
+        said = daemon.cli("init", "--postgres", url, exit_code=1).stderr.decode()
+    assert "the database can't be reached" in said
+    assert "Does its server run, is the URL right, and may this role connect?" in said and "covenq status" not in said

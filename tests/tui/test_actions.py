@@ -399,3 +399,6 @@ async def test_help_tells_the_keys_of_what_has_the_focus(daemon: Daemon, size: t
         await until(pilot, on(app, Help), "help of the tree")
         assert "Copy path" in static_text(app, "#help") and "Open all" in static_text(app, "#help")
         assert "payload.*" not in static_text(app, "#help")
+        await pilot.press("escape", "escape", "1", "question_mark")
+        await until(pilot, on(app, Help), "help of the Overview")
+        assert "The overview" in static_text(app, "#help") and "OverviewPage" not in static_text(app, "#help")

@@ -147,6 +147,7 @@ def _title(node: DOMNode) -> str:
 _TITLES = {
     "RowTable": "The list",
     "Lines": "The text",
+    "OverviewPage": "The overview",
     "JournalPage": "The journal",
     "TreeView": "The tree",
     "ListPane": "Its filter",
