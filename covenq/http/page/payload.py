@@ -6,6 +6,7 @@ to be.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import falcon
@@ -23,6 +24,11 @@ from covenq.text import byte_size
 
 SHOWN_MAX = 256 << 10
 """Bytes of a payload that are shown, its first."""
+INDENT_MAX = 1 << 20
+"""Spaces that indent it. One that nests so deep that it would take more is shown as it came."""
+
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[][{},]', re.DOTALL)
+"""A string, whole, or what begins or ends a line of indented JSON."""
 
 
 class PayloadPage:
@@ -55,7 +61,22 @@ class PayloadPage:
 def payload_lines(content: bytes) -> list[str]:
     """As text, a line each: indented if it is short enough to be shown whole. Nothing of it is changed but the space between."""
     shown = content[:SHOWN_MAX]
-    if len(content) <= SHOWN_MAX:
-        with suppress(msgspec.DecodeError):
+    if len(content) <= SHOWN_MAX and not _is_deep(content):
+        with suppress(msgspec.DecodeError, RecursionError):
             shown = msgspec.json.format(content, indent=2)
     return shown.decode("utf-8", "replace").split("\n")
+
+
+def _is_deep(content: bytes) -> bool:
+    """Whether indenting it takes too much: of what somebody nests with ill intent, the square of its length."""
+    depth = spaces = 0
+    for found in _NESTING.finditer(content):
+        piece = found[0]
+        if piece in (b"[", b"{"):
+            depth += 1
+        elif piece in (b"]", b"}"):
+            depth -= 1
+        spaces += 0 if piece[:1] == b'"' else 2 * depth
+        if spaces > INDENT_MAX:
+            return True
+    return False

@@ -378,3 +378,14 @@ def test_a_payload_is_shown_as_it_came_but_for_the_space_in_it() -> None:
     ]  # fmt: skip
     assert payload_lines(b"payload=%7B%7D\xff") == ["payload=%7B%7D\N{REPLACEMENT CHARACTER}"]
     assert sum(map(len, payload_lines(b"[" + b"1," * SHOWN_MAX + b"1]"))) == SHOWN_MAX
+
+
+@pytest.mark.parametrize(("depth", "shown_whole"), [(3, True), (900, False), (5000, False), (SHOWN_MAX // 4, False)])
+def test_a_payload_that_nests_deep_is_shown_as_it_came(depth: int, shown_whole: bool) -> None:
+    """Indented it would be a page of hundreds of megabytes, or one that can't be made."""
+    items = b"[" * depth + b"1," * ((SHOWN_MAX - 2 * depth) // 4) + b"1" + b"]" * depth
+    assert (len(payload_lines(items)) > 1) is shown_whole
+    assert shown_whole or payload_lines(items) == [items.decode()]
+    text = b'{"a":"' + b'\\"[' * 40_000 + b'"}'
+    assert len(payload_lines(text)) == 3, "a bracket in a string nests nothing"
+    assert len(payload_lines(b'"' + b'\\"' * (SHOWN_MAX // 2 - 1))) == 1, "nor does one that isn't closed"
