@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import TYPE_CHECKING
@@ -280,9 +280,7 @@ class OutgoingClient:
         """One request and its whole answer, whatever its status. Raises OutgoingFailed, whose message quotes no header."""
         target = self._path + path + (f"?{urlencode(query)}" if query else "")
         try:
-            response = self._connection.ask(
-                method, target, headers or {}, body, wait_s=self._silence_s, whole_s=self._whole_s
-            )
+            response = self._asked(method, target, headers, body)
             try:
                 whole = read_up_to(response, body_max)
             finally:
@@ -292,6 +290,24 @@ class OutgoingClient:
         if len(whole) > body_max:
             raise OutgoingFailed(f"{self.host} answered with more than {body_max:,} bytes", retry=False)
         return Answer(response.status, _headers(response), whole)
+
+    def status(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes, body_max: int) -> int:
+        """The status of an answer, whatever becomes of the rest, of which so many bytes are passed over. Raises OutgoingFailed."""
+        try:
+            response = self._asked(method, self._path + path, headers, body)
+        except (*NO_ANSWER, ValueError) as error:
+            raise self._failed(error) from None
+        try:
+            with suppress(*NO_ANSWER, ValueError):
+                read_up_to(response, body_max)
+        finally:
+            response.close()
+        return response.status
+
+    def _asked(
+        self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None
+    ) -> OutgoingResponse:
+        return self._connection.ask(method, target, headers or {}, body, wait_s=self._silence_s, whole_s=self._whole_s)
 
     def close(self) -> None:
         self._connection.close()

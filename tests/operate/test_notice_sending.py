@@ -139,6 +139,20 @@ def test_an_answer_that_is_no_success_is_none(receiver: Receiver, status: int, d
     assert (said.ok, said.detail, len(receiver.seen)) == (False, detail, 1)
 
 
+@pytest.mark.parametrize(
+    ("headers", "rest"),
+    [({}, b"x" * 100_000), ({"Content-Length": "100"}, b"cut"), ({"Content-Encoding": "gzip"}, b"none"), ({}, b"")],
+)
+def test_whatever_follows_its_status_an_answer_has_come(
+    receiver: Receiver, headers: dict[str, str], rest: bytes
+) -> None:
+    """Else whoever took a notice would be told again and again, for ever."""
+    for status in (200, 500):
+        receiver.answer = lambda number, status=status: (status, headers, rest)
+        said = url(receiver.url).send("url", NOTICE)
+        assert (said.ok, said.detail) == (status == 200, f"127.0.0.1 answered {status}")
+
+
 def test_nobody_there_and_no_secret_are_said_without_the_address() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and listens not

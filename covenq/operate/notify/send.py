@@ -29,7 +29,7 @@ from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.text import one_line
 
 BODY_MAX = 16 * 1024
-"""Bytes of an answer that are read: its status decides."""
+"""Bytes of an answer that are read, and passed over: its status decides, whatever follows."""
 ID_HEADER = "Covenq-Notice"
 SIGNATURE_HEADER = "X-Hub-Signature-256"
 SECRET = ("secret of [notify]", "Put it there, or correct [notify] secret.")
@@ -98,13 +98,13 @@ class Sender:
             SIGNATURE_HEADER: sign(secret, body),
         }
         try:
-            answer = client.ask("POST", path, headers=headers, body=body, body_max=BODY_MAX)
+            status = client.status("POST", path, headers=headers, body=body, body_max=BODY_MAX)
         except OutgoingFailed as error:
             return Said(False, one_line(str(error), TEXT_MAX))
         finally:
             client.close()
-        redirect = "; a redirect is not followed" if 300 <= answer.status < 400 else ""
-        return Said(200 <= answer.status < 300, f"{client.host} answered {answer.status}{redirect}")
+        redirect = "; a redirect is not followed" if 300 <= status < 400 else ""
+        return Said(200 <= status < 300, f"{client.host} answered {status}{redirect}")
 
     def _masked(self, content: bytes, more: Iterable[bytes]) -> bytes:
         return Scrubber(self.scrub, [*(key.secret for key in self.keys), *more]).scrub(content)
