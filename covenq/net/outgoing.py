@@ -292,7 +292,7 @@ class OutgoingClient:
         return Answer(response.status, _headers(response), whole)
 
     def status(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes, body_max: int) -> int:
-        """The status of an answer, whatever becomes of the rest, of which so many bytes are passed over. Raises OutgoingFailed."""
+        """The status of an answer, whatever becomes of the rest, which is passed over so far. Raises OutgoingFailed."""
         try:
             response = self._asked(method, self._path + path, headers, body)
         except (*NO_ANSWER, ValueError) as error:

@@ -22,6 +22,8 @@ from covenq.http.page.sessions import Session, Sessions
 from covenq.intake.refusal_log import Refusals
 
 COOKIE = "covenq_session"
+COOKIES_MAX = 10
+"""Cookies of that name that are looked at."""
 _PAST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -48,7 +50,7 @@ class Access:
             self._let_in(req, resp)
 
     def _let_in(self, req: falcon.Request, resp: falcon.Response) -> None:
-        session = self.sessions.find(cookie_of(req))
+        session = next(filter(None, map(self.sessions.find, cookies_of(req))), None)
         req.context.session = session
         if session is not None or req.path in (links.LOGIN, links.LOGOUT):
             return
@@ -94,9 +96,13 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def cookie_of(req: falcon.Request) -> str | None:
-    """The session's id, as the browser has it."""
-    return req.cookies.get(COOKIE)
+def cookies_of(req: falcon.Request) -> list[str]:
+    """The session's id, as the browser has it, among others of that name.
+
+    Whatever else is served on this host, or under its domain, can give the browser one for a longer path, which it then sends
+    first: that must keep nobody out.
+    """
+    return (req.get_cookie_values(COOKIE) or [])[:COOKIES_MAX]
 
 
 def set_cookie(req: falcon.Request, resp: falcon.Response, id: str) -> None:

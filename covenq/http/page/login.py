@@ -14,7 +14,7 @@ import falcon
 
 from covenq.config.api_tokens import Tokens
 from covenq.http.page import links
-from covenq.http.page.access import cookie_of, refuse, session_of, set_cookie
+from covenq.http.page.access import cookies_of, refuse, session_of, set_cookie
 from covenq.http.page.attempts_limit import AttemptsLimit
 from covenq.http.page.hosts import name_of
 from covenq.http.page.render import redirect, respond_page
@@ -71,7 +71,8 @@ class Login:
                 detail = f"These pages take tokens of the role read alone; {found.name} has {found.role}."
                 self._refuse(req, resp, onward, 403, "role_insufficient", detail)
             return
-        self.sessions.end(cookie_of(req))
+        for before in cookies_of(req):
+            self.sessions.end(before)
         set_cookie(req, resp, self.sessions.begin(found))
         log.info("page: %s logged in from %s", found.name, escape(req.remote_addr))
         redirect(resp, onward)
@@ -93,8 +94,7 @@ class Logout:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         if _is_foreign(req, resp, self.refusals):
             return
-        ended = self.sessions.end(cookie_of(req))
-        if ended is not None:
+        for ended in filter(None, map(self.sessions.end, cookies_of(req))):
             log.info("page: %s logged out", ended.token.name)
         set_cookie(req, resp, "")
         redirect(resp, links.LOGIN)

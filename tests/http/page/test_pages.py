@@ -205,6 +205,18 @@ def test_each_log_in_has_a_session_of_its_own(served: Served, browser: Browser) 
     assert "Log in" in browser.get("/page").text, "the one before has ended"
 
 
+def test_a_cookie_of_that_name_from_elsewhere_keeps_nobody_out(served: Served, browser: Browser) -> None:
+    """Of another application on this host, or under its domain: with a longer path it comes first."""
+    own = browser.cookies["covenq_session"]
+    sent = {"Cookie": f"covenq_session=other; covenq_session={own}; covenq_session="}
+    bare = Browser(served.remote_port)
+    assert bare.ask("GET", "/page", None, sent).status == 200
+    many = {"Cookie": "; ".join(["covenq_session=other"] * 500 + [f"covenq_session={own}"])}
+    assert bare.ask("GET", "/page", None, many).status == 303, "but not all of any number are looked at"
+    assert bare.ask("POST", "/page/logout", b"", {**sent, "Sec-Fetch-Site": "same-origin"}).status == 303
+    assert browser.ask("GET", "/page", None, {}).status == 303, "logged out"
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "status"),
     [
