@@ -11,6 +11,7 @@ import hashlib
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from covenq.config.api_tokens import Role, Token, Tokens
 SESSION_S = 8 * 3600.0
 """Seconds after the log-in at which a session ends."""
 SESSIONS_MAX = 1000
-"""At a time; one more ends the oldest."""
+"""At a time; one more ends the oldest of the token that has most, so that no program's log-ins end another's session."""
 ID_MAX = 100
 """Characters of a cookie that is looked at: ours have 43."""
 
@@ -56,7 +57,8 @@ class Sessions:
             for key in [key for key, one in self._sessions.items() if one.until <= now]:
                 del self._sessions[key]
             while len(self._sessions) >= SESSIONS_MAX:
-                del self._sessions[next(iter(self._sessions))]  # begun first
+                ((most, _),) = Counter(one.token.sha256 for one in self._sessions.values()).most_common(1)
+                del self._sessions[next(key for key, one in self._sessions.items() if one.token.sha256 == most)]
             self._sessions[_digest(id)] = Session(token, now + SESSION_S)
         return id
 

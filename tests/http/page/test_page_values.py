@@ -186,6 +186,16 @@ def test_there_are_so_many_sessions_at_most(tokens: Tokens) -> None:
     assert sessions.find(first) is None and sessions.find(others[0]) is not None
 
 
+def test_who_logs_in_again_and_again_ends_nobody_elses_session(tokens: Tokens) -> None:
+    create(tokens.path, "program", "read")
+    sessions = Sessions(tokens)
+    support, program = tokens.now()
+    own = sessions.begin(support)
+    others = [sessions.begin(program) for _ in range(SESSIONS_MAX)]
+    assert sessions.find(own) is not None
+    assert [sessions.find(others[at]) is not None for at in (0, 1, -1)] == [False, True, True]
+
+
 def test_a_file_of_tokens_that_others_may_write_ends_every_session(tokens: Tokens) -> None:
     sessions = Sessions(tokens)
     id = sessions.begin(tokens.now()[0])
