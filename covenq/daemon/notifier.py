@@ -223,8 +223,8 @@ class Notifier:
     def _look(self, notify: Notify, observe: Callable[[Notify], Observed]) -> None:
         if self.loop.age_s is None:
             self.loop.done()  # the watch begins
-        self._start_targets(notify)
         try:
+            self._start_targets(notify)
             seen = observe(notify)
             if self._looks:
                 self._took_in(notify, conditions(seen, notify, self._outbox.told()), notify.debounce_s)
@@ -261,7 +261,11 @@ class Notifier:
             if to not in self._threads.targets:
                 thread = threading.Thread(target=self._send_on, args=(to,), name=f"notify {to}", daemon=True)
                 self._threads.targets[to] = _Target(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    del self._threads.targets[to]  # the next look tries again
+                    raise
 
     def _send_on(self, to: str) -> None:
         target = self._threads.targets[to]
@@ -278,8 +282,14 @@ class Notifier:
                 with self._wake:
                     self._wake.wait(IDLE_S)
                 continue
-            said = sender_of(now.config, self._env, now.keys, self._stop).send(to, one.notice)
-            self._settle(to, target, one, said)
+            self._settle(to, target, one, self._tried(now, to, one.notice))
+
+    def _tried(self, now: Snapshot, to: str, notice: Notice) -> Said:
+        try:
+            return sender_of(now.config, self._env, now.keys, self._stop).send(to, notice)
+        except Exception as error:  # noqa: BLE001 - nothing that a try meets may end them all: it is shown, and tried again
+            log.error("a try to tell of something failed", exc_info=error)
+            return Said(False, f"a try failed: {type(error).__name__}")
 
     def _settle(self, to: str, target: _Target, one: OwedNotice, said: Said) -> None:
         now = self._clock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import threading
 from collections import deque
@@ -18,8 +20,10 @@ from covenq.config.notify import Notify
 from covenq.config.secret_keys import Key
 from covenq.daemon.notifier import Notifier, Observer
 from covenq.errors import Refused
-from covenq.model.notices import NotifyStatus, trouble
+from covenq.model.notices import Notice, NotifyStatus, trouble
 from covenq.operate.notify.conditions import Condition, LeftAlone, Observed, conditions
+from covenq.operate.notify.outbox import Outbox
+from covenq.operate.notify.send import Said, Sender
 from tests.support.answers import NOW, STATUS
 from tests.support.daemon import Daemon
 from tests.support.receiver import Receiver, receiving
@@ -142,6 +146,48 @@ def test_whatever_a_look_meets_is_shown_and_looked_at_again(
     one.look(Observed(CLOSED, NOW))
     eventually(lambda: texts(receiver) == ["intake began"])
     assert one.status.error is None
+
+
+def test_whatever_a_try_meets_is_shown_and_tried_again(
+    watched: Callable[..., Watched], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, tries = Sender.send, itertools.count(1)
+
+    def failing(self: Sender, to: str, notice: Notice) -> Said:
+        if next(tries) == 1:
+            raise OSError(errno.EMFILE, "a secret's text")
+        return send(self, to, notice)
+
+    monkeypatch.setattr(Sender, "send", failing)
+    one = watched()
+    one.look(Observed(CLOSED, NOW))
+    eventually(lambda: [target.error for target in one.status.targets] == ["a try failed: OSError"])
+    one.now += 60.0
+    one.look(Observed(STATUS, NOW))
+    eventually(lambda: texts(receiver) == ["intake began", "intake ended"])
+
+
+def test_where_no_thread_can_be_had_it_is_told_when_one_can(
+    watched: Callable[..., Watched], receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    start, without = threading.Thread.start, ["notify url"]
+
+    def failing(self: threading.Thread) -> None:
+        if any(name in self.name for name in without):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    one = watched(Observed(CLOSED, NOW))
+    eventually(lambda: one.notifier.status() is not None and one.status.error is not None)
+    assert one.status.error == "what holds can't be looked at: RuntimeError"
+    without[:] = ["_write"]
+    eventually(lambda: texts(receiver) == ["intake began"])
+    one.look(Observed(STATUS, NOW))
+    eventually(lambda: texts(receiver) == ["intake began", "intake ended"])
+    eventually(lambda: [(target.owed, one.status.error) for target in one.status.targets] == [(0, None)])
+    assert [each.notice.state for each in one.notifier.notices().sent] == ["ended", "began"]
+    assert Outbox(tmp_path / "notices.json").told() == {}, "it is written without one"
 
 
 def test_secrets_are_in_no_notice(watched: Callable[..., Watched], receiver: Receiver) -> None:

@@ -237,11 +237,13 @@ class Outbox:
             self._writing is None or not self._writing.is_alive()
         ):  # else it is written when that has ended, by a later look
             found: list[OSError | None] = []
-            self._writing = threading.Thread(
-                target=_write, args=(self._path, msgspec.json.encode(kept), durable, found), daemon=True
-            )
-            self._writing.start()
-            self._writing.join(SAVE_S)
+            given = self._path, msgspec.json.encode(kept), durable, found
+            self._writing = threading.Thread(target=_write, args=given, daemon=True)
+            try:
+                self._writing.start()
+                self._writing.join(SAVE_S)
+            except RuntimeError:  # no more threads can be had
+                _write(*given)
             if found:
                 if found[0] is None:
                     self.error = None
