@@ -287,7 +287,7 @@ class Notifier:
     def _tried(self, now: Snapshot, to: str, notice: Notice) -> Said:
         try:
             return sender_of(now.config, self._env, now.keys, self._stop).send(to, notice)
-        except Exception as error:  # noqa: BLE001 - nothing that a try meets may end them all: it is shown, and tried again
+        except Exception as error:
             log.error("a try to tell of something failed", exc_info=error)
             return Said(False, f"a try failed: {type(error).__name__}")
 

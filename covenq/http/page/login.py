@@ -15,7 +15,7 @@ import falcon
 from covenq.config.api_tokens import Tokens
 from covenq.http.page import links
 from covenq.http.page.access import cookies_of, refuse, session_of, set_cookie
-from covenq.http.page.attempts_limit import AttemptsLimit
+from covenq.http.page.attempts_limit import FAILED_MAX, AttemptsLimit
 from covenq.http.page.hosts import name_of
 from covenq.http.page.render import redirect, respond_page
 from covenq.http.page.same_origin import is_same_origin
@@ -53,18 +53,21 @@ class Login:
             return
         form = _fields(req)
         onward, token = links.own(form.get("next")), form.get("token", "").strip()
-        wait_s = self.limit.wait_s(req.remote_addr)
-        if wait_s:
-            resp.set_header("Retry-After", str(wait_s))
-            self._refuse(req, resp, onward, 429, "login_limited", f"Too many have failed: try again in {wait_s} s.")
-            return
         if not token:
             _form(req, resp, onward, 400, "Type a token.")
             return
         found = self.tokens.identify(token)
         if found is None or not may_read(found):
-            self.limit.failed(req.remote_addr)
-            if found is None:
+            wait_s = self.limit.wait_s(req.remote_addr)
+            failed = self.limit.failed(req.remote_addr)
+            if wait_s:
+                resp.set_header("Retry-After", str(wait_s))
+                detail = f"Too many have failed: try again in {wait_s} s."
+                if failed == FAILED_MAX + 1:
+                    self._refuse(req, resp, onward, 429, "login_limited", detail)
+                else:
+                    _form(req, resp, onward, 429, detail)
+            elif found is None:
                 resp.set_header("WWW-Authenticate", 'Bearer realm="covenq"')
                 self._refuse(req, resp, onward, 401, "token_wrong", "The token is not known, or was revoked.")
             else:
