@@ -234,3 +234,14 @@ def test_what_ended_before_the_first_look_counts() -> None:
     conn = empty_state()
     states(conn, [("a", "failed", {"category": "exit"})], 1)
     assert FailureWindow().read(conn, START + 60, 600.0) == {"fix": Ended(1, 1)}
+
+
+def test_what_failed_before_the_clock_was_set_back_is_not_counted_till_it_comes_round_again() -> None:
+    conn, window = empty_state(), FailureWindow()
+    at = states(conn, [("a", "failed", {"category": "exit"})], 1)
+    assert window.read(conn, START + 60.0, 600.0) == {"fix": Ended(1, 1)}
+    back = START - 86_400.0
+    assert window.read(conn, back, 600.0) == {}
+    states(conn, [("b", "completed", {})], at)
+    assert window.read(conn, back, 600.0) == {}, "and what ends in a time to come isn't yet"
+    assert window.read(conn, START + 60.0, 600.0) == {}

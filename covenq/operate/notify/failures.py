@@ -21,6 +21,8 @@ READ_MAX = 20_000
 """Attempts that one look reads; the next goes on after them."""
 RUNNING_MAX = 10_000
 """Running attempts that are remembered, the newest."""
+AHEAD_S = 60.0
+"""Seconds that an attempt may have ended after a look began."""
 
 _CUT_SHORT = (Category.INTERRUPTED, Category.LEASE_LOST)
 _COLUMNS = "a.claim_seq, a.outcome, a.category, a.ended_at, t.route"
@@ -54,7 +56,7 @@ class FailureWindow:
         self._count([*rows, *newer])
         for seq in list(self._running)[:-RUNNING_MAX]:
             del self._running[seq]
-        return self._within(at_text(now - within_s)[:16])
+        return self._within(at_text(now - within_s)[:16], at_text(now + AHEAD_S)[:16])
 
     def forget(self, route: str) -> None:
         """Begin anew with a route: what failed till now is told of in another way, and says nothing of what comes."""
@@ -72,13 +74,14 @@ class FailureWindow:
                 minutes[-1][1] = int(minutes[-1][1]) + 1
                 minutes[-1][2] = int(minutes[-1][2]) + (outcome == State.FAILED)
 
-    def _within(self, since: str) -> dict[str, Ended]:
+    def _within(self, since: str, until: str) -> dict[str, Ended]:
+        """What a clock that was set back since has left after `until` says nothing of now either."""
         found = {}
-        for route, minutes in list(self._minutes.items()):
-            while minutes and str(minutes[0][0]) < since:
-                minutes.popleft()
+        for route, before in list(self._minutes.items()):
+            minutes = deque(one for one in before if since <= str(one[0]) <= until)
             if not minutes:
                 del self._minutes[route]
                 continue
+            self._minutes[route] = minutes
             found[route] = Ended(sum(int(one[1]) for one in minutes), sum(int(one[2]) for one in minutes))
         return found
