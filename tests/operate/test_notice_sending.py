@@ -139,6 +139,12 @@ def test_an_answer_that_is_no_success_is_none(receiver: Receiver, status: int, d
     assert (said.ok, said.detail, len(receiver.seen)) == (False, detail, 1)
 
 
+def test_a_machine_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "h\udcff\n" + "x" * 100)
+    found = notice_of(Change("began", Condition("disk", "disk", "full"), 1.0), 2.0)
+    assert json.loads(encoded(found))["host"] == "h  " + "x" * 61
+
+
 @pytest.mark.parametrize(
     ("headers", "rest"),
     [({}, b"x" * 100_000), ({"Content-Length": "100"}, b"cut"), ({"Content-Encoding": "gzip"}, b"none"), ({}, b"")],

@@ -85,7 +85,7 @@ class JsonErrorTask(ErrorTask):
             self.channel.on_refusal(word, code, detail, path, client, self.request.headers.get)
         body = orjson.dumps(error_body(word, detail))
         self.status = f"{code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
+        self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
         if code == 503:
             self.response_headers.append(("Retry-After", str(RETRY_AFTER_S)))
         # A slow client has had its time: no lingering.

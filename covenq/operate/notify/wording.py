@@ -33,8 +33,8 @@ def new_id() -> str:
 
 
 def host() -> str:
-    """The name of this machine."""
-    return socket.gethostname()[:HOST_MAX]
+    """The name of this machine, which may be any bytes."""
+    return one_line(socket.gethostname(), HOST_MAX)
 
 
 def notice_of(change: Change, now: float, id: Callable[[], str] = new_id, mask: Callable[[str], str] = str) -> Notice:

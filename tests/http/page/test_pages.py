@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -302,6 +303,25 @@ def test_there_are_none_unless_they_are_asked_for(tmp_path: Path) -> None:
                 assert ask(plain, "GET", "/page", None, headers).status == status
             finally:
                 plain.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"get /page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /page?" + b"x" * 300_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"POST /page/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", 413),
+    ],
+)
+def test_an_answer_to_what_is_no_request_for_a_page_is_kept_nowhere_either(
+    served: Served, sent: bytes, status: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", served.remote_port), timeout=30) as sock:
+        sock.sendall(sent)
+        with http.client.HTTPResponse(sock) as answer:
+            answer.begin()
+            assert (answer.status, answer.getheader("Cache-Control")) == (status, "no-store")
 
 
 # ---- what is shown
