@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 import threading
 from collections.abc import Callable
@@ -130,6 +131,14 @@ def test_a_file_that_can_not_be_read_is_said_so_and_all_that_holds_is_told_anew(
     assert len(look(box, 0.0, "a", notices())) == 1
     assert box.error is None, "it was made anew"
     assert Outbox(path).told().keys() == {A.key}
+
+
+def test_what_is_no_file_or_nests_without_end_keeps_no_daemon_from_starting(path: Path) -> None:
+    os.mkfifo(path)
+    assert "regular file" in str(Outbox(path).error)
+    path.unlink()
+    path.write_text('{"more":' + "[" * 100_000)
+    assert "can't be read" in str(Outbox(path).error)
 
 
 def test_where_nothing_can_be_written_it_is_owed_all_the_same_and_shown(path: Path) -> None:

@@ -31,6 +31,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from covenq import atomic_file
+from covenq.config import regular_file
 from covenq.errors import CovenqError
 from covenq.model import at_text
 from covenq.model.notices import Notice, OwedNotice, SentNotice
@@ -68,14 +69,13 @@ def read(path: Path) -> Kept:
     try:
         if is_absent(path):
             return Kept()
-        with path.open("rb") as file:
-            content = file.read(FILE_MAX + 1)
+        content, _ = regular_file.read(path, FILE_MAX + 1)
         if len(content) > FILE_MAX:
             raise ValueError(f"it has more than {FILE_MAX >> 20} MiB")
         found = msgspec.json.decode(content, type=Kept)
         if found.version != 1:
             raise ValueError(f"it is of version {found.version}")
-    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         reason = error.strerror if isinstance(error, OSError) else error
         raise CovenqError(
             f"what was told of is not known: {path} can't be read: {reason}",
