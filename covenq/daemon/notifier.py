@@ -213,6 +213,7 @@ class Notifier:
             notify = self._live.now.config.notify
             if notify is None:  # nothing is looked at until a reload says who is told
                 self._look_error = None
+                self._outbox.forget()
                 self.loop.end()
             else:
                 self._look(notify, observe)

@@ -210,6 +210,24 @@ def test_a_reload_changes_who_is_told_of_what(watched: Callable[..., Watched], r
         one.notifier.sender()
 
 
+def test_what_is_owed_is_forgotten_where_nobody_is_told_any_more(
+    watched: Callable[..., Watched], receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.answer = lambda number: (500, {}, b"")
+    one = watched(Observed(CLOSED, NOW))
+    eventually(lambda: [target.failed for target in one.status.targets] == [1])
+    section = one.live.now.config
+    one.live._now = type(one.live.now)(build({}, None, {}), ())
+    eventually(lambda: one.notifier.notices().owed == [])
+    kept = Outbox(tmp_path / "notices.json")
+    assert (kept.listing()[0], kept.told()) == ([], {}), "also after a restart"
+    receiver.answer = lambda number: (200, {}, b"")
+    one.live._now = type(one.live.now)(section, ())
+    one.notifier._look_now.set()  # as a reload does
+    eventually(lambda: texts(receiver)[1:] == ["intake began"])
+    assert one.status.holding == 1
+
+
 def test_a_process_that_is_about_to_end_tells_at_once_and_owes_what_it_could_not(
     tmp_path: Path, receiver: Receiver
 ) -> None:

@@ -185,6 +185,13 @@ class Outbox:
                 self._save(durable=True)
             return notices
 
+    def forget(self) -> None:
+        """Nobody is told of anything any more: what holds, and what is owed, would be old news to whoever is told next."""
+        with self._lock:
+            if self._tracks or self._owed:
+                self._tracks, self._owed, self.untracked = {}, [], 0
+                self._save(durable=True)
+
     def due(self, to: str, now: float) -> tuple[OwedNotice | None, float | None]:
         """`due` of what is owed now."""
         with self._lock:
