@@ -397,6 +397,13 @@ def test_lists_are_paged_as_the_api_pages_them(served: Served, browser: Browser)
         assert "Nothing matches." in browser.get(f"{path}?filter=repo:nobody/*").text
 
 
+def test_a_screen_reader_tells_the_searches_of_a_page_apart(browser: Browser) -> None:
+    for path, searches in (("/page", 1), ("/page/deliveries", 2), ("/page/tasks", 2)):
+        found = browser.get(path).document.attributes
+        names = {value for tag, name, value in found if (tag, name) == ("form", "aria-label")}
+        assert found.count(("form", "role", "search")) == len(names) == searches
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
