@@ -28,7 +28,7 @@ _APPEND = """SELECT * FROM covenq.append(%b::text, %b::integer[], %b::text[], %b
 class Call:
     """One caller's append on its way. It is answered once, by whoever takes it first."""
 
-    __slots__ = ("_done", "_taken", "after", "attempt", "deadline", "prepared", "repeated", "sent", "size")
+    __slots__ = ("_done", "_taken", "after", "attempt", "deadline", "prepared", "repeated", "sent", "size", "withdrawn")
 
     def __init__(
         self,
@@ -47,6 +47,8 @@ class Call:
         self.repeated = repeated
         """It may have been recorded already: it was sent before, and not answered."""
         self.sent = repeated
+        self.withdrawn = False
+        """Its time was up before it was sent: it won't be."""
         self.size = sum(one.size for one in prepared)
         self._done = done
         self._taken = threading.Lock()

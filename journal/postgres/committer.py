@@ -29,7 +29,7 @@ from journal.errors import JournalClosed, JournalError, JournalPoisoned, Journal
 from journal.format.codec import Prepared
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres.call import FENCED, SEALED, Answer, Batch, Call, Done, send
-from journal.postgres.connections import Conn, connect, is_unknown, one_line, refusal
+from journal.postgres.connections import Conn, connect, hang_up, is_unknown, one_line, refusal, unavailable
 from journal.records import Appended, Conflict, Unknown
 
 HELD_S = REQUEST_S
@@ -43,6 +43,8 @@ BATCH_BYTES = 8 << 20
 PAUSE_S = 0.05
 PAUSE_MAX_S = 0.5
 """Seconds between two tries to reach the server, doubled at each up to the greatest."""
+EXPIRE_S = 0.2
+"""Seconds between two looks for calls whose time is up."""
 REMEMBERED_S = 3600.0
 """Seconds for which an attempt that got no answer is known to have been sent."""
 
@@ -142,11 +144,15 @@ class Committer(threading.Thread):
             self._epoch = epoch
 
     def stop(self) -> None:
-        """Refuse new calls, answer the queued ones, and end. Waits for all, at most as long as a call is held."""
+        """Refuse new calls, answer the queued ones, and end. Waits for all, hardly longer than a call is held."""
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self.join()
+        self.join(HELD_S)
+        if self.is_alive():  # it waits for a server that hangs, or for a standby: everybody was told Unknown
+            self.join(2 * EXPIRE_S)
+            hang_up(self._conn)
+            self.join(HELD_S)
 
     def poison(self, error: JournalError) -> None:
         """Send nothing any more."""
@@ -217,7 +223,7 @@ class Committer(threading.Thread):
         """Send the batch until it is answered, or nobody waits for it any more."""
         pause = PAUSE_S
         while self.poisoned is None:
-            calls = [call for call in self._batch if not call.answered]
+            calls = [call for call in self._batch if not call.answered and not call.withdrawn]
             if not calls:
                 break
             try:
@@ -237,36 +243,53 @@ class Committer(threading.Thread):
                 self._count(batch, calls, sent)
                 self._settle(calls, dict(zip(map(id, calls), batch.answers, strict=True)))
                 break
+            if self.away is not None:
+                self._pause.wait(pause)
+                pause = min(2 * pause, PAUSE_MAX_S)
         if self.poisoned is None:  # else what has no answer gets it when this thread ends
             with self._wake:
                 self._batch = []
 
     def _send(self, conn: Conn, calls: list[Call]) -> tuple[Batch, float] | None:
         """What was answered, and after how many seconds; None if it has to be sent again, or the callers were told why not."""
-        for call in calls:
-            call.sent = True
+        with self._wake:
+            calls[:] = [call for call in calls if not call.answered and not call.withdrawn]
+            for call in calls:
+                call.sent = True
+            epoch = self._epoch
+        if not calls:
+            return None
         self._take_warning()
         began = time.perf_counter()
         try:
-            batch = send(conn, self._writer, calls, salt=self._salt(), epoch=self._epoch, segment_max=self._segment_max)
+            batch = send(conn, self._writer, calls, salt=self._salt(), epoch=epoch, segment_max=self._segment_max)
         except psycopg.Error as error:
             if error.sqlstate in (FENCED, SEALED):
                 words = "another process has taken the journal" if error.sqlstate == FENCED else one_line(error)
                 fenced = JournalPoisoned(words, hint="Look at `covenq status` there.")
                 self.poison(fenced)
                 self._settle(calls, lambda call: Unknown() if call.repeated else fenced)
+            elif isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                # Another server has become the primary, or this one is to take no writes for now.
+                self.away = str(unavailable(error))
+                for call in calls:
+                    call.sent = call.repeated
+                self._disconnect()
             elif is_unknown(error):
                 self._unanswer(calls, one_line(error))
             else:
                 failed = refusal(error)
                 self.full, self.away, self._asked_since = failed, None, None
-                self._settle(calls, lambda call: failed)
+                self._settle(calls, lambda call: Unknown() if call.repeated else failed)
             return None
         warning = self._take_warning()
         if warning is not None:
             self._unanswer(calls, warning)
             return None
-        self.full, self.away, self._epoch, self._asked_since = None, None, None, None
+        self.full, self.away, self._asked_since = None, None, None
+        with self._wake:
+            if self._epoch == batch.epoch:
+                self._epoch = None
         return batch, time.perf_counter() - began
 
     def _unanswer(self, calls: list[Call], reason: str) -> None:
@@ -334,11 +357,13 @@ class Committer(threading.Thread):
             self.beat = now
             with self._wake:
                 late = [call for call in (*self._batch, *self._queue) if call.deadline <= now and not call.answered]
-                gone = [call for call in late if call in self._queue] if self._queue and late else []
-                for call in gone:
-                    self._queue.remove(call)
-                    self._waiting_bytes -= call.size
-                for attempt in [one for one, when in self._unanswered.items() if now - when > REMEMBERED_S]:
-                    del self._unanswered[attempt]
+                for call in late:
+                    call.withdrawn = not call.sent
+                if late:
+                    self._queue = deque(call for call in self._queue if call.deadline > now and not call.answered)
+                    self._waiting_bytes = sum(call.size for call in self._queue)
+            for attempt, when in self._unanswered.copy().items():
+                if now - when > REMEMBERED_S:
+                    self._unanswered.pop(attempt, None)
             self._settle(late, self._overdue)
-            self.join(0.2)
+            self.join(EXPIRE_S)

@@ -5,9 +5,11 @@ A URL holds a password: no message of this package quotes one.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import psycopg
@@ -34,31 +36,58 @@ _DEFAULTS = {
 """So that a server that vanished is noticed within a request's time; what the URL says goes before."""
 
 
+_SESSION = """SET search_path = pg_catalog, pg_temp; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'; SET TimeZone = 'UTC';
+  SET client_min_messages = 'warning'; SET default_transaction_isolation = 'read committed';
+  SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout',
+    'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')"""
+"""What may be set for the role otherwise. Nobody else's functions are called; what is read has one form; the warning of a commit
+that was not replicated comes here; an append that waited for another sees what that has written; no statement is cut short."""
+
+
 def connect(url: str, *, local: bool = False) -> Conn:
     """A connection in autocommit. `local`: its commits wait for this server's disk alone. Raises JournalUnavailable."""
     try:
         settings = {**_DEFAULTS, **{key: str(value) for key, value in conninfo_to_dict(url).items()}}
     except psycopg.ProgrammingError:
-        raise JournalUnavailable(
-            "the journal's URL can't be read",
-            hint="It is postgresql://USER@HOST/DATABASE, with the password in a file that PGPASSFILE names.",
-        ) from None
+        raise _unreadable() from None
+    if not all(port.isdigit() for port in settings.get("port", "0").split(",") if port):
+        raise _unreadable()  # a password with a / in it stands there, and the library's message would quote it
     try:
         conn = psycopg.connect(make_conninfo(**settings), autocommit=True)
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+    try:
+        conn.execute(_SESSION)
         if local:
             conn.execute("SET synchronous_commit = local")
     except psycopg.Error as error:
-        raise JournalUnavailable(unavailable(error).args[0], hint=_NO_CONNECTION) from error
+        conn.close()
+        raise unavailable(error) from error
     return conn
 
 
-_NO_CONNECTION = (
-    "Does its server run, is the URL right, and may this role connect? A daemon that runs tries again by itself."
-)
+def _unreadable() -> JournalUnavailable:
+    return JournalUnavailable(
+        "the journal's URL can't be read",
+        hint="It is postgresql://USER@HOST/DATABASE, with the password in a file that PGPASSFILE names.",
+    )
 
 
 def unavailable(error: psycopg.Error) -> JournalUnavailable:
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return JournalUnavailable(f"the database takes no writes: {one_line(error)}", hint=WRITABLE)
     return JournalUnavailable(f"the database can't be reached: {one_line(error)}")
+
+
+def hang_up(conn: Conn | None) -> None:
+    """End a connection that another thread waits on: what it waits for fails there. Does nothing to one that has ended."""
+    if conn is None:
+        return
+    with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(conn.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+WRITABLE = "Name the primary (with several hosts in the URL: target_session_attrs=read-write), or see who has made it read-only."
 
 
 def one_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
+from journal.append import append_known
 from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, JournalUnavailable, copy_of
 from journal.format.entries import prepare_append
 from journal.health import Health, Measurement, Measurements
@@ -19,7 +20,7 @@ from journal.postgres.connections import Conn, Connections, size_of
 from journal.postgres.erase import Eraser
 from journal.postgres.lease import LeaseKeeper
 from journal.postgres.rows import Rows, Segments, segment_name
-from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
+from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
 
 if TYPE_CHECKING:
 
@@ -204,7 +205,14 @@ class PostgresJournal:
         return batch.answers[0], rewritten
 
     def begin_epoch(self, epoch: str) -> None:
-        """Start a new epoch with the next append: seqs from here on may have been assigned before, to other records."""
+        """Start a new epoch with the next append: seqs from here on may have been assigned before, to other records.
+
+        Raises as an append.
+        """
+        newest = self._segments.of(self._head.seq + 1)
+        if newest is not None and newest[0].first == self._head.seq + 1:
+            # An empty segment has the name that the next one would get: it needs a record first.
+            append_known(self, [Entry(OWN_SUBJECT, "journal.epoch", {"epoch": epoch})])
         self._committer.next_epoch(epoch)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import psycopg
 
 from journal.errors import JournalError, JournalLocked
-from journal.postgres.connections import Conn, connect
+from journal.postgres.connections import Conn, connect, hang_up
 
 LEASE_S = 3.0
 RENEW_S = 1.0
@@ -66,7 +66,11 @@ class LeaseKeeper(threading.Thread):
     def stop(self) -> None:
         """End, and give the lease up if the server can be asked."""
         self._ending.set()
-        self.join()
+        self.join(LEASE_S)
+        if self.is_alive():  # a server that hangs: the lease ends by itself
+            hang_up(self._conn)
+            self.join(LEASE_S)
+            return
         try:
             if self._conn is None:
                 self._conn = connect(self._url, local=True)

@@ -56,7 +56,11 @@ def open_journal(
         url, writer, id=id, epoch=epoch, head=head, segments=segments, segment_max=segment_max, created=created
     )
     if accept_head is not None:
-        journal.begin_epoch(token(8))
+        try:
+            journal.begin_epoch(token(8))
+        except BaseException:
+            journal.close()
+            raise
     return journal
 
 

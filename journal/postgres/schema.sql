@@ -61,7 +61,8 @@ CREATE TABLE covenq.erasure (
 --
 -- Per call: sizes (its entries), attempts, repeated (whether it was sent before). Per entry: named (which of `names` is its
 -- subject), expects, middles (the envelope between "synced" and "prev"), lengths (bytes of its line, for the segment's end), abouts,
--- payloads. `fresh` is a salt for a new segment, which begins when the old one is full, or in another epoch if one is given.
+-- payloads. `fresh` is a salt for a new segment, which begins when the old one is full, or in another epoch if one is given: with the
+-- first entry that is appended, so that none is empty, and a call that is sent again finds it begun.
 --
 -- Out, per call: firsts (the seq of its first entry; 0 if it was refused), conflicts (which of `names` is not as expected; 0 if all
 -- are), lasts (the newest seq of that). The rest is the head as it is now, and what the commit waits for.
@@ -82,6 +83,7 @@ DECLARE
   envelopes bytea[];
   owners text[];
   total bigint;
+  begins boolean;       -- whether a segment begins with the first entry that is appended
   start integer := 0;   -- entries of the calls before
   own bigint;
   k integer;
@@ -92,6 +94,10 @@ BEGIN
   END IF;
   IF h.writer IS DISTINCT FROM me THEN
     RAISE EXCEPTION 'another process writes this journal' USING ERRCODE = 'CQ001';
+  END IF;
+  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') OR current_setting('fsync') <> 'on' THEN
+    RAISE EXCEPTION 'commits do not wait for the disk: fsync is %, synchronous_commit is %',
+      current_setting('fsync'), current_setting('synchronous_commit') USING ERRCODE = 'CQ004';
   END IF;
   moment := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
   before := h.seq;
@@ -107,10 +113,7 @@ BEGIN
   owners := sums;
   envelopes := array_fill(NULL::bytea, ARRAY[cardinality(named)]);
   SELECT coalesce(sum(length), 0) INTO total FROM unnest(lengths) AS length;
-  IF (new_epoch IS NOT NULL OR (h.segment_bytes > 0 AND h.segment_bytes + total > segment_max)) THEN
-    h.epoch := coalesce(new_epoch, h.epoch);
-    h := covenq.begin_segment(h, fresh);
-  END IF;
+  begins := coalesce(new_epoch <> h.epoch, false) OR (h.segment_bytes > 0 AND h.segment_bytes + total > segment_max);
 
   FOR n IN 1 .. cardinality(sizes) LOOP
     IF repeated[n] AND sizes[n] > 0 THEN
@@ -126,6 +129,11 @@ BEGIN
         END IF;
       END LOOP;
       IF conflicts[n] = 0 THEN
+        IF begins AND sizes[n] > 0 THEN
+          h.epoch := coalesce(new_epoch, h.epoch);
+          h := covenq.begin_segment(h, fresh);
+          begins := false;
+        END IF;
         firsts[n] := h.seq + 1;
         FOR k IN start + 1 .. start + sizes[n] LOOP
           h.seq := h.seq + 1;

@@ -109,11 +109,17 @@ def test_unknown_is_said_when_the_time_is_up_and_resolved_by_the_attempt(replica
         note = Entry("ops.note", "ops.note", {"n": 1}, attempt="a1")
         claim = delivery(5)._replace(attempt="a2")
         said: list[object] = []
-        threads = [threading.Thread(target=lambda e=e: said.append(journal.append([e]))) for e in (note, claim)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(HELD_S + HANG_S)
+        told = threading.Semaphore(0)
+
+        def done(answer: object) -> None:
+            said.append(answer)
+            told.release()
+
+        for entry in (note, claim):  # of one batch, so that both are sent
+            journal.submit([entry], done)
+        journal.start_batch()
+        for _ in (note, claim):
+            assert told.acquire(timeout=HELD_S + HANG_S)
         assert said == [Unknown()] * 2
         assert not journal.health().ok or journal.head().seq == 0
         standby.signal(signal.SIGCONT)
