@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from covenq.config.journal import POSTGRES, VARIABLE, parse_journal
+from covenq.config.journal import POSTGRES, VARIABLE, has_password, parse_journal
 from covenq.config.toml_edit import with_settings
 from covenq.config.toml_table import Table
 from covenq.errors import Refused, UsageError
@@ -25,11 +25,10 @@ NO_PASSWORD = (
 def checked(url: str, env: Mapping[str, str]) -> str:
     """The URL, without a password. Raises UsageError, ConfigError."""
     try:
-        parts = urlsplit(url)
-        password = parts.password is not None or "password" in parse_qs(parts.query)
+        urlsplit(url)
     except ValueError:
         raise UsageError("that is no URL", hint="Write postgresql://USER@HOST/DATABASE.") from None
-    if password:
+    if has_password(url):
         raise UsageError("the URL has a password in it", hint=NO_PASSWORD)
     without = {key: value for key, value in env.items() if key != VARIABLE}
     parse_journal(Table("--postgres", "", {"journal": {"engine": POSTGRES, "url": url}}), without)
@@ -51,10 +50,12 @@ def grants(writer: str, reader: str) -> str:
     """The SQL that gives two roles what they need."""
     from journal.postgres.schema import grants as template
 
-    return template().replace(":writer", writer).replace(":reader", reader)
+    names = {":writer": writer, ":reader": reader}
+    return re.sub("|".join(names), lambda found: names[found[0]], template())
 
 
 def role_of(url: str) -> str:
     """Whom the URL connects as, as an identifier of SQL; a word to be replaced where it doesn't say."""
-    user = urlsplit(url).username or "covenq"
-    return user if re.fullmatch(r"[a-z_][a-z0-9_]*", user) else '"' + user.replace('"', '""') + '"'
+    parts = urlsplit(url)
+    user = unquote(parts.username or "") or parse_qs(parts.query).get("user", [""])[0] or "covenq"
+    return '"' + user.replace('"', '""') + '"'

@@ -5,9 +5,10 @@ A URL may hold a password. COVENQ_JOURNAL_URL goes before the file's, and no ans
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from covenq.config.toml_table import Table
 from covenq.errors import ConfigError
@@ -60,14 +61,31 @@ def parse_journal(top: Table, env: Mapping[str, str]) -> JournalSettings:
 
 
 def shown_url(settings: JournalSettings) -> str | None:
-    """The URL without its password, and without what else its query says; None for the file engine."""
+    """The URL without its password, and without what else its query says; None for the file engine.
+
+    A password may have characters in it that end a URL's parts elsewhere: so of what stands before the last @ only the name is
+    shown, and behind it only what has the form of a place.
+    """
     if settings.url is None:
         return None
-    try:
-        parts = urlsplit(settings.url)
-    except ValueError:
+    credentials, at, where = settings.url.partition("://")[2].rpartition("@")
+    name = re.split("[:/?#@]", credentials)[0]
+    shown = _PLACE.fullmatch(where)
+    if shown is None:
         return "postgresql://…"
-    where = parts.netloc.rpartition("@")[2]
-    user = f"{parts.username}@" if parts.username else ""
-    host = parse_qs(parts.query).get("host", [""])[0]
-    return f"postgresql://{user}{where}{parts.path}" + (f"?host={host}" if host else "")
+    host = parse_qs(shown["query"] or "").get("host", [""])[0]
+    return f"postgresql://{name}{at}{shown['place']}" + (f"?host={host}" if host else "")
+
+
+def has_password(url: str) -> bool:
+    """Whether there is a password in the URL: where a client looks for one, or where one stands that was not escaped."""
+    rest = url.partition("://")[2]
+    start = re.match("[^/@]*@?", rest)
+    _, _, secret = ("" if start is None else start[0]).partition(":")
+    misplaced = "@" in rest and not re.fullmatch("[0-9,]*", secret)
+    asked = {key for part in rest.split("?")[1:] for key in parse_qs(part)}
+    return secret.endswith("@") or misplaced or bool(asked & {"password", "sslpassword"})
+
+
+_HOST = r"(?:[^:/?#,@]*|\[[0-9A-Fa-f:.%]+\])(?::\d*)?"
+_PLACE = re.compile(rf"(?P<place>{_HOST}(?:,{_HOST})*(?:/[^?#]*)?)(?:\?(?P<query>.*))?")
