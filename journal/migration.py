@@ -28,6 +28,7 @@ from journal.errors import JournalDamaged, JournalGone, MigrationRefused
 from journal.file.erase import rewrite_segment
 from journal.file.files import OsFiles
 from journal.file.lines import FileLines, write_segment
+from journal.file.lock import LOCK_NAME
 from journal.file.open import open_journal
 from journal.file.segment import list_segments
 from journal.format.check import erasure_in
@@ -40,6 +41,8 @@ from journal.records import NO_SUM, OWN_SUBJECT, Appended, Entry, Head
 SEALED_KIND = "journal.sealed"
 COPY_SUFFIX = ".migrating"
 SEALED_SUFFIX = ".sealed"
+_OF_A_DATABASE = (LOCK_NAME, "node")
+"""What is in a journal's directory while its records are in a database."""
 
 Progress = Callable[[int, int], None]
 """(records copied, records in all)"""
@@ -73,6 +76,9 @@ class Store(Protocol):
 
     name: str
     """For people, and for the record that seals: without a password."""
+
+    def place(self) -> object:
+        """Equal to that of another store where both are one, however they were named. Raises JournalUnavailable."""
 
     def head(self) -> tuple[str, Head]:
         """Its id, and its newest record. Raises JournalGone, JournalDamaged."""
@@ -108,6 +114,7 @@ class Migration:
 
     def estimate(self) -> Estimate:
         """Nothing is changed. Raises MigrationRefused for a target that holds another journal, JournalDamaged."""
+        self._check_places()
         journal, head = self._source.head()
         try:
             other, copied = self._target.head()
@@ -119,6 +126,7 @@ class Migration:
 
     def copy(self, progress: Progress | None = None) -> Head:
         """Copy what is there now; the newest record of the target. May be repeated."""
+        self._check_places()
         _, head = self._source.head()
         lines = self._source.lines()
         segments = lines.segments()
@@ -140,6 +148,7 @@ class Migration:
 
     def finish(self, progress: Progress | None = None) -> Head:
         """Seal the source, copy the rest, and open the target. Raises JournalLocked while another process writes the source."""
+        self._check_places()
         if not self._source.is_sealed():
             self._append_seal()
         copied = self.copy(progress)
@@ -152,6 +161,11 @@ class Migration:
         with closing(self._target.target()) as target:
             target.finish(secrets.token_hex(8), secrets.token_hex(32))
         return head
+
+    def _check_places(self) -> None:
+        """A journal that was moved onto itself would be sealed, and opened again behind the back of where it is now."""
+        if self._source.place() == self._target.place():
+            raise MigrationRefused(f"{self._source.name} and {self._target.name} are one place")
 
     def _append_seal(self) -> None:
         """The record that names where the journal goes, unless it is the newest already."""
@@ -178,6 +192,9 @@ class FileStore:
         self._sealed = directory.with_name(directory.name + SEALED_SUFFIX)
         self.name = f"file:{directory}"
 
+    def place(self) -> object:
+        return self._directory.resolve()
+
     def is_sealed(self) -> bool:
         return not _has_segments(self._directory) and _has_segments(self._sealed)
 
@@ -201,16 +218,21 @@ class FileStore:
 
     def open(self) -> Engine:
         self.head()
+        self._check_sealed()
         return open_journal(self.directory)
+
+    def _check_sealed(self) -> None:
+        """The name that it gets when it is sealed has to be free: what is there is of an earlier move."""
+        if exists(self._sealed):
+            raise MigrationRefused(
+                f"{self._sealed} is there already", hint="Look what it is, and give it another name."
+            )
 
     def seal(self, words: str) -> None:
         """Another name, which is durable on return: no covenq opens a directory that is not there."""
         if self.is_sealed():
             return
-        if exists(self._sealed):
-            raise MigrationRefused(
-                f"{self._sealed} is there already", hint="Look what it is, and give it another name."
-            )
+        self._check_sealed()
         self._directory.rename(self._sealed)
         OsFiles().fsync_dir(self._directory.parent)
 
@@ -230,6 +252,16 @@ class FileTarget:
     def begin(self, first: Header, line: bytes) -> Head:
         if _has_segments(self._directory):
             raise MigrationRefused(f"{self._directory} holds a journal")
+        others = (
+            [path.name for path in self._directory.iterdir() if path.name not in _OF_A_DATABASE]
+            if exists(self._directory)
+            else []
+        )
+        if others:
+            raise MigrationRefused(
+                f"{self._directory} holds {others[0][:80]!r}, which is of no journal in a database",
+                hint="Move it elsewhere: the journal gets the directory for itself.",
+            )
         self._copy.mkdir(mode=0o700, parents=True, exist_ok=True)
         segments = FileLines(self._copy).segments()
         if not segments:
@@ -275,8 +307,8 @@ class FileTarget:
         with open_journal(self._copy) as journal:
             journal.begin_epoch(epoch)
         if exists(self._directory):
-            for path in self._directory.iterdir():  # the lock, and the node's name, of a journal in a database
-                path.unlink()
+            for name in _OF_A_DATABASE:
+                (self._directory / name).unlink(missing_ok=True)
             self._directory.rmdir()
         self._copy.rename(self._directory)
         self._files.fsync_dir(self._directory.parent)
@@ -292,6 +324,11 @@ class DatabaseStore:
         """`name` is the URL for people, without a password. Raises EngineNotInstalled."""
         require_postgres()
         self._url, self.name, self._now = url, name, now
+
+    def place(self) -> object:
+        from journal.postgres.lines import place
+
+        return place(self._url)
 
     def head(self) -> tuple[str, Head]:
         with open_reader(self._url) as reader:

@@ -113,7 +113,7 @@ class TableTarget:
             if row is not None and row[0] == first.journal and row[3]:
                 conn.execute("UPDATE covenq.head SET closed = %s", (COPYING,))
                 return Head(row[1], row[2])
-            if row is not None and (row[1] or row[3]):
+            if row is not None and (row[0] == first.journal or row[1] or row[3]):
                 raise MigrationRefused(f"the database holds journal {row[0][:8]}… already, up to record {row[1]}")
             conn.execute("DELETE FROM covenq.segment")
             conn.execute("DELETE FROM covenq.lease")
@@ -218,6 +218,18 @@ class TableTarget:
 
     def close(self) -> None:
         self._conn.close()
+
+
+def place(url: str) -> object:
+    """Which database that is, whatever name its server goes by. Raises JournalUnavailable."""
+    conn = connect(url)
+    try:
+        query = "SELECT pg_postmaster_start_time(), oid FROM pg_database WHERE datname = current_database()"
+        return conn.execute(query).fetchone()
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+    finally:
+        conn.close()
 
 
 def seal(url: str, words: str) -> None:

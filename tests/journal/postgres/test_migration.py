@@ -210,3 +210,53 @@ def test_a_journal_of_every_history_moves_there_and_back(case: str, url: str, tm
     Migration(DatabaseStore(url, "db"), FileStore(tmp_path / "back")).finish()
     assert verify_files(tmp_path / "back").damage == []
     assert read_files(tmp_path / "back")[: len(there)] == there
+
+
+def test_a_journal_is_not_moved_onto_itself(files: Path, url: str, tmp_path: Path) -> None:
+    """The same database under another name, and one that was moved away already."""
+    alias = f"{url}&application_name=other"
+    with open_database(url) as journal:
+        id = journal.id
+    onto = Migration(DatabaseStore(url, "db"), DatabaseStore(alias, "other"))
+    for step in (onto.estimate, onto.copy, onto.finish):
+        with pytest.raises(MigrationRefused, match="one place"):
+            step()
+    with open_database(url) as journal:
+        assert journal.id == id and journal.append([delivery(1)]) == Appended((1,))
+    Migration(DatabaseStore(url, "db"), FileStore(tmp_path / "new" / "journal")).finish()
+    with pytest.raises(MigrationRefused, match="one place"):
+        onto.finish()
+    with pytest.raises(JournalSealed, match="moved to file:"):
+        open_database(url)
+    link = tmp_path / "link"
+    link.symlink_to(files.parent)
+    with pytest.raises(MigrationRefused, match="one place"):
+        Migration(FileStore(files), FileStore(link / "journal")).finish()
+    assert files.exists()
+
+
+def test_files_of_somebody_elses_are_left_alone(url: str, tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    directory.mkdir()
+    (directory / "diary.txt").write_text("dear")
+    (directory / "lock").touch()
+    with open_database(url) as journal:
+        journal.append([delivery(1)])
+    with pytest.raises(MigrationRefused, match="diary"):
+        Migration(DatabaseStore(url, "db"), FileStore(directory)).copy()
+    assert (directory / "diary.txt").read_text() == "dear"
+    with open_database(url) as journal:
+        assert journal.append([delivery(2)]) == Appended((2,))
+    (directory / "diary.txt").unlink()
+    Migration(DatabaseStore(url, "db"), FileStore(directory)).finish()
+    assert len(read_files(directory)) == 3
+
+
+def test_what_an_earlier_move_left_is_found_before_the_journal_is_sealed(files: Path, url: str) -> None:
+    sealed = files.with_name("journal.sealed")
+    sealed.mkdir()
+    with pytest.raises(MigrationRefused, match="sealed is there already"):
+        Migration(FileStore(files), DatabaseStore(url, "db")).finish()
+    assert all(record.kind != "journal.sealed" for record in read_files(files))
+    sealed.rmdir()
+    assert move_is_whole(url, Migration(FileStore(files), DatabaseStore(url, "db")).finish())
