@@ -13,6 +13,7 @@ from covenq.config.load import Retention
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.net import unix_socket
 from covenq.operate.maintain.journal_lock import wait_for_lock
+from covenq.operate.maintain.moved_journal import check_not_moved
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state.store import StateStore, overlay
@@ -63,6 +64,7 @@ class LocalFiles:
             with open_database(self.settings.url, witnesses=witnesses) as found, overlay(self.state, found) as conn:
                 yield conn, found
             return
+        check_not_moved(self.data)
         with self._open_reader() as reader:
             # With damage the state may be ahead of what still verifies; it is left as it is, and shown.
             commit = reader.locked and not reader.damage

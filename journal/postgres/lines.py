@@ -16,7 +16,7 @@ from journal.format.codec import Envelope, LineError, check_tail, line_of, open_
 from journal.format.header import Header, header_damage, make_header, parse_header
 from journal.postgres import schema, server
 from journal.postgres.connections import connect, unavailable
-from journal.postgres.rows import segment_name
+from journal.postgres.rows import SMALL, large_payload, segment_name
 from journal.records import Damage, Head
 
 PART_LINES = 500
@@ -24,9 +24,9 @@ PART_BYTES = 8 << 20
 """Lines, and bytes of them, that one transaction brings."""
 COPYING = "a journal is being copied here, and is not all there yet"
 
-_ROWS = """SELECT r.envelope, r.sum, c.about, c.payload, c.erasure, e.by
+_ROWS = f"""SELECT r.seq, r.envelope, r.sum, c.about, {SMALL}, octet_length(c.payload), c.erasure, e.by
   FROM covenq.record r LEFT JOIN covenq.content c USING (seq) LEFT JOIN covenq.erasure e ON e.id = c.erasure
-  WHERE r.seq > %s AND r.seq <= %s ORDER BY r.seq"""
+  WHERE r.seq > %s AND r.seq <= %s ORDER BY r.seq"""  # noqa: S608 - this package's own text
 _RECORDS = """INSERT INTO covenq.record (seq, before, subject, attempt, sum, envelope)
   SELECT e.seq, coalesce(
       lag(e.seq) OVER (PARTITION BY e.subject ORDER BY e.seq),
@@ -70,9 +70,12 @@ class TableLines:
         conn = connect(self._url)
         try:
             with conn.transaction(), conn.cursor("covenq_lines", binary=True) as cursor:
+                # So that an erasure meanwhile takes no payload away between a row and its large payload.
+                conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 cursor.itersize = 200
                 cursor.execute(_ROWS, (max(after, header.first - 1), upto))
-                for envelope, total, about, payload, erasure, by in cursor:
+                for seq, envelope, total, about, small, size, erasure, by in cursor:
+                    payload = large_payload(conn, seq) if size is not None and small is None else small
                     line = line_of(envelope, total, about, payload, None if erasure is None else by or 0)
                     try:
                         check_tail(line, open_envelope(line, header.salted))

@@ -21,11 +21,11 @@ LARGE = 256 << 10
 
 _COLUMNS = """SELECT r.seq, r.envelope, r.sum, c.about, {payload}, octet_length(c.payload), e.by
   FROM covenq.record r LEFT JOIN covenq.content c USING (seq) LEFT JOIN covenq.erasure e ON e.id = c.erasure """
-_SMALL = f"CASE WHEN octet_length(c.payload) <= {LARGE} THEN c.payload END"
+SMALL = f"CASE WHEN octet_length(c.payload) <= {LARGE} THEN c.payload END"
 _RANGE = " WHERE r.seq > %s AND r.seq <= %s ORDER BY r.seq LIMIT %s"
-_WHOLE = _COLUMNS.format(payload=_SMALL) + _RANGE
+_WHOLE = _COLUMNS.format(payload=SMALL) + _RANGE
 _BARE = _COLUMNS.format(payload="NULL::bytea") + _RANGE
-_CHOSEN = _COLUMNS.format(payload=_SMALL) + " WHERE r.seq = ANY(%s) ORDER BY r.seq"
+_CHOSEN = _COLUMNS.format(payload=SMALL) + " WHERE r.seq = ANY(%s) ORDER BY r.seq"
 _CHOSEN_BARE = _COLUMNS.format(payload="NULL::bytea") + " WHERE r.seq = ANY(%s) ORDER BY r.seq"
 _HEADERS = "SELECT first, header FROM covenq.segment WHERE first > %s ORDER BY first"
 _PAYLOAD = "SELECT payload FROM covenq.content WHERE seq = %s"
@@ -73,6 +73,12 @@ class Segments:
         """The segment that record `seq` stands in, unless it begins behind those that were loaded."""
         at = bisect_right(self._firsts, seq) - 1
         return self._headers[at] if at >= 0 else None
+
+
+def large_payload(conn: Conn, seq: int) -> bytes | None:
+    """A payload that is not SMALL, by itself. Raises psycopg.Error."""
+    row = conn.execute(_PAYLOAD, (seq,), binary=True).fetchone()
+    return None if row is None else row[0]
 
 
 def segment_name(first: int) -> str:
@@ -225,9 +231,9 @@ class Rows:
 
     def _large(self, row: Row) -> Row:
         """The row with its payload, which was too large to be asked for with others, or as it is if that was erased meanwhile."""
-        payload = self._connections.ask(lambda conn: conn.execute(_PAYLOAD, (row.seq,), binary=True).fetchone())
-        if payload is not None and payload[0] is not None:
-            return row._replace(payload=payload[0])
+        payload = self._connections.ask(lambda conn: large_payload(conn, row.seq))
+        if payload is not None:
+            return row._replace(payload=payload)
         return self._ask(_CHOSEN, ([row.seq],))[0]
 
 

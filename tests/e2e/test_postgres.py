@@ -184,6 +184,8 @@ def test_a_journal_in_files_moves_in_and_out_with_everything_in_it(servers: Clus
         payload = daemon.cli("show", "g1", "--payload").stdout
         daemon.stop()
         daemon.cli("migrate", "--from", address, "--to", servers.url, "--yes")
+        for command in ("serve", "deliveries", "verify"):  # [journal] is forgotten
+            assert b"was moved elsewhere" in daemon.cli(command, exit_code=4).stderr
         daemon.env["COVENQ_JOURNAL_URL"] = servers.url
         daemon.start()
         assert daemon.cli_json("deliveries", "--limit", "0")["items"] == before

@@ -129,8 +129,11 @@ def head_text(head: Head) -> str:
 
 
 def require_journal(where: Location) -> Location:
-    """The location, if it has a journal. Raises NotFound."""
+    """The location, if it has a journal. Raises NotFound, Refused where it was moved elsewhere."""
     if where.config.journal.url is None and not is_directory(where.data / JOURNAL_NAME):
+        from covenq.operate.maintain.moved_journal import check_not_moved
+
+        check_not_moved(where.data)
         raise NotFound(
             f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from covenq import atomic_file
 from covenq.config.journal import JournalSettings
 from covenq.errors import CovenqError, Refused
+from covenq.operate.maintain.moved_journal import check_not_moved
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME
 from journal.engines import require_postgres
@@ -79,6 +80,7 @@ def _open_files(data: Path, accept_head: int | None, use_reserve: bool) -> Opene
             f"{data} is of a journal in a database, and no [journal] names one",
             hint="Put [journal] back into the configuration, or choose another data directory with --data.",
         )
+    check_not_moved(data)
     journal = open_journal(directory, witnesses=witnesses_of(data), accept_head=accept_head, use_reserve=use_reserve)
     recovery = journal.recovery
     warnings = [] if recovery.warning is None else [recovery.warning]

@@ -14,6 +14,7 @@ from covenq.config.secret_keys import Key
 from covenq.github.request import fold_headers
 from covenq.github.signature import verify as verify_signature
 from covenq.model import JsonObject, Kind
+from covenq.operate.maintain.moved_journal import check_not_moved
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.operate.origin import is_unverified
 from covenq.operate.signed_later import parse_note
@@ -75,6 +76,7 @@ def check(
     """
     if settings.url is not None:
         return _check_database(settings.url, data, upto, since, segment, expect, progress)
+    check_not_moved(data)
     directory = data / JOURNAL_NAME
     seen = state_witness(data)
     report = prove(

@@ -249,7 +249,7 @@ def test_files_of_somebody_elses_are_left_alone(url: str, tmp_path: Path) -> Non
         assert journal.append([delivery(2)]) == Appended((2,))
     (directory / "diary.txt").unlink()
     Migration(DatabaseStore(url, "db"), FileStore(directory)).finish()
-    assert len(read_files(directory)) == 3
+    assert [record.seq for record in read_files(directory) if record.kind == "delivery.received"] == [1, 2]
 
 
 def test_what_an_earlier_move_left_is_found_before_the_journal_is_sealed(files: Path, url: str) -> None:

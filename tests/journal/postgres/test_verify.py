@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from journal.errors import JournalGone
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.verify import verify
 from journal.records import Entry, Head, Witness
@@ -46,6 +47,8 @@ def test_a_part_of_it_verifies_by_itself(servers: Cluster, filled: Head) -> None
     for since, segment, records in ((0, 7, filled.seq - 7), (8, None, filled.seq - 6), (0, 1, 6)):
         report = verify(servers.url, since=since, segment=segment)
         assert (report.damage, report.records) == ([], records)
+    with pytest.raises(JournalGone, match="no segment starts at seq 99"):
+        verify(servers.url, segment=99)
 
 
 CHANGES = {
