@@ -86,7 +86,7 @@ class LocalFiles:
         """
         from covenq.operate.maintain.journal_home import open_to_write
 
-        if create:
+        if create or self.settings.url is not None:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         elif not self._is_there():
             raise NotFound(f"nothing was ever received in {self.data}", hint="Start with `covenq serve`.")

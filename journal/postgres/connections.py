@@ -76,7 +76,7 @@ def _unreadable() -> JournalUnavailable:
 def unavailable(error: psycopg.Error) -> JournalUnavailable:
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return JournalUnavailable(f"the database takes no writes: {one_line(error)}", hint=WRITABLE)
-    return JournalUnavailable(f"the database can't be reached: {one_line(error)}")
+    return JournalUnavailable(f"the database can't be reached: {one_line(error)}", hint=REACHABLE)
 
 
 def hang_up(conn: Conn | None) -> None:
@@ -87,6 +87,7 @@ def hang_up(conn: Conn | None) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
+REACHABLE = "See whether it runs, and whether [journal] url or COVENQ_JOURNAL_URL names it."
 WRITABLE = "Name the primary (with several hosts in the URL: target_session_attrs=read-write), or see who has made it read-only."
 
 

@@ -86,7 +86,7 @@ def test_what_it_held_is_there_and_can_be_acted_on_without_a_daemon(daemon: Daem
     assert daemon.cli_json("deliveries")["items"] == before
     assert daemon.cli_json("verify")["ok"]
     daemon.cli("status", exit_code=6)
-    daemon.cli("requeue", "state:failed", "--yes")
+    daemon.cli("requeue", "state:failed", "--yes", "--data", str(daemon.data.with_name("another")))
     assert [one["state"] for one in daemon.cli_json("tasks")["items"]] == ["queued"]
     assert b"database" in daemon.cli("backup", str(daemon.data / "b"), exit_code=4).stderr
     assert b"database" in daemon.cli("salvage", exit_code=4).stderr

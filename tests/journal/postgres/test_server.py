@@ -84,10 +84,15 @@ def test_no_tables_and_no_right_to_make_them(servers: Cluster) -> None:
 
 
 def test_a_server_that_is_not_there(servers: Cluster) -> None:
-    for url in (f"postgresql://covenq:hunter2@/x?host={servers.base}&port=1", "postgresql://covenq:hunter2@[/x"):
+    for url in (
+        f"postgresql://covenq:hunter2@/x?host={servers.base}&port=1",
+        "postgresql://covenq:hunter2@[/x",
+        "postgresql://ann:hunter2/x@db/x",
+    ):
         with pytest.raises(JournalUnavailable) as raised:
             open_journal(url)
         assert "hunter2" not in str(raised.value) + raised.value.hint
+        assert "status" not in raised.value.hint, "which can't read the journal either"
 
 
 def test_only_the_head_that_is_there_is_accepted(opened: Opened, servers: Cluster) -> None:
