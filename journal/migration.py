@@ -77,7 +77,7 @@ class Store(Protocol):
     name: str
     """For people, and for the record that seals: without a password."""
 
-    def place(self) -> object:
+    def identity(self) -> object:
         """Equal to that of another store where both are one, however they were named. Raises JournalUnavailable."""
 
     def head(self) -> tuple[str, Head]:
@@ -114,7 +114,7 @@ class Migration:
 
     def estimate(self) -> Estimate:
         """Nothing is changed. Raises MigrationRefused for a target that holds another journal, JournalDamaged."""
-        self._check_places()
+        self._check_distinct()
         journal, head = self._source.head()
         try:
             other, copied = self._target.head()
@@ -126,7 +126,7 @@ class Migration:
 
     def copy(self, progress: Progress | None = None) -> Head:
         """Copy what is there now; the newest record of the target. May be repeated."""
-        self._check_places()
+        self._check_distinct()
         _, head = self._source.head()
         lines = self._source.lines()
         segments = lines.segments()
@@ -148,7 +148,7 @@ class Migration:
 
     def finish(self, progress: Progress | None = None) -> Head:
         """Seal the source, copy the rest, and open the target. Raises JournalLocked while another process writes the source."""
-        self._check_places()
+        self._check_distinct()
         if not self._source.is_sealed():
             self._append_seal()
         copied = self.copy(progress)
@@ -162,9 +162,9 @@ class Migration:
             target.finish(secrets.token_hex(8), secrets.token_hex(32))
         return head
 
-    def _check_places(self) -> None:
+    def _check_distinct(self) -> None:
         """A journal that was moved onto itself would be sealed, and opened again behind the back of where it is now."""
-        if self._source.place() == self._target.place():
+        if self._source.identity() == self._target.identity():
             raise MigrationRefused(f"{self._source.name} and {self._target.name} are one place")
 
     def _append_seal(self) -> None:
@@ -192,7 +192,7 @@ class FileStore:
         self._sealed = directory.with_name(directory.name + SEALED_SUFFIX)
         self.name = f"file:{directory}"
 
-    def place(self) -> object:
+    def identity(self) -> object:
         return self._directory.resolve()
 
     def is_sealed(self) -> bool:
@@ -325,10 +325,10 @@ class DatabaseStore:
         require_postgres()
         self._url, self.name, self._now = url, name, now
 
-    def place(self) -> object:
-        from journal.postgres.lines import place
+    def identity(self) -> object:
+        from journal.postgres.lines import identity
 
-        return place(self._url)
+        return identity(self._url)
 
     def head(self) -> tuple[str, Head]:
         with open_reader(self._url) as reader:

@@ -223,7 +223,7 @@ class TableTarget:
         self._conn.close()
 
 
-def place(url: str) -> object:
+def identity(url: str) -> object:
     """Which database that is, whatever name its server goes by. Raises JournalUnavailable."""
     conn = connect(url)
     try:
