@@ -92,8 +92,9 @@ WRITABLE = "Name the primary (with several hosts in the URL: target_session_attr
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message in one line of bounded length."""
-    text = " ".join(str(error).split())
+    """The error's message in one line of bounded length; of a server, what it says first: no rows, no lines of functions."""
+    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    text = " ".join((said or str(error)).split())
     return text if len(text) <= 300 else text[:299] + "…"
 
 
