@@ -87,7 +87,9 @@ def hang_up(conn: Conn | None) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
-REACHABLE = "See whether it runs, and whether [journal] url or COVENQ_JOURNAL_URL names it."
+REACHABLE = (
+    "Does its server run, is the URL right, and may this role connect? A daemon that runs tries again by itself."
+)
 WRITABLE = "Name the primary (with several hosts in the URL: target_session_attrs=read-write), or see who has made it read-only."
 
 
