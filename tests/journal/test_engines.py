@@ -44,7 +44,7 @@ def test_a_directory_is_read_by_its_path_and_by_its_url(
             reader.append([Entry("task.t", "task.claimed", {})])
 
 
-@pytest.mark.parametrize("address", ["postgres://there/db", "nats:x", "file://elsewhere/srv/journal"])
+@pytest.mark.parametrize("address", ["redis://there/db", "nats:x", "file://elsewhere/srv/journal"])
 def test_an_address_of_no_engine_is_refused(address: str) -> None:
     with pytest.raises(EngineUnknown) as refused:
         journal.open_reader(address)

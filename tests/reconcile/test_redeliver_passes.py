@@ -208,7 +208,7 @@ def theirs(server: GithubLog, production: Daemon) -> None:
 @pytest.fixture
 def another(make_daemon: Make, server: GithubLog, tmp_path: Path) -> Iterator[Make]:
     """Another covenq beside the first, with the same key."""
-    with TemporaryDirectory(prefix="cq-", dir="/tmp") as place:
+    with TemporaryDirectory(prefix="cq-", dir="/tmp", ignore_cleanup_errors=True) as place:
 
         def made(name: str, url: str = PUBLIC_URL, copy: Path | None = None) -> Daemon:
             directory = Path(place) / name

@@ -158,8 +158,11 @@ class Daemon:
         return code
 
     def ready_or_gone(self) -> bool:
+        """Whether it is ready, or has ended. Its own socket says so too: on its port another test's daemon may answer."""
         assert self.process is not None
-        return self.process.poll() is not None or self.get("/readyz").status == 200
+        if self.process.poll() is not None:
+            return True
+        return self.get("/readyz").status == 200 and self.api("/readyz").status == 200
 
     @property
     def running(self) -> bool:
