@@ -22,7 +22,7 @@ from tests.support.requests import SECRET, issue, new_guid, signed
 from tests.support.serving import serving
 
 WORDS = re.compile(
-    r"""(?:refuse\(|_refuse\(req,\ resp,\s|BadRequest\(|respond_error\(resp,\ |error_body\(|note\(|OutOfScope\()
+    r"""(?:refuse\(|_refuse\(req,\ resp,\s(?:onward,\ )?|BadRequest\(|respond_error\(resp,\ |error_body\(|note\(|OutOfScope\()
         \s*(?:\d{3},\ )?"([a-z_]+)"
         |^\ {4}\d{3}:\ \("([a-z_]+)"|\d{3},\ "([a-z_]+)",\ f?"|Reason\("(intake_paused)\"""",
     re.VERBOSE | re.MULTILINE,

@@ -24,6 +24,8 @@ from tests.support.journal_json import FINAL_KINDS, records
 from tests.support.requests import HOOK, SECRET, Answer, UnixConnection, ask, encode, signed
 from tests.support.waiting import eventually
 
+SOCKET_MAX = 100
+"""Bytes of a Unix socket's path that any system takes. Below a longer one a daemon is asked on its port alone."""
 FAULTY = Path(__file__).resolve().parent / "faulty_daemon.py"
 
 
@@ -162,7 +164,9 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is not None:
             return True
-        return self.get("/readyz").status == 200 and self.api("/readyz").status == 200
+        if self.get("/readyz").status != 200:
+            return False
+        return len(os.fsencode(self.socket)) > SOCKET_MAX or self.api("/readyz").status == 200
 
     @property
     def running(self) -> bool:
