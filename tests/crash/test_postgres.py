@@ -1,7 +1,7 @@
 """A daemon on a primary with a synchronous standby, under load, while one part after another is killed, stopped, cut or promoted.
 
 After each round all that was ever answered 2xx is looked for in the tables, by a program that shares no code with covenq.
-Seeded: COVENQ_TEST_SEEDS has more seeds for the deep run, COVENQ_TEST_ROUNDS the rounds of each.
+Seeded: COVENQ_TEST_TORTURES has more seeds for the deep run, COVENQ_TEST_ROUNDS the rounds of each.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, seed: int) -> N
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("seed", range(100, 100 + int(os.environ.get("COVENQ_TEST_SEEDS", "10"))))
+@pytest.mark.parametrize("seed", range(100, 100 + int(os.environ.get("COVENQ_TEST_TORTURES", "10"))))
 def test_nothing_is_lost_at_length(tmp_path: Path, seed: int) -> None:
     run(tmp_path, seed, rounds=int(os.environ.get("COVENQ_TEST_ROUNDS", "12")))
 
