@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -250,21 +251,21 @@ class NoRecords:
 
 
 def test_what_takes_too_long_to_read_ends_with_a_sentence() -> None:
-    conn = sqlite3.connect(":memory:")
-    counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
-    now = iter(float(n) for n in range(10_000))
-    with pytest.raises(TookTooLong, match="5 s"), bounded(conn, NoRecords(), monotonic=lambda: next(now)):  # type: ignore[arg-type]
-        conn.execute(counting, (10_000_000,)).fetchone()
-    assert conn.execute(counting, (100_000,)).fetchone() == (100_000,), "the next has its own time"
-    now = iter((0.0, 4.0, 6.0, 6.0))
-    with pytest.raises(TookTooLong), bounded(conn, NoRecords(), monotonic=lambda: next(now)) as records:  # type: ignore[arg-type]
-        assert records.get(1) is None
-        records.get(1)
-    now = iter((0.0, 4.0, 6.0))
-    with pytest.raises(TookTooLong), bounded(conn, NoRecords(), monotonic=lambda: next(now)) as records:  # type: ignore[arg-type]
-        list(records.read(0))
-    with pytest.raises(sqlite3.OperationalError, match="no such table"), bounded(conn, NoRecords()):  # type: ignore[arg-type]
-        conn.execute("SELECT * FROM no_rows")
+    with closing(sqlite3.connect(":memory:")) as conn:
+        counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
+        now = iter(float(n) for n in range(10_000))
+        with pytest.raises(TookTooLong, match="5 s"), bounded(conn, NoRecords(), monotonic=lambda: next(now)):  # type: ignore[arg-type]
+            conn.execute(counting, (10_000_000,)).fetchone()
+        assert conn.execute(counting, (100_000,)).fetchone() == (100_000,), "the next has its own time"
+        now = iter((0.0, 4.0, 6.0, 6.0))
+        with pytest.raises(TookTooLong), bounded(conn, NoRecords(), monotonic=lambda: next(now)) as records:  # type: ignore[arg-type]
+            assert records.get(1) is None
+            records.get(1)
+        now = iter((0.0, 4.0, 6.0))
+        with pytest.raises(TookTooLong), bounded(conn, NoRecords(), monotonic=lambda: next(now)) as records:  # type: ignore[arg-type]
+            list(records.read(0))
+        with pytest.raises(sqlite3.OperationalError, match="no such table"), bounded(conn, NoRecords()):  # type: ignore[arg-type]
+            conn.execute("SELECT * FROM no_rows")
 
 
 def test_so_many_pages_read_at_a_time() -> None:
