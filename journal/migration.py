@@ -30,7 +30,7 @@ from journal.file.files import OsFiles
 from journal.file.lines import FileLines, write_segment
 from journal.file.lock import LOCK_NAME
 from journal.file.open import open_journal
-from journal.file.segment import list_segments
+from journal.file.segment import SEALED_SUFFIX, list_segments
 from journal.format.check import erasure_in
 from journal.format.codec import open_envelope
 from journal.format.header import Header
@@ -40,7 +40,6 @@ from journal.records import NO_SUM, OWN_SUBJECT, Appended, Entry, Head
 
 SEALED_KIND = "journal.sealed"
 COPY_SUFFIX = ".migrating"
-SEALED_SUFFIX = ".sealed"
 _OF_A_DATABASE = (LOCK_NAME, "node")
 """What is in a journal's directory while its records are in a database."""
 

@@ -27,10 +27,11 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
     from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
-    from covenq.model.status import ActivePause, LedgerHour, Status
+    from covenq.model.status import ActivePause, LedgerHour, ReconcileStatus, Status
     from covenq.operate.inspect.history import Why
     from covenq.operate.inspect.slices import Exported
     from covenq.operate.operations import A, Operation, P
+    from journal.interface import Reader
 
 
 class LocalSource(Closing):
@@ -66,7 +67,6 @@ class LocalSource(Closing):
 
     def status(self) -> Status:
         from covenq.model.status import StateStatus
-        from covenq.operate.inspect.reconciling import reconcile_status
         from covenq.operate.inspect.status import DaemonProcess, journal_status, status
         from covenq.operate.inspect.waiting import waiting
 
@@ -88,11 +88,19 @@ class LocalSource(Closing):
                 ),
                 state=StateStatus(position.seq if position else 0, 0, None),
                 process=DaemonProcess(
-                    reconcile=reconcile_status(reader, self._config, time.time()),
+                    reconcile=self._reconcile_status(reader),
                     damaged=bool(damage),
                     waiting=waiting(conn, time.time(), self._caps),
                 ),
             )
+
+    def _reconcile_status(self, reader: Reader) -> ReconcileStatus | None:
+        """None where no log is configured, which is told without what asks GitHub."""
+        if not self._config.github_logs.all:
+            return None
+        from covenq.operate.inspect.reconciling import reconcile_status
+
+        return reconcile_status(reader, self._config, time.time())
 
     def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Delivery]:
         parsed = parse(filter)

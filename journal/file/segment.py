@@ -24,6 +24,8 @@ from journal.records import SEQ_MAX
 
 SUFFIX = ".jsonl"
 TORN_SUFFIX = ".torn"
+SEALED_SUFFIX = ".sealed"
+"""Behind the name of a journal's directory that was moved elsewhere (`journal.migration`)."""
 NAME = re.compile(r"([0-9]{20})\.jsonl\Z")
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from covenq.errors import Refused
 from covenq.paths import JOURNAL_NAME
-from journal.file.segment import NAME
-from journal.migration import SEALED_SUFFIX
+from journal.file.segment import NAME, SEALED_SUFFIX
 from journal.presence import exists, is_directory
 
 
