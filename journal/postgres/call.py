@@ -73,8 +73,6 @@ class Batch:
     before: int
     head: Head
     epoch: str
-    at: str
-    sums: list[str | None]
     durability: Durability
 
 
@@ -113,7 +111,7 @@ def send(
         prepare=True,
     ).fetchone()
     assert row is not None
-    firsts, conflicts, lasts, moment, before, newest, newest_sum, sums, now_epoch, commits, standbys = row
+    firsts, conflicts, lasts, before, newest, newest_sum, now_epoch, commits, standbys = row
     subjects = list(names)
     answers: list[Appended | Conflict] = []
     for call, first, conflict, last in zip(calls, firsts, conflicts, lasts, strict=True):
@@ -123,4 +121,4 @@ def send(
             answers.append(Appended(tuple(range(first, first + len(call.prepared)))))
     replicated = bool(standbys.strip()) and commits in ("on", "remote_apply")
     durability: Durability = "replicated" if replicated else "fsync"
-    return Batch(answers, before, Head(newest, newest_sum), now_epoch, moment, list(sums or ()), durability)
+    return Batch(answers, before, Head(newest, newest_sum), now_epoch, durability)

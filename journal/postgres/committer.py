@@ -30,6 +30,7 @@ from journal.format.codec import Prepared
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres.call import FENCED, SEALED, Answer, Batch, Call, Done, send
 from journal.postgres.connections import Conn, connect, hang_up, is_unknown, one_line, refusal, unavailable
+from journal.postgres.lease import name_writer
 from journal.records import Appended, Conflict, Unknown
 
 HELD_S = REQUEST_S
@@ -48,20 +49,22 @@ EXPIRE_S = 0.2
 REMEMBERED_S = 3600.0
 """Seconds for which an attempt that got no answer is known to have been sent."""
 
+TAKEN, TAKEN_HINT = "another process has taken the journal", "Look at `covenq status` there."
+
 
 class Committer(threading.Thread):
     """The thread that sends. `submit`, `start_batch`, `next_epoch` and `stop` may be called from any other.
 
-    `publish(batch, calls)` is called with what was answered, before the callers are; `check(conn)` with each new connection,
+    `publish(batch)` is called with what was answered, before the callers are; `check(conn)` with each new connection,
     and may raise JournalError, which poisons.
     """
 
     def __init__(
         self,
         url: str,
-        writer: str,
+        token: str,
         *,
-        publish: Callable[[Batch, Sequence[Call]], None],
+        publish: Callable[[Batch], None],
         check: Callable[[Conn], None],
         salt: Callable[[], str],
         segment_max: int = SEGMENT_BYTES,
@@ -74,7 +77,9 @@ class Committer(threading.Thread):
         self.away: str | None = None
         """Why the server can't be reached, since the last try failed."""
         self.beat = monotonic()
-        self._url, self._writer = url, writer
+        self.writer = token
+        """The name that appends go by: the token, and which connection it is."""
+        self._url, self._token, self._connects = url, token, 0
         self._publish, self._check, self._salt, self._segment_max = publish, check, salt, segment_max
         self._monotonic = monotonic
         self._queue: deque[Call] = deque()
@@ -239,7 +244,7 @@ class Committer(threading.Thread):
             answered = self._send(conn, calls)
             if answered is not None:
                 batch, sent = answered
-                self._publish(batch, calls)
+                self._publish(batch)
                 self._count(batch, calls, sent)
                 self._settle(calls, dict(zip(map(id, calls), batch.answers, strict=True)))
                 break
@@ -262,11 +267,11 @@ class Committer(threading.Thread):
         self._take_warning()
         began = time.perf_counter()
         try:
-            batch = send(conn, self._writer, calls, salt=self._salt(), epoch=epoch, segment_max=self._segment_max)
+            batch = send(conn, self.writer, calls, salt=self._salt(), epoch=epoch, segment_max=self._segment_max)
         except psycopg.Error as error:
             if error.sqlstate in (FENCED, SEALED):
-                words = "another process has taken the journal" if error.sqlstate == FENCED else one_line(error)
-                fenced = JournalPoisoned(words, hint="Look at `covenq status` there.")
+                words = TAKEN if error.sqlstate == FENCED else one_line(error)
+                fenced = JournalPoisoned(words, hint=TAKEN_HINT)
                 self.poison(fenced)
                 self._settle(calls, lambda call: Unknown() if call.repeated else fenced)
             elif isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
@@ -324,6 +329,10 @@ class Committer(threading.Thread):
             conn = connect(self._url)
             try:
                 self._check(conn)
+                self._connects += 1
+                self.writer = f"{self._token}.{self._connects}"
+                if not name_writer(conn, self._token, self.writer):
+                    raise JournalPoisoned(TAKEN, hint=TAKEN_HINT)
             except psycopg.Error as error:
                 conn.close()
                 raise JournalUnavailable(f"the database can't be read: {one_line(error)}") from error

@@ -15,7 +15,7 @@ from journal.format.entries import prepare_append
 from journal.health import Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
 from journal.postgres.call import Answer, Batch, Done
-from journal.postgres.committer import Committer
+from journal.postgres.committer import TAKEN, TAKEN_HINT, Committer
 from journal.postgres.connections import Conn, Connections, size_of
 from journal.postgres.erase import Eraser
 from journal.postgres.lease import LeaseKeeper
@@ -56,15 +56,15 @@ class PostgresJournal:
         self._numbers = count()
         self._bytes = 0
         self._token = token
-        self._eraser = Eraser(self._connections, token, segment_max)
         self._committer = Committer(
             url,
             token,
-            publish=lambda batch, calls: self._publish(batch),
+            publish=self._publish,
             check=self._check_head,
             salt=lambda: secrets.token_hex(32),
             segment_max=segment_max,
         )
+        self._eraser = Eraser(self._connections, lambda: self._committer.writer, segment_max)
         self._keeper = LeaseKeeper(url, token, self._lost)
         self._committer.start()
         self._keeper.start()
@@ -247,9 +247,7 @@ class PostgresJournal:
         check_head(conn, head)
 
     def _lost(self) -> None:
-        self._committer.poison(
-            JournalPoisoned("another process has taken the journal", hint="Look at `covenq status` there.")
-        )
+        self._committer.poison(JournalPoisoned(TAKEN, hint=TAKEN_HINT))
         with self._advanced:
             self._advanced.notify_all()
 

@@ -12,6 +12,8 @@ covenq-postgres(7) says how long those last.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 
@@ -44,7 +46,8 @@ class _Refused(Exception):
 class Eraser:
     """Erases on connections of its own; from any thread, since the head's row makes appends come one after another."""
 
-    def __init__(self, connections: Connections, writer: str, segment_max: int) -> None:
+    def __init__(self, connections: Connections, writer: Callable[[], str], segment_max: int) -> None:
+        """`writer` is the name that appends go by at the moment."""
         self._connections, self._writer, self._segment_max = connections, writer, segment_max
         self._unanswered: set[str] = set()
 
@@ -53,13 +56,16 @@ class Eraser:
 
         `head` is the newest seq that there is for sure. Raises JournalUnavailable, JournalPoisoned and as an append.
         """
+        writer = self._writer()
         call = Call(prepared, attempt, 0.0, lambda answer: None, repeated=attempt in self._unanswered)
         with self._connections.lent() as conn:
             warnings: list[str] = []
             conn.add_notice_handler(lambda notice: warnings.append(notice.severity_nonlocalized or ""))
             try:
-                found = self._in_one_transaction(conn, call, head)
+                found = self._in_one_transaction(conn, writer, call, head)
             except psycopg.Error as error:
+                if error.sqlstate == FENCED and self._writer() != writer:
+                    return None  # another connection of this journal goes by another name now: nothing was done
                 if error.sqlstate == FENCED:
                     raise JournalPoisoned("another process has taken the journal") from error
                 if not is_unknown(error):
@@ -72,7 +78,7 @@ class Eraser:
         self._unanswered.discard(attempt)
         return found
 
-    def _in_one_transaction(self, conn: Conn, call: Call, head: int) -> tuple[Batch, Rewritten]:
+    def _in_one_transaction(self, conn: Conn, writer: str, call: Call, head: int) -> tuple[Batch, Rewritten]:
         try:
             with conn.transaction():
                 # Before anything is locked: an entry of this call gets a seq behind `head`, and may name those up to itself.
@@ -93,7 +99,7 @@ class Eraser:
                         taken, freed = taken + count, freed + size
 
                 take(1, head)
-                batch = send(conn, self._writer, [call], salt=secrets.token_hex(32), segment_max=self._segment_max)
+                batch = send(conn, writer, [call], salt=secrets.token_hex(32), segment_max=self._segment_max)
                 answer = batch.answers[0]
                 if not isinstance(answer, Appended) or batch.head.seq == batch.before:
                     raise _Refused(batch)
@@ -105,10 +111,8 @@ class Eraser:
         except _Refused as refused:
             # The head's row was updated in what is undone: that a refusal rests on replicated records is had by another commit.
             with conn.transaction():
-                batch = send(conn, self._writer, [], salt=secrets.token_hex(32), segment_max=self._segment_max)
-            return Batch(
-                refused.batch.answers, batch.before, batch.head, batch.epoch, batch.at, [], batch.durability
-            ), Rewritten()
+                batch = send(conn, writer, [], salt=secrets.token_hex(32), segment_max=self._segment_max)
+            return replace(batch, answers=refused.batch.answers), Rewritten()
 
 
 def _take(conn: Conn, erasure: Erasure, id: int | None, low: int, high: int) -> tuple[int, int]:

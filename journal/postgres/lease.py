@@ -20,6 +20,7 @@ RENEW_S = 1.0
 
 _TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, until = clock_timestamp() + %(lease)s * interval '1 s'
   WHERE until < clock_timestamp() OR holder = %(token)s OR (node = %(node)s AND node <> '') RETURNING holder"""
+_NAME = "UPDATE covenq.head SET writer = %s WHERE split_part(writer, '.', 1) = %s"
 _RENEW = "UPDATE covenq.lease SET until = clock_timestamp() + %s * interval '1 s' WHERE holder = %s"
 
 
@@ -36,6 +37,18 @@ def take(conn: Conn, token: str, node: str) -> None:
                 f"the journal is written by {other}", hint=f"Stop it, or wait {LEASE_S:.0f} s if it is gone already."
             )
         conn.execute("UPDATE covenq.head SET writer = %s", (token,))
+
+
+def name_writer(conn: Conn, token: str, writer: str) -> bool:
+    """Have only who goes by the name `writer` append from now on; False if another process has taken the journal.
+
+    Each connection that appends has a name of its own: what was sent on one that is given up, and comes to the server late, is
+    refused there, though the same was sent again meanwhile. No standby is waited for: if this is lost with the server, the next
+    connection does it again.
+    """
+    with conn.transaction():
+        conn.execute("SET LOCAL synchronous_commit = local")
+        return conn.execute(_NAME, (writer, token)).rowcount == 1
 
 
 def give_up(conn: Conn, token: str) -> None:

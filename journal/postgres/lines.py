@@ -96,7 +96,6 @@ class TableTarget:
         """Raises as the opening of a journal."""
         self._conn = connect(url)
         self._erasures: dict[int, int] = {}
-        self._header: Header | None = None
         try:
             server.check(self._conn, now)
         except BaseException:

@@ -39,6 +39,8 @@ def open_journal(
     conn = connect(url)
     try:
         server.check(conn, now)
+        # A standby that is gone would keep a start waiting without a word: appends wait for it, and say so.
+        conn.execute("SET synchronous_commit = local")
         created = schema.make(conn, token)
         schema.check_version(conn)
         writer = token(16)

@@ -15,7 +15,7 @@ CREATE TABLE covenq.head (
   segment       bigint  NOT NULL,             -- the first seq of the segment that is written to
   segment_bytes bigint  NOT NULL,             -- what its lines would take in a file
   salt          text    NOT NULL,
-  writer        text    NOT NULL DEFAULT '',  -- the token of the process that may append
+  writer        text    NOT NULL DEFAULT '',  -- the token of the process that may append, and which of its connections
   closed        text    NOT NULL DEFAULT ''   -- why nobody may: it is being copied here, or was moved elsewhere
 ) WITH (fillfactor = 10);
 
@@ -72,15 +72,17 @@ CREATE TABLE covenq.erasure (
 CREATE FUNCTION covenq.append(
   me text, sizes integer[], attempts text[], repeated boolean[], names text[], named integer[], expects bigint[],
   middles bytea[], lengths integer[], abouts bytea[], payloads bytea[], fresh text, new_epoch text, segment_max bigint,
-  OUT firsts bigint[], OUT conflicts integer[], OUT lasts bigint[], OUT moment text, OUT before bigint, OUT newest bigint, OUT newest_sum text,
-  OUT sums text[], OUT now_epoch text, OUT commits text, OUT standbys text
+  OUT firsts bigint[], OUT conflicts integer[], OUT lasts bigint[], OUT before bigint, OUT newest bigint, OUT newest_sum text,
+  OUT now_epoch text, OUT commits text, OUT standbys text
 ) LANGUAGE plpgsql AS $$
 DECLARE
   h covenq.head;
+  moment text;
   known bigint[];       -- the newest seq of each name, as it is while the calls are gone through
   seqs bigint[];        -- of each entry that is appended
   befores bigint[];
   envelopes bytea[];
+  sums text[];
   owners text[];
   total bigint;
   begins boolean;       -- whether a segment begins with the first entry that is appended

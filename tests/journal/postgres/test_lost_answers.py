@@ -13,8 +13,9 @@ import pytest
 
 from journal.append import append_known
 from journal.errors import JournalUnavailable
+from journal.format.entries import prepare_append
 from journal.postgres import committer as committing
-from journal.postgres.call import Batch, Call, send
+from journal.postgres.call import FENCED, Batch, Call, send
 from journal.postgres.connections import Conn, connect
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.lines import TableTarget
@@ -23,6 +24,7 @@ from journal.postgres.verify import verify
 from journal.records import Appended, Conflict, Entry, Unknown
 from tests.support.journals.entries import delivery
 from tests.support.postgres.server import HANG_S, Cluster
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgres
 
@@ -152,4 +154,37 @@ def test_a_journal_closes_while_its_server_hangs() -> None:
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
+        servers.close()
+
+
+def test_what_comes_late_from_a_connection_that_was_given_up_is_refused(opened: Opened, servers: Cluster) -> None:
+    """A note expects nothing, so that only the connection's name tells that it was sent again meanwhile."""
+    journal = opened()
+    note = Entry("ops.note", "ops.note", {"n": 1}, attempt="a")
+    journal.append([delivery(1)])
+    before = journal._committer.writer
+    servers.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'covenq'")
+    assert append_known(journal, [note]) == Appended((2,))
+    assert journal._committer.writer != before
+    late = Call(prepare_append([note]), "a", 0.0, lambda answer: None)
+    conn = connect(servers.url)
+    try:
+        with pytest.raises(psycopg.Error) as raised:
+            send(conn, before, [late], salt="0" * 64)
+    finally:
+        conn.close()
+    assert raised.value.sqlstate == FENCED
+    erased, _ = journal.erase([Entry("ops.redaction", "delivery.redacted", {"drops": [[1, 1]], "about": True})])
+    assert erased == Appended((3,)) and not journal.poisoned
+
+
+def test_a_start_does_not_wait_for_a_standby_that_is_gone_and_says_what_appends_wait_for() -> None:
+    servers = Cluster(standby=True)
+    try:
+        assert servers.standby is not None
+        servers.standby.stop()
+        with open_journal(servers.url) as journal:
+            assert journal.append([delivery(1)]) == Unknown()
+            eventually(lambda: journal.health().unreachable, 30, "it says that the database does not answer")
+    finally:
         servers.close()
