@@ -25,6 +25,7 @@ from covenq.cli.options import (
 )
 from covenq.cli.output import clean, command_text, say
 from covenq.errors import UsageError
+from covenq.model.pause_text import pause_details, pause_subject
 
 if TYPE_CHECKING:
     from covenq.model.status import ReconcileStatus
@@ -99,9 +100,7 @@ def pause(
         if done.what == "repo" and done.name is None:
             say("No delivery of that repository has come yet: check the spelling.")
     else:
-        say(
-            f"{_sentence_subject(done)} was paused already, {pause_details(done.since, done.by, done.reason, time.time())}."
-        )
+        say(f"{_sentence_subject(done)} was paused already, {_details(done)}.")
 
 
 def resume(
@@ -136,26 +135,12 @@ def resume(
             output.emit_json(done)
     elif done.changed:
         goes, was = ("would go", "it is") if dry_run else ("goes", "it was")
-        say(
-            f"{_sentence_subject(done)} {goes} on; {was} paused {pause_details(done.since, done.by, done.reason, time.time())}."
-        )
+        say(f"{_sentence_subject(done)} {goes} on; {was} paused {_details(done)}.")
         _say_tasks(done)
         if passes is not None:
             say(intake_pause.fetched_later(passes))
     else:
         say(f"{_sentence_subject(done, name)} was not paused. `covenq status` shows what is.")
-
-
-def pause_details(since: str | None, by: str | None, reason: str | None, now: float) -> str:
-    """How long it has been paused, by whom and why."""
-    whom = f" by {clean(by)}" if by else ""
-    why = f": {clean(reason)}" if reason else ""
-    return f"for {output.elapsed(since, now)}{whom}{why}"
-
-
-def pause_subject(what: str, name: str | None) -> str:
-    """What is paused, in the words that `covenq resume` takes."""
-    return f"{what} {clean(name)}" if name else what
 
 
 def _ask_about_intake(yes: bool, passes: ReconcileStatus | None) -> None:
@@ -182,8 +167,12 @@ def _names(pause: Paused, name: str | None) -> list[str]:
     return [] if known is None else [known]
 
 
+def _details(done: Paused) -> str:
+    return clean(pause_details(done.since, done.by, done.reason, time.time()))
+
+
 def _sentence_subject(pause: Paused, name: str | None = None) -> str:
-    return f"The {pause_subject(pause.what, pause.repo or pause.name or name)}"
+    return f"The {clean(pause_subject(pause.what, pause.repo or pause.name or name))}"
 
 
 def _required_subject(verb: str, what: str | None) -> str:

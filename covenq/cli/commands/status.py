@@ -23,7 +23,7 @@ from covenq.client.suggestion import with_suggestions
 from covenq.errors import CovenqError
 from covenq.model import NOT_RUNNING
 from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
-from covenq.model.waiting import untold_pauses
+from covenq.model.trouble import MENDED_LATER, troubles
 from covenq.text import duration, instant
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ LOG_SHOWN = 5
 """Lines of the daemon's log, of those that it keeps for the status."""
 FAILING_MAX = 3
 """Routes that fail which are told one by one."""
-MENDED_LATER = frozenset({"MISSING", "STUCK", "REFUSED", "DRIFT", "PAUSED", "UNTOLD", "FAILING"})
-"""Labels of what is wrong, and stops nothing else."""
 
 
 def status(
@@ -95,7 +93,7 @@ def _colour(label: str) -> str:
     """Of what is wrong, by how bad it is, and of what is well; by weight too, for who sees no colours."""
     if label == READY:
         return output.BOLD + output.GOOD
-    if label in MENDED_LATER:
+    if label.lower() in MENDED_LATER:
         return output.BOLD + output.WARNING
     return output.BOLD + output.BAD if label.isupper() else ""
 
@@ -112,51 +110,12 @@ def _verdict_lines(found: Status, told: Readiness, now: float) -> Iterator[tuple
 
 
 def _wrong_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
-    """What somebody has to do something about, what can't be had back first."""
-    seen = found.verified
-    if seen and not seen.ok:
-        more = f", and {seen.findings - 1:,} more" if seen.findings > 1 else ""
-        yield "DAMAGED", f"found {output.elapsed(seen.at, now)} ago: {clean(seen.first)}{more}"
-        yield "", "`covenq verify` lists it all; `covenq salvage` shows what can be kept."
-    if found.state.damaged:
-        yield "DAMAGED", "state.db, which a reader came upon: some of what is asked for can't be answered."
-        yield "", "Restart covenq, and it is made anew: nothing is lost."
-    if found.worker is not None and found.worker.error:
-        yield "STOPPED", f"nothing more is run: {clean(found.worker.error)}"
-    for loop in found.overdue:
-        yield "OVERDUE", clean(loop.why)
-    if found.reconcile is not None and found.reconcile.missing is not None:
-        from covenq.model.ledger import missing_text
-
-        yield "MISSING", missing_text(found.reconcile.missing, now)
-    for one in found.stuck:
-        yield "STUCK", f"{clean(one.task)} of {clean(one.route)}: {clean(one.why)}"
-    for secret in found.secrets:
-        yield "UNREADABLE", f"{clean(secret.secret)}: {clean(secret.problem)}"
-    reload, upkeep = found.reload, found.upkeep
-    if reload is not None and not reload.ok:
-        ago = output.age(reload.at, now)
-        yield "REFUSED", f"the configuration as it is on disk ({ago} ago): {clean(reload.error)}"
-    for warning in () if reload is None else reload.warnings:
-        yield "warning", clean(warning)
-    drift = None if found.reconcile is None else found.reconcile.drift
-    if drift is not None and drift.warnings:
-        from covenq.model.drift import drift_rows
-
-        for row in drift_rows(drift.warnings):
-            yield "DRIFT", _in_a_line(row)
-    if pauses := untold_pauses(found.pauses, found.waiting):
-        from covenq.cli.commands.pauses import pause_details, pause_subject
-
-        for pause in pauses:
-            subject = pause_subject(pause.what, pause.repo or pause.name)
-            yield "PAUSED", f"{subject}, {pause_details(pause.since, pause.by, pause.reason, now)}"
-    if found.notify is not None:
-        from covenq.model.notices import trouble
-
-        yield from (("UNTOLD", clean(words)) for words in trouble(found.notify, now))
-    if upkeep is not None and upkeep.error:
-        yield "upkeep", f"waits: {clean(upkeep.error)}"
+    """What somebody has to do something about: its word in capitals, unless it is only to be known."""
+    for one in troubles(found, now):
+        label = one.word if one.tone == "note" else one.word.upper()
+        yield label, _in_a_line(one.text) if one.word == "drift" else clean(one.text)
+        if one.next:
+            yield "", one.next
 
 
 def _failing_lines(opened: Source, found: Status) -> Iterator[tuple[str, str]]:

@@ -19,12 +19,12 @@ from covenq.http.page.access import session_of
 from covenq.http.page.moment import Moment, moment
 from covenq.http.page.render import respond_page
 from covenq.http.page.sources import PageSources, only
-from covenq.model.ledger import missing_text
 from covenq.model.palette import STATE_TONES, Tone
 from covenq.model.readiness import READY, readiness
 from covenq.model.route_times import failing, failing_text
 from covenq.model.status import Status
-from covenq.model.waiting import TONES, WaitingTasks, cause_name, glyph, scope_name, untold_pauses, waiting_text
+from covenq.model.trouble import troubles
+from covenq.model.waiting import TONES, WaitingTasks, cause_name, glyph, scope_name, waiting_text
 from covenq.operate.inspect.throughput import MINUTES, per_minute
 from covenq.text import byte_size, counted, duration, instant
 
@@ -120,32 +120,8 @@ def status_view(found: Status, now: float, failed: Sequence[Wrong] = ()) -> Stat
 
 def _wrong(found: Status, now: float) -> Iterator[Wrong]:
     """What can't be had back first."""
-    seen = found.verified
-    if seen and not seen.ok:
-        more = f", and {seen.findings - 1:,} more" if seen.findings > 1 else ""
-        yield Wrong("Damaged", f"{seen.first}{more}", "bad")
-    if found.state.damaged:
-        yield Wrong(
-            "Damaged", "state.db: some of what is asked for can't be answered, until covenq is restarted", "bad"
-        )
-    if found.worker is not None and found.worker.error:
-        yield Wrong("Stopped", f"nothing more is run: {found.worker.error}", "bad")
-    for loop in found.overdue:
-        yield Wrong("Overdue", loop.why, "bad")
-    if found.reconcile is not None and found.reconcile.missing is not None:
-        yield Wrong("Missing", missing_text(found.reconcile.missing, now), "warning")
-    for task in found.stuck:
-        yield Wrong("Stuck", f"{task.task} of {task.route}: {task.why}", "warning")
-    for secret in found.secrets:
-        yield Wrong("Unreadable", f"secret {secret.secret}: {secret.problem}", "bad")
-    if found.reload is not None and not found.reload.ok:
-        yield Wrong("Refused", f"the configuration as it is on disk: {found.reload.error}", "warning")
-    for pause in untold_pauses(found.pauses, found.waiting):
-        subject = " ".join(filter(None, (pause.what, pause.repo or pause.name)))
-        since = instant(pause.since)
-        ago = "" if since is None else f" {duration(max(0.0, now - since))}"
-        by = f" by {pause.by}" if pause.by else ""
-        yield Wrong("Paused", f"{subject}, paused{ago}{by}{f': {pause.reason}' if pause.reason else ''}", "warning")
+    for one in troubles(found, now):
+        yield Wrong(one.word.capitalize(), one.text, "bad" if one.tone == "bad" else "warning")
     if found.state.left_s is not None or found.state.still_since is not None:
         yield Wrong("Behind", f"what is shown is {counted(found.state.lag, 'record')} behind the journal", "warning")
 

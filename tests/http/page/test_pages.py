@@ -362,8 +362,8 @@ def test_the_status_says_what_is_wrong_the_worst_first(served: Served) -> None:
         ("Behind", "warning"),
     ]  # fmt: skip
     assert [one.text for one in view.wrong if one.label in ("Damaged", "Paused")] == [
-        "segment 1 is cut, and 2 more",
-        "route all, paused 1h by root: a release",
+        "found 1h ago: segment 1 is cut, and 2 more",
+        "route all, for 1h by root: a release",
     ]
     calm = status_view(replace(well, state=replace(well.state, lag=3)), 0.0)
     assert (calm.word, calm.tone, calm.wrong) == ("READY", "good", [])
