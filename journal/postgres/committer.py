@@ -333,6 +333,9 @@ class Committer(threading.Thread):
                 self.writer = f"{self._token}.{self._connects}"
                 if not name_writer(conn, self._token, self.writer):
                     raise JournalPoisoned(TAKEN, hint=TAKEN_HINT)
+            except psycopg.errors.ReadOnlySqlTransaction as error:
+                conn.close()
+                raise unavailable(error) from error
             except psycopg.Error as error:
                 conn.close()
                 raise JournalUnavailable(f"the database can't be read: {one_line(error)}") from error

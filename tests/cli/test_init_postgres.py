@@ -11,6 +11,7 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.postgres.journals import cluster
 from tests.support.requests import issue
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgres
 
@@ -41,6 +42,7 @@ def test_what_it_makes_is_served_with_no_more_rights_than_it_prints(url: str, tm
     try:
         daemon.start()
         assert daemon.post("issues", issue(1), "one").status == 202
+        eventually(lambda: daemon.cli_json("tasks", "state:completed")["items"], 60, "its task ends")
         daemon.cli("redact", "one", "--yes", "--reason", "asked")
         assert daemon.cli_json("verify")["ok"]
         daemon.stop()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -121,9 +120,9 @@ class Torture:
         self.standby.start()
 
     def stop_standby(self) -> None:
-        self._signal(signal.SIGSTOP)
+        self.standby.pause()
         self._wait_for_sync()
-        self._signal(signal.SIGCONT)
+        self.standby.resume()
 
     def cut_connections(self) -> None:
         self.servers.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'covenq'")
@@ -135,20 +134,16 @@ class Torture:
 
     def cancel_commits(self) -> None:
         """Their wait for the standby, so that they are committed here alone for a while, with a warning."""
-        self._signal(signal.SIGSTOP)
+        self.standby.pause()
         self._wait_for_sync()
         self.servers.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
         self._wait_for_sync()
-        self._signal(signal.SIGCONT)
+        self.standby.resume()
 
     def _wait_for_sync(self) -> None:
         """Until a commit waits for the standby."""
         query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
         eventually(lambda: self.servers.sql(query) != [(0,)], 60, "a commit waits for the standby")
-
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self.standby.processes():
-            os.kill(pid, number)
 
     def promote(self) -> None:
         """The primary is lost for good, and the standby takes its place: it has all that was answered."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from journal.postgres.open import open_journal
 from journal.records import Appended, Conflict, Entry, Unknown
 from tests.support.journals.entries import delivery
 from tests.support.postgres.journals import open_in
-from tests.support.postgres.server import HANG_S, Cluster
+from tests.support.postgres.server import HANG_S, Cluster, Server
 
 pytestmark = pytest.mark.postgres
 
@@ -61,16 +59,10 @@ def test_what_comes_while_the_server_restarts_is_held(tmp_path: Path) -> None:
         servers.close()
 
 
-class Standby:
-    """Stops and continues the processes of a standby: commits wait for it."""
-
-    def __init__(self, servers: Cluster) -> None:
-        assert servers.standby is not None
-        self._standby = servers.standby
-
-    def signal(self, number: signal.Signals) -> None:
-        for pid in self._standby.processes():
-            os.kill(pid, number)
+def standby_of(servers: Cluster) -> Server:
+    """The standby, which is to be paused, so that commits wait for it, and resumed."""
+    assert servers.standby is not None
+    return servers.standby
 
 
 @pytest.fixture
@@ -82,12 +74,12 @@ def replicated() -> Iterator[Cluster]:
 
 def test_a_commit_that_may_not_be_replicated_is_answered_once_it_is(replicated: Cluster) -> None:
     """Its wait is cancelled, so that it is committed with a warning: the answer waits for a standby all the same."""
-    standby = Standby(replicated)
+    standby = standby_of(replicated)
     with open_journal(replicated.url) as journal:
         assert journal.append([delivery(1)]) == Appended((1,))
         assert journal.durability == "replicated"
         for number, entry in enumerate((delivery(2), Entry("ops.note", "ops.note", {"n": 1})), start=2):
-            standby.signal(signal.SIGSTOP)
+            standby.pause()
             answers: list[object] = []
             appending = threading.Thread(target=_append_into, args=(journal, entry, answers))
             appending.start()
@@ -96,16 +88,16 @@ def test_a_commit_that_may_not_be_replicated_is_answered_once_it_is(replicated: 
                 assert appending.is_alive()
             appending.join(0.5)
             assert not answers, "nothing is said before a standby has it"
-            standby.signal(signal.SIGCONT)
+            standby.resume()
             appending.join(HANG_S)
             assert answers == [Appended((number,))]
         assert journal.head().seq == 3
 
 
 def test_unknown_is_said_when_the_time_is_up_and_resolved_by_the_attempt(replicated: Cluster) -> None:
-    standby = Standby(replicated)
+    standby = standby_of(replicated)
     with open_journal(replicated.url) as journal:
-        standby.signal(signal.SIGSTOP)
+        standby.pause()
         note = Entry("ops.note", "ops.note", {"n": 1}, attempt="a1")
         claim = delivery(5)._replace(attempt="a2")
         said: list[object] = []
@@ -122,7 +114,7 @@ def test_unknown_is_said_when_the_time_is_up_and_resolved_by_the_attempt(replica
             assert told.acquire(timeout=HELD_S + HANG_S)
         assert said == [Unknown()] * 2
         assert not journal.health().ok or journal.head().seq == 0
-        standby.signal(signal.SIGCONT)
+        standby.resume()
         found = [append_known_as(journal, entry) for entry in (note, claim)]
         assert sorted(one.seqs for one in found if isinstance(one, Appended)) == [(1,), (2,)]
         assert journal.head().seq == 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -137,13 +135,10 @@ def test_who_was_told_that_nothing_was_sent_was_told_the_truth(
 
 def test_a_journal_closes_while_its_server_hangs() -> None:
     servers = Cluster(standby=False)
-    stopped: list[int] = []
     try:
         journal = open_journal(servers.url)
         journal.append([delivery(1)])
-        stopped += servers.primary.processes()
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+        servers.primary.pause()
         told: list[object] = []
         journal.submit([delivery(2)], told.append)
         journal.start_batch()
@@ -152,8 +147,7 @@ def test_a_journal_closes_while_its_server_hangs() -> None:
         closing.join(HANG_S)
         assert not closing.is_alive() and told == [Unknown()]
     finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
+        servers.primary.resume()
         servers.close()
 
 

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -125,10 +125,24 @@ class Server:
         pid = self.pid()
         return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
+    def pause(self) -> None:
+        """Stop all of it. The first process first: it then reaps none of the others, so that none is gone meanwhile."""
+        os.kill(self.pid(), signal.SIGSTOP)
+        for pid in self.processes()[1:]:
+            os.kill(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Continue all of it; the first process last, as `pause`."""
+        for pid in reversed(self.processes()):
+            os.kill(pid, signal.SIGCONT)
+
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it, and wait until all of it has ended: a killed server's processes go on until they notice."""
-        processes = [os.pidfd_open(pid) for pid in self.processes()]
+        processes = []
         try:
+            for pid in self.processes():
+                with suppress(ProcessLookupError):  # one that ended just now
+                    processes.append(os.pidfd_open(pid))
             signal.pidfd_send_signal(processes[0], number)
             for process in processes:
                 ended = select.poll()
