@@ -24,6 +24,7 @@ from covenq.net.address import Remote, parse_url, remote
 from covenq.net.http_client import Client
 from journal.errors import JournalFull
 from tests.support.daemon import Daemon, free_port
+from tests.support.own_covenq import silent_address
 from tests.support.raw_server import raw_server, request_of
 from tests.support.requests import issue, new_guid
 from tests.support.waiting import eventually
@@ -165,7 +166,7 @@ def test_the_url_may_be_in_the_environment_and_data_outweighs_it(elsewhere: Else
 
 
 def test_nobody_there_exits_6_and_the_webhooks_port_is_recognised(elsewhere: Elsewhere) -> None:
-    done = elsewhere.daemon.cli("status", "--url", f"http://127.0.0.1:{free_port()}", exit_code=6)
+    done = elsewhere.daemon.cli("status", "--url", f"http://{silent_address()}", exit_code=6)
     assert "no daemon answers at http://127.0.0.1" in done.stderr.decode()
     done = elsewhere.daemon.cli("status", "--url", elsewhere.daemon.url, exit_code=1)
     assert "[api] bind" in done.stderr.decode()

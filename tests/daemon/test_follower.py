@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ def follower(daemon: Daemon) -> dict[str, int]:
     return found
 
 
+def wait_folded(daemon: Daemon) -> None:
+    """Wait until all that is recorded is in the state: that a task has ended can be read in the journal before."""
+    eventually(lambda: daemon.api("/api/v1/status").json["state"]["lag"] == 0, 30, "it is folded")
+
+
 def another(daemon: Daemon, pid: int) -> int:
     """Wait until another follower than `pid` has opened the state, and has caught up; its pid."""
 
@@ -66,7 +71,7 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_there(pid):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
 
@@ -235,6 +240,7 @@ def test_a_state_that_is_overwritten_is_named_and_made_anew_at_the_next_start(
     for n in range(40):
         daemon.post("issues", issue(n))
     daemon.wait_all_done()
+    wait_folded(daemon)
     assert follower(daemon)["restarts"] == 0
     path = daemon.data / "state.db"
     with closing(sqlite3.connect(path)) as conn:
@@ -276,6 +282,7 @@ def test_damage_that_only_readers_meet_is_an_alarm_and_is_made_anew_at_the_next_
     for n in range(100):
         daemon.post("issues", issue(n), f"row-{n}")
     daemon.wait_all_done()
+    wait_folded(daemon)
     overwrite_row(daemon.data / "state.db", b"row-40")
     pid = follower(daemon)["pid"]
     assert daemon.cli("show", "row-40", exit_code=None).returncode == 1

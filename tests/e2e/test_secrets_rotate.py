@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import ROOT
-from tests.support.daemon import Daemon, free_port
+from tests.support.daemon import Daemon
 from tests.support.github_log import APP_ID, Fault, GithubLog, app_table, github
 from tests.support.github_settings import Hook
+from tests.support.own_covenq import silent_address
 from tests.support.requests import HOOK, issue, signed
 
 CONFIG = "/app/hook/config"
@@ -284,7 +285,7 @@ def test_of_a_github_that_takes_no_connection_it_is_known_that_it_was_not_told(
     assert daemon.config is not None
     text = daemon.config.read_text()
     daemon.stop()
-    daemon.config.write_text(text.replace(server.url, f"http://127.0.0.1:{free_port()}"))
+    daemon.config.write_text(text.replace(server.url, f"http://{silent_address()}"))
     said = daemon.cli("secrets", "rotate", "--yes", exit_code=1).stderr
     assert b"takes no connection" in said and b"This changed nothing at GitHub" in said and b"not known" not in said
 

@@ -64,7 +64,7 @@ def test_the_newest_takes_the_place_of_what_runs(make_daemon: Make) -> None:
 
 
 def test_a_burst_runs_once_though_the_daemon_restarts_in_it(make_daemon: Make) -> None:
-    daemon = make_daemon(route("echo once >> ../../../ran", 'debounce = "2s"'))
+    daemon = make_daemon(route("echo once >> ../../../ran", 'debounce = "5s"'))
     tasks = [send(daemon) for _ in range(3)]
     wait_state(daemon, tasks[0], "superseded")
     assert task_of(daemon, tasks[2])["waits"]["word"] == "debounce"

@@ -102,7 +102,7 @@ def test_a_failure_is_retried_with_backoff_and_then_final_until_requeued(make_da
 def test_a_timeout_ends_the_whole_process_group(make_daemon: Make, tmp_path: Path) -> None:
     child = tmp_path / "child"
     script = f'(trap "" TERM; echo $$ > /dev/null; sh -c "echo \\$\\$ > {child}; exec sleep 600") & wait'
-    daemon = make_daemon(route(shell(script), 'timeout = "1s"'))
+    daemon = make_daemon(route(shell(script), 'timeout = "3s"'))
     guid = new_guid()
     task = daemon.post("issues", issue(), guid).json["tasks"][0]
     wait_state(daemon, guid, "failed")

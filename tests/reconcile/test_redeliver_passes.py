@@ -128,7 +128,7 @@ def test_what_was_missed_comes_as_a_redelivery_and_is_counted_as_one(make: Make,
 
 
 def test_what_never_comes_is_fetched_when_the_patience_ends(make: Make, server: GithubLog) -> None:
-    daemon = make(patience="3s", every="1h")
+    daemon = make(patience="8s", every="1h")
     server.door = None
     missed = server.add()
     assert wait_pass_by_pause(daemon)["asked"] == 1
@@ -320,7 +320,7 @@ def test_a_reload_turns_it_on_and_the_status_and_doctor_say_why_nothing_is_asked
 
 
 def test_the_command_asks_waits_and_fetches_what_does_not_come(make: Make, server: GithubLog) -> None:
-    daemon = make(every="0s", patience="3s")
+    daemon = make(every="0s", patience="6s")
     push, comes, never = server.add("push", status_code=200), server.add(), server.add()
     come(daemon, server)
     server.before_redelivery = lambda: setattr(server, "door", None) if len(asked(server)) > 1 else None

@@ -13,6 +13,7 @@ import random
 import signal
 import threading
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,7 +157,8 @@ def torture(daemon: Daemon, kills: int, seed: int) -> Promises:
                 threading.Event().wait(rng.random() * 0.5)
             target = rng.choice(KILLED)
             if target != "daemon" and (pid := follower_of(daemon)) is not None:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may have ended meanwhile
+                    os.kill(pid, signal.SIGKILL)
                 promises.followers_killed += 1
             if target != "follower":
                 daemon.kill()

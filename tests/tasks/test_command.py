@@ -166,24 +166,23 @@ def test_timeout_ends_a_group_that_ignores_sigterm(directory: AttemptDirectory, 
             open('grandchild', 'w').write(f'{os.getpid()}\\n')
         time.sleep(600)
     """
-    outcome = run(directory, code, stop, timeout=0.5, grace=0.1)
-    assert outcome == Outcome(Category.TIMEOUT, None, signal.SIGKILL, "it ran longer than 0.5 s")
-    if (directory.path / "grandchild").exists():
-        eventually(lambda: not alive(pid_in(directory.path / "grandchild")))
+    command = Command([sys.executable, "-S", "-c", code], env(), directory)
+    grandchild = pid_in(directory.path / "grandchild")
+    assert command.wait(0.2, 0.1, stop) == Outcome(Category.TIMEOUT, None, signal.SIGKILL, "it ran longer than 0.2 s")
+    eventually(lambda: not alive(grandchild))
 
 
 def test_timeout_lets_a_command_end_itself(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = """if True:
-        import signal, sys, time
+        import os, signal, sys, time
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        open('ready', 'w').write(f'{os.getpid()}\\n')
         time.sleep(600)
     """
-    outcome = run(directory, code, stop, timeout=2.0, grace=60.0)
-    assert outcome.category is Category.TIMEOUT
-    assert (outcome.exit_code, outcome.signal) in {
-        (0, None),
-        (None, signal.SIGTERM),
-    }  # TERM may come before the handler
+    command = Command([sys.executable, "-S", "-c", code], env(), directory)
+    pid_in(directory.path / "ready")
+    outcome = command.wait(0.2, 60.0, stop)
+    assert (outcome.category, outcome.exit_code, outcome.signal) == (Category.TIMEOUT, 0, None)
 
 
 def test_a_stopped_command_is_ended_too(directory: AttemptDirectory, stop: StopEvent) -> None:

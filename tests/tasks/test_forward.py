@@ -15,8 +15,9 @@ from covenq.model import Category
 from covenq.net.address import shown_address
 from covenq.tasks.execution.breaker import FAILURES_TO_OPEN, OPEN_FIRST_S, OPEN_MAX_S, Breakers
 from covenq.tasks.execution.forward import Reply, headers_for, outcome_of, retry_after, target_of
-from tests.support.daemon import Daemon, free_port
+from tests.support.daemon import Daemon
 from tests.support.journal_json import records
+from tests.support.own_covenq import silent_address
 from tests.support.receiver import Receiver, receiving
 from tests.support.requests import issue
 from tests.support.waiting import eventually
@@ -143,7 +144,7 @@ def test_what_a_reply_makes_of_the_attempt() -> None:
 
 
 def test_people_are_told_where_it_was_forwarded_to_without_the_query(make_daemon: Any) -> None:
-    address = f"http://127.0.0.1:{free_port()}/hook/in"
+    address = f"http://{silent_address()}/hook/in"
     config = f'[[route]]\nname = "f"\nmatch = "event:issues"\nforward = "{address}?key=s3cret"\n'
     daemon: Daemon = make_daemon(config=config)
     task = daemon.post("issues", issue(7), guid="g-1").json["tasks"][0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
 from tests.support.other_user import as_nobody
-from tests.support.pool import Harness, alive
+from tests.support.pool import Harness, alive, kill
 from tests.support.requests import issue
 from tests.support.waiting import eventually
 
@@ -86,7 +85,7 @@ def met(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "pid"
     yield path
     if path.exists() and alive(int(path.read_text() or 0)):
-        os.kill(int(path.read_text()), signal.SIGKILL)
+        kill(int(path.read_text()))
 
 
 @pytest.mark.parametrize("how", HOW)

@@ -20,7 +20,7 @@ from covenq.model import Category, DeliveryId, Kind, fence, task_id
 from journal.errors import JournalPoisoned
 from journal.records import Appended, Entry
 from tests.support.checkout import ROOT
-from tests.support.pool import Harness, alive
+from tests.support.pool import Harness, alive, kill
 from tests.support.waiting import eventually
 
 PY = [sys.executable, "-S", "-c"]
@@ -433,7 +433,7 @@ def test_a_killed_daemon_leaves_no_second_run_beside_the_first(
         doomed.wait()
         for pid in pids:
             if alive(pid):
-                os.kill(pid, signal.SIGKILL)
+                kill(pid)
 
 
 def test_a_payload_no_longer_kept_fails_by_policy(harness: Harness) -> None:

@@ -135,14 +135,14 @@ def test_a_body_that_drips_ends_with_the_deadline_and_its_status_counts(stop: St
             with connection:
                 try:
                     connection.sendall(b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n")
-                    while not ended.wait(0.01):
+                    while not ended.wait(0.02):
                         connection.sendall(b"x")
                 except OSError:
                     ended.set()
 
         thread = threading.Thread(target=drip)
         thread.start()
-        reply = post(f"http://127.0.0.1:{slow.getsockname()[1]}/", [], b"{}", 0.5, [stop])
+        reply = post(f"http://127.0.0.1:{slow.getsockname()[1]}/", [], b"{}", 2.0, [stop])
         assert ended.wait(30), "its connection was ended"
         thread.join()
     assert reply.status == 202

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from covenq.tasks.execution.scrub import Scrubber
 from journal.records import Appended, Entry
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
-from tests.support.pool import Harness, alive
+from tests.support.pool import Harness, alive, kill
 from tests.support.requests import issue
 from tests.support.waiting import eventually
 
@@ -93,7 +92,7 @@ def met(tmp_path: Path) -> Iterator[Path]:
     for path in directory.iterdir():
         pid = int(path.name.partition(".")[2])
         if alive(pid):
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
 
 
 ALL = ("leader", "group", "daemon", "hidden")
@@ -105,7 +104,7 @@ def test_a_family_that_ignores_sigterm_is_gone_all_of_it(make_daemon: Any, met: 
     """By the real daemon, which is the parent of orphans: also of the one that shed everything it could be known by."""
     (met.parent / "family.py").write_text(FAMILY)
     run = f'run = ["{sys.executable}", "-S", "{met.parent}/family.py", "{met}"]'
-    timeout = "2s" if how == "timeout" else "10m"
+    timeout = "5s" if how == "timeout" else "10m"
     daemon: Daemon = make_daemon(
         config=f'[[route]]\nname = "r"\nmatch = "event:issues"\n{run}\ntimeout = "{timeout}"\n'
     )
