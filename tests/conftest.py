@@ -36,6 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
             compileall.compile_dir(ROOT / package, quiet=2)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what has nothing but deep tests where none is wanted: to collect those of a document takes seconds."""
+    return (collection_path.name.endswith("_deep.py") and "not deep" in config.option.markexpr) or None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means: twice as many as there are processors, since many tests wait for processes and disks."""

@@ -23,9 +23,8 @@ COVENQ = [sys.executable, "-m", "covenq"]
 
 
 def run(*args: str, exit_code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*COVENQ, *args], env=clean_env(**env), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-    )
+    raw = run_command(args, clean_env(**env))
+    done = subprocess.CompletedProcess(args, raw.returncode, raw.stdout.decode(), raw.stderr.decode())
     assert done.returncode == exit_code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done

@@ -14,6 +14,7 @@ import pytest
 
 from covenq import given_file
 from tests.support.checkout import clean_env
+from tests.support.commands import run_command
 from tests.support.requests import encode, issue
 from tests.support.waiting import eventually
 
@@ -43,9 +44,13 @@ def room(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def environment(room: Path) -> dict[str, str]:
+    return clean_env(COVENQ_DATA=str(room / "data"), COVENQ_WEBHOOK_SECRET="s" * 40)
+
+
 def start(room: Path, words: list[str], name: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "covenq", *(word.replace("{}", name) for word in words)]
-    env = clean_env(COVENQ_DATA=str(room / "data"), COVENQ_WEBHOOK_SECRET="s" * 40)
+    env = environment(room)
     with (room / "said").open("wb") as said:
         return subprocess.Popen(
             command, env=env, cwd=room, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
@@ -53,11 +58,13 @@ def start(room: Path, words: list[str], name: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("name", SUBSTITUTED)
-def test_a_pipe_that_nobody_writes_to_is_waited_for_with_a_word_and_then_read(room: Path, name: str) -> None:
+def test_a_pipe_that_nobody_writes_to_is_waited_for_with_a_word_and_then_read(
+    room: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words, content = SUBSTITUTED[name]
     (room / "file").write_text(content)
-    of_file = start(room, words, "file")
-    of_file.communicate(timeout=60)
+    monkeypatch.chdir(room)
+    of_file = run_command([word.replace("{}", "file") for word in words], environment(room))
     process = start(room, words, "pipe")
     try:
         eventually(lambda: b"waiting for pipe" in (room / "said").read_bytes(), 30, "it says what it waits for")

@@ -37,6 +37,12 @@ run = ["/bin/sh", "-c", "exit 0"]
 """
 
 
+@pytest.fixture
+def forked() -> bool:
+    """Daemons whose followers are executed, as a user's are."""
+    return False
+
+
 def follower(daemon: Daemon) -> dict[str, int]:
     found: dict[str, int] = daemon.api("/api/v1/status").json["state"]["follower"]
     return found

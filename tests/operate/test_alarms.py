@@ -282,6 +282,36 @@ def test_upkeep_that_meets_what_nobody_thought_of_says_so_and_tries_again(
     assert upkeep.loop.age_s is None
 
 
+def test_what_upkeep_waits_for_is_logged_once_and_not_at_every_try(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("covenq.operate.maintain.upkeep.RETRY_S", 0.0)
+    monkeypatch.setattr("covenq.operate.maintain.upkeep.TICK_S", 0.01)
+    tries = threading.Semaphore(0)
+    why = ["the disk is gone"]
+
+    def policy() -> Retention:
+        if threading.current_thread().name == "upkeep":
+            tries.release()
+            raise OSError(why[0])
+        return Retention()
+
+    journal, store, fold_thread = harness.journal, harness.store, harness.fold_thread
+    upkeep = Upkeep(journal, store, fold_thread, harness.data, policy, truncate_wal=store.truncate_wal)
+    upkeep.start()
+    try:
+        for _ in range(5):
+            assert tries.acquire(timeout=30)
+        why[0] = "another"
+        eventually(lambda: upkeep.error == "another", what="it is met")
+        for _ in range(5):
+            assert tries.acquire(timeout=30)
+    finally:
+        upkeep.stop(30.0)
+    said = [one.getMessage() for one in caplog.records if one.name == "covenq.upkeep"]
+    assert said == ["upkeep waits: the disk is gone", "upkeep waits: another"]
+
+
 def test_a_daemon_whose_dispatcher_hangs_says_so_and_takes_deliveries(make_daemon: Any, tmp_path: Path) -> None:
     stall = tmp_path / "stall"
     program = Path(stalled_daemon.__file__)

@@ -20,7 +20,7 @@ from typing import IO, Any
 from tests.support.checkout import clean_env
 from tests.support.commands import fork_daemon, run_command
 from tests.support.forking import ForkedDaemon
-from tests.support.journal_json import FINAL_KINDS, records
+from tests.support.journal_json import FINAL_KINDS, QUEUED_KINDS, records, turns
 from tests.support.requests import HOOK, SECRET, Answer, UnixConnection, ask, encode, signed
 from tests.support.waiting import eventually
 
@@ -280,26 +280,43 @@ class Daemon:
 
     def finished(self) -> dict[str, list[str]]:
         """Task subject → the kinds of the final records it has."""
-        ends: dict[str, list[str]] = {}
-        for record in self.records():
-            if record["kind"] == "task.queued":
-                ends.setdefault(record["subject"], [])
-            elif record["kind"] in FINAL_KINDS:
-                ends.setdefault(record["subject"], []).append(record["kind"])
-        return ends
+        return _ends_in(turns(self.data))
 
     def wait_all_done(self, timeout: float = 60.0) -> dict[str, list[str]]:
-        """Wait until every task in the journal has an end, and return `finished()`."""
+        """Wait until every task has ended since it was queued last, and the reads of the daemon show it; `finished()`."""
 
-        def done() -> dict[str, list[str]]:
-            ends = self.finished()
-            waiting = [subject for subject, kinds in ends.items() if not kinds]
-            assert not waiting, f"{len(waiting)} of {len(ends)} tasks have no end yet, {waiting[0]} for one"
-            return ends or {"": ["none"]}
+        def done() -> list[dict[str, Any]]:
+            found = turns(self.data)
+            waiting: set[str] = set()
+            for record in found:
+                if record["kind"] in QUEUED_KINDS:
+                    waiting.add(record["subject"])
+                else:
+                    waiting.discard(record["subject"])
+            assert not waiting, f"{len(waiting)} tasks have no end yet, {min(waiting)} for one"
+            return found or [{"kind": "none", "seq": 0}]
 
-        ends = eventually(done, timeout, "all tasks end")
-        ends.pop("", None)
-        return ends
+        found = eventually(done, timeout, "all tasks end")
+        newest = found[-1]["seq"]
+        if self.running and self.socket.exists() and len(os.fsencode(self.socket)) <= SOCKET_MAX:
+            eventually(lambda: self._has_recorded(newest), 30, "what is in the journal's files is synced")
+        return _ends_in(found)
+
+    def _has_recorded(self, seq: int) -> bool:
+        """Whether it has synced that record: it is in a file before, where no read of the daemon's shows it yet."""
+        status = self.api("/api/v1/status")
+        return status.status != 200 or status.json["journal"]["head"]["seq"] >= seq
+
+
+def _ends_in(found: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Task subject → the kinds of the final records it has."""
+    ends: dict[str, list[str]] = {}
+    for record in found:
+        if record["kind"] == "task.queued":
+            ends.setdefault(record["subject"], [])
+        elif record["kind"] in FINAL_KINDS:
+            ends.setdefault(record["subject"], []).append(record["kind"])
+    return ends
 
 
 def wait_for_daily_run(daemon: Daemon) -> float:

@@ -188,6 +188,7 @@ def _serve() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     _import_covenq()
+    importlib.import_module("tests.support.forked_follower")
     gc.collect()
     gc.freeze()  # what no child looks through stays shared between all of them
     copying: dict[int, int] = {}
@@ -278,6 +279,10 @@ def _start_daemon(asked: dict[str, Any]) -> int:
     if pid == 0:
         log = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         _settle({"stdin": None, "closed": (), "swallowing": False, "file_limit": None, "user": None, **asked}, log, log)
+        if "serve" in asked["args"]:
+            from tests.support.forked_follower import fork_follower
+
+            fork_follower()
         _run()
     return pid
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 FINAL_KINDS = ("task.completed", "task.failed", "task.cancelled", "task.superseded")
+QUEUED_KINDS = ("task.queued", "task.requeued")
+_TURN = re.compile(rb'"kind":"task\.(?:queued|requeued|completed|failed|cancelled|superseded)"')
 
 
 def segments(data: Path) -> list[Path]:
@@ -30,6 +33,12 @@ def records(data: Path, kind: str | None = None) -> list[dict[str, Any]]:
         if "kind" in record and "subject" in record and kind in (None, record["kind"]):
             found.append(record)
     return found
+
+
+def turns(data: Path) -> list[dict[str, Any]]:
+    """The records by which a task is queued or ends. Whoever waits for the end of many asks often, and reads no payload."""
+    found = (json.loads(line) for line in journal_lines(data) if _TURN.search(line))
+    return [record for record in found if record.get("kind") in (*QUEUED_KINDS, *FINAL_KINDS)]
 
 
 def payload_of(line: bytes) -> bytes | None:

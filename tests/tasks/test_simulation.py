@@ -40,10 +40,10 @@ def run(seeds: range) -> None:
             world.conn.close()
 
 
-@pytest.mark.parametrize("shard", [0, *(pytest.param(shard, marks=pytest.mark.deep) for shard in range(1, 4))])
+@pytest.mark.parametrize("shard", [0, *(pytest.param(shard, marks=pytest.mark.deep) for shard in range(1, 6))])
 def test_histories_keep_every_promise(shard: int) -> None:
-    """75 histories; the others of 300 are deep tests. `test_simulation_mutants` breaks each promise: 13 of them show all."""
-    run(range(shard * NORMAL // 4, (shard + 1) * NORMAL // 4))
+    """50 histories; the others of 300 are deep tests. `test_simulation_mutants` breaks each promise: 13 of them show all."""
+    run(range(shard * NORMAL // 6, (shard + 1) * NORMAL // 6))
 
 
 @pytest.mark.deep

@@ -349,8 +349,8 @@ class Upkeep(threading.Thread):
                 break
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
                 self._next_try = time.monotonic() + (BEHIND_RETRY_S if isinstance(error, StateBehind) else RETRY_S)
+                self._log_once(str(error))
                 self.error = str(error)
-                log.error("upkeep waits: %s", error)
                 self._met(error)
             except Exception as error:
                 # No error may end upkeep until a restart: what was to be forgotten would stay.
@@ -360,6 +360,11 @@ class Upkeep(threading.Thread):
             if self._stop_asked.wait(TICK_S):
                 break
         self.loop.end()
+
+    def _log_once(self, why: str) -> None:
+        """Not at every try, of which there is one every few seconds for as long as a journal is damaged."""
+        if why != self.error:
+            log.error("upkeep waits: %s", why)
 
     def _step(self) -> None:
         """A step of the thread's own work. Requests do work of their own, and say nothing of this thread."""
@@ -388,7 +393,7 @@ class Upkeep(threading.Thread):
         if not result.left:
             return None
         error = f"files of erased deliveries can't be removed: {result.left[0]}"
-        log.error("upkeep waits: %s", error)
+        self._log_once(error)
         return error
 
     def _apply_retention(self) -> None:

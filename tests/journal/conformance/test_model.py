@@ -11,7 +11,7 @@ from tests.support.journals.model import CHECKS, JournalModel
 
 
 def test_it_answers_as_a_list_of_entries_would(engine: Open) -> None:
-    short = settings(max_examples=25, stateful_step_count=25, suppress_health_check=CHECKS)
+    short = settings(max_examples=15, stateful_step_count=25, suppress_health_check=CHECKS)
     run_state_machine_as_test(lambda: JournalModel(engine), settings=short)
 
 

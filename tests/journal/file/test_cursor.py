@@ -251,7 +251,7 @@ class Following:
 
 
 @pytest.mark.parametrize("same", [False, True], ids=["as it is", "every file seems to be the one before"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(3, 5))])
 def test_in_steps_beside_a_writer_that_rotates_erases_and_compacts(tmp_path: Path, seed: int, same: bool) -> None:
     rng = random.Random(seed)
     payloads = list(making.PAYLOADS.values())

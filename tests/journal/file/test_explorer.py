@@ -14,7 +14,7 @@ from tests.support.journals.workloads import WORKLOADS
 SHALLOW = Density(stride=61, sets=4, subsets=16, combinations=256)
 FULL = Density(stride=1, sets=64, subsets=256, combinations=8192)
 SHARDS = 4
-SAMPLE = Plan(SHALLOW, positions=1, limit=40, again=40, inner=40)
+SAMPLE = Plan(SHALLOW, positions=1, limit=25, again=25, inner=25)
 """Of each workload's shallow crashes: what every run of the suite explores."""
 SHALLOW_WHOLE = Plan(SHALLOW, positions=1, limit=80, again=40, inner=80)
 DEEP = int(os.environ.get("COVENQ_TEST_CRASHES", "600"))
@@ -33,7 +33,7 @@ def run_and_explore(name: str, plan: Plan) -> Count:
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_no_crash_loses_an_acknowledged_record(name: str, record_property: Any) -> None:
-    """40 distinct journals of each workload, and 40 crashes of one recovery: `SAMPLE`. The deep tests have more of both."""
+    """25 distinct journals of each workload, and 25 crashes of one recovery: `SAMPLE`. The deep tests have more of both."""
     count = run_and_explore(name, SAMPLE)
     tell(name, count, record_property)
     assert count.states >= 120, "2,200 in all"
