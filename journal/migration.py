@@ -4,6 +4,7 @@ The order, and why no crash loses or forks anything:
 
 1. What is there is copied, while the journal may still be written (`Migration.copy`, as often as one likes). The target is
    closed: nobody appends to it. Each part is durable before the next, so a copy that was cut short goes on where it ended.
+   What is copied verifies, and its chain is whole: a record that is missing ends the copy, before anything is sealed.
 2. The source is opened for writing, which nobody else can then, and `journal.sealed` is appended, which names the target. From
    here on the end of the journal is known; it is copied up to that very record.
 3. The two heads are compared. Where they differ, nothing more is done: the source goes on being the journal.
@@ -30,13 +31,13 @@ from journal.file.files import OsFiles
 from journal.file.lines import FileLines, write_segment
 from journal.file.lock import LOCK_NAME
 from journal.file.open import open_journal
-from journal.file.segment import SEALED_SUFFIX, list_segments
-from journal.format.check import erasure_in
+from journal.file.segment import SEALED_SUFFIX, list_segments, name_of
+from journal.format.check import chain_fault, continuity_damage, erasure_in
 from journal.format.codec import open_envelope
 from journal.format.header import Header
 from journal.interface import Engine
 from journal.presence import exists, is_directory
-from journal.records import NO_SUM, OWN_SUBJECT, Appended, Entry, Head
+from journal.records import NO_SUM, OWN_SUBJECT, Appended, Damage, Entry, Head
 
 SEALED_KIND = "journal.sealed"
 COPY_SUFFIX = ".migrating"
@@ -135,12 +136,16 @@ class Migration:
             copied = target.begin(*segments[0])
             if copied.seq and _sum_at(lines, segments, copied.seq) != copied.sum:
                 raise MigrationRefused(f"record {copied.seq} of {self._target.name} is another one than here")
+            chain = Chain(segments[0][0].journal, copied)
             for number, (header, line) in enumerate(segments):
+                if header.after > head.seq:  # begun since
+                    break
                 newest = number + 1 == len(segments)
                 last = head.seq if newest else segments[number + 1][0].after
                 if last <= copied.seq and not newest:
                     continue
-                for seq in target.add(header, line, lines.lines(header, copied.seq, min(last, head.seq))):
+                upto = min(last, head.seq)
+                for seq in target.add(header, line, chain.checked(header, lines.lines(header, copied.seq, upto), upto)):
                     if progress is not None:
                         progress(seq, head.seq)
             return target.begin(*segments[0])
@@ -173,6 +178,32 @@ class Migration:
             if newest is None or newest.kind != SEALED_KIND or newest.data.get("to") != self._target.name:
                 answer = source.append([Entry(OWN_SUBJECT, SEALED_KIND, {"to": self._target.name})])
                 assert isinstance(answer, Appended)
+
+
+class Chain:
+    """Where a copy is: what comes next has to continue that, or records are missing where it comes from."""
+
+    def __init__(self, journal: str, copied: Head) -> None:
+        self._journal, self._at = journal, copied
+
+    def checked(self, header: Header, lines: Iterator[bytes], upto: int) -> Iterator[bytes]:
+        """The lines of a segment behind what was copied, up to record `upto`. Raises JournalDamaged where one is missing."""
+        name, salted = name_of(header.first), header.salted
+        if header.first > self._at.seq:
+            found = continuity_damage(name, header, self._journal, self._at if self._at.seq else None)
+            if found:
+                raise JournalDamaged(found)
+            self._at = Head(header.first - 1, header.sum)
+        for line in lines:
+            envelope = open_envelope(line, salted)
+            fault = chain_fault(envelope, self._at.seq + 1, self._at.sum, linked=True)
+            if fault is not None:
+                raise JournalDamaged([Damage(fault[0], name, 0, envelope.seq, envelope.delivery, fault[1])])
+            self._at = Head(envelope.seq, envelope.sum)
+            yield line
+        if self._at.seq < upto:
+            detail = f"the records end at seq {self._at.seq}, and should at {upto}"
+            raise JournalDamaged([Damage("missing record", name, 0, self._at.seq + 1, None, detail)])
 
 
 def _sum_at(lines: Lines, segments: list[tuple[Header, bytes]], seq: int) -> str | None:

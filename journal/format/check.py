@@ -85,7 +85,7 @@ def check_lines(
         if upto is not None and envelope.seq > upto:
             return
         delivery = envelope.delivery
-        fault = _chain_fault(envelope, expected, report.sum, linked)
+        fault = chain_fault(envelope, expected, report.sum, linked)
         if fault is not None:
             report.damage.append(Damage(fault[0], name, offset, envelope.seq, delivery, fault[1]))
             _note_failure(report, header, good)
@@ -109,7 +109,8 @@ def _note_failure(report: SegmentReport, header: Header, good: tuple[int, int] |
         report.fails_after = LastGood(report.last, report.sum, good[0], good[1])
 
 
-def _chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> tuple[str, str] | None:
+def chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> tuple[str, str] | None:
+    """What is wrong where record `expected` belongs, in a word and a sentence; `prev` counts where it is `linked`."""
     if envelope.seq < expected:
         return "reordered", f"seq {envelope.seq} stands where {expected} belongs"
     if envelope.seq > expected:

@@ -1,4 +1,4 @@
-"""A covenq command run in this process, on terminals of so many columns that are kept in memory: for many of them in a test.
+"""A covenq command run in this process, its output kept in memory, as a terminal's or as a pipe's: for many of them in a test.
 
 `tests.support.commands` runs them as processes, and `tests.support.terminal` at a terminal of its own.
 """
@@ -45,6 +45,16 @@ class Said(NamedTuple):
     @property
     def lines(self) -> list[str]:
         return self.out.lines() + self.err.lines()
+
+
+def run_piped(words: Sequence[str], env: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+    """(exit code, stdout, stderr)"""
+    kept = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(one, "utf-8", newline="\n", write_through=True) for one in kept)
+    argv, stdin = patch("sys.argv", ["covenq", *words]), patch("sys.stdin", io.StringIO())
+    with patch.dict("os.environ", env, clear=True), argv, stdin, redirect_stdout(out), redirect_stderr(err):
+        code = _run()
+    return code, kept[0].getvalue(), kept[1].getvalue()
 
 
 def run_on_terminal(words: Sequence[str], env: Mapping[str, str], columns: int, encoding: str = "utf-8") -> Said:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import JournalLocked, JournalSealed, MigrationRefused
+from journal.errors import JournalDamaged, JournalLocked, JournalSealed, MigrationRefused
 from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
 from journal.file.verify import verify as verify_files
@@ -114,6 +114,19 @@ def test_a_copy_goes_on_where_it_ended_while_the_journal_is_written(files: Path,
     assert there[: head.seq] == read_files(files.with_name("journal.sealed"))[: head.seq]
 
 
+def test_segments_that_begin_while_it_is_copied_are_left_to_the_next_copy(
+    files: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FileStore(files)
+    before = source.head()
+    with open_files(files) as journal:  # type: ignore[attr-defined]
+        fill(journal, 50, 40)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, "head", lambda _: before)
+        assert Migration(source, DatabaseStore(url, "db")).copy() == before[1]
+    assert move_is_whole(url, Migration(source, DatabaseStore(url, "db")).finish())
+
+
 def move_is_whole(url: str, head: Head) -> bool:
     report = verify_tables(url)
     return report.ok and report.head == head
@@ -178,8 +191,6 @@ def test_another_journal_is_not_written_over(files: Path, url: str, tmp_path: Pa
 
 
 def test_a_journal_that_is_damaged_is_not_moved(files: Path, url: str) -> None:
-    from journal.errors import JournalDamaged
-
     segment = sorted(files.glob("*.jsonl"))[1]
     content = bytearray(segment.read_bytes())
     content[len(content) // 2] ^= 1
@@ -189,6 +200,26 @@ def test_a_journal_that_is_damaged_is_not_moved(files: Path, url: str) -> None:
     assert files.exists()
     with pytest.raises(JournalSealed):
         open_database(url)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE covenq.content SET payload = 'x' || substr(payload, 2) WHERE seq = 31",
+        "UPDATE covenq.record SET envelope = envelope || ' ' WHERE seq = 40",
+        "DELETE FROM covenq.record WHERE seq = 40",
+    ],
+    ids=["payload", "record", "gap"],
+)
+def test_tables_that_are_damaged_are_not_moved(url: str, tmp_path: Path, damage: str) -> None:
+    with open_database(url) as journal:
+        fill(journal, 0, 30)
+    cluster(standby=False).sql(damage)
+    with pytest.raises(JournalDamaged):
+        Migration(DatabaseStore(url, "db"), FileStore(tmp_path / "back")).finish()
+    assert not (tmp_path / "back").exists()
+    with open_database(url) as journal:
+        assert isinstance(journal.append([delivery(99)]), Appended)
 
 
 GOLDEN = Path(__file__).resolve().parents[1] / "file" / "golden"
