@@ -76,7 +76,12 @@ def _unreadable() -> JournalUnavailable:
 def unavailable(error: psycopg.Error) -> JournalUnavailable:
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return JournalUnavailable(f"the database takes no writes: {one_line(error)}", hint=WRITABLE)
-    return JournalUnavailable(f"the database can't be reached: {one_line(error)}", hint=REACHABLE)
+    if isinstance(error, errors.InsufficientPrivilege):
+        return JournalUnavailable(f"this role may not do that in the database: {one_line(error)}", hint=GRANTED)
+    said = one_line(error)
+    return JournalUnavailable(
+        f"the database can't be reached: {said}", hint=HOW_TO_AUTHENTICATE if "password" in said.lower() else REACHABLE
+    )
 
 
 def hang_up(conn: Conn | None) -> None:
@@ -89,6 +94,13 @@ def hang_up(conn: Conn | None) -> None:
 
 REACHABLE = (
     "Does its server run, is the URL right, and may this role connect? A daemon that runs tries again by itself."
+)
+HOW_TO_AUTHENTICATE = (
+    "Put the password into a file of mode 0600 that PGPASSFILE names, as HOST:PORT:DATABASE:USER:PASSWORD, or all of the URL "
+    "into COVENQ_JOURNAL_URL."
+)
+GRANTED = (
+    "Have the owner of the tables run the GRANTs that `covenq init --postgres URL` prints, and repeat this command."
 )
 WRITABLE = "Name the primary (with several hosts in the URL: target_session_attrs=read-write), or see who has made it read-only."
 

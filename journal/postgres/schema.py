@@ -9,7 +9,7 @@ from psycopg import errors
 
 from journal.errors import FormatUnknown, JournalError, JournalGone
 from journal.format.header import GENESIS, make_header
-from journal.postgres.connections import Conn, one_line
+from journal.postgres.connections import GRANTED, Conn, one_line
 
 VERSION = 1
 _LOCK = 0x636F76656E71
@@ -17,10 +17,17 @@ _LOCK = 0x636F76656E71
 
 
 class SchemaForbidden(JournalError):
-    """The tables are missing, and this role may not make them."""
+    """The tables are missing, and this role may not make them; or, with `there`, they are, and it may not use them."""
 
     exit_code = 4
-    hint = "Have a role that may create a schema run what `covenq init --postgres URL` prints."
+    hint = (
+        "`covenq init --postgres URL` prints the SQL for it: have a role that may create a schema run it (`psql -f FILE`), "
+        "and repeat this command."
+    )
+
+    def __init__(self, text: str, *, there: bool = False) -> None:
+        super().__init__(text, hint=GRANTED if there else None)
+        self.there = there
 
 
 def script() -> str:
@@ -74,7 +81,13 @@ def make_tables(conn: Conn) -> None:
             if conn.execute("SELECT to_regclass('covenq.head') IS NULL").fetchone() == (True,):
                 conn.execute(script().encode())
     except errors.InsufficientPrivilege as error:
-        raise SchemaForbidden(f"the journal's tables can't be made: {one_line(error)}") from error
+        there = conn.execute("SELECT to_regnamespace('covenq') IS NOT NULL").fetchone() == (True,)
+        words = (
+            "the journal's tables are there, and this role may not use them"
+            if there
+            else "the journal's tables can't be made"
+        )
+        raise SchemaForbidden(f"{words}: {one_line(error)}", there=there) from error
 
 
 def make(conn: Conn, token: Callable[[int], str]) -> bool:
@@ -83,12 +96,16 @@ def make(conn: Conn, token: Callable[[int], str]) -> bool:
     Each in one transaction: after a crash there is a whole journal or none. Raises SchemaForbidden.
     """
     make_tables(conn)
+    there = False
     try:
         with conn.transaction():
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            there = True
             if conn.execute("SELECT count(*) FROM covenq.head").fetchone() != (0,):
                 return False
+            there = False
             conn.execute(new_journal(token).encode())
             return True
     except errors.InsufficientPrivilege as error:
-        raise SchemaForbidden(f"a journal can't be begun: {one_line(error)}") from error
+        words = "this role may not read the journal's tables" if there else "a journal can't be begun"
+        raise SchemaForbidden(f"{words}: {one_line(error)}", there=there) from error

@@ -1,5 +1,5 @@
--- The tables of a covenq journal. Run by whoever may create a schema; covenq's own role needs what follows in grants.sql alone.
--- What the tables hold and promise is in covenq-journal(5); `journal/postgres/__init__.py` has the argument.
+-- The tables of a covenq journal. Run by whoever may create a schema; the roles of covenq need the GRANTs alone.
+-- What the tables hold and promise is in covenq-journal(5).
 
 CREATE SCHEMA covenq;
 

@@ -98,6 +98,40 @@ def test_who_may_make_no_tables_gets_the_sql(url: str, tmp_path: Path) -> None:
         daemon.kill()
 
 
+def test_who_may_not_use_the_tables_gets_what_is_missing_and_no_second_journal(url: str, tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "data", config=tmp_path / "covenq.toml")
+    daemon.cli("init", "--postgres", url)
+    other = Daemon(tmp_path / "other", config=tmp_path / "other.toml")
+    said = other.cli("init", "--postgres", as_role(url, "covenq_writer"), exit_code=4)
+    assert b"are there, and this role may not use them" in said.stderr and b"run the GRANTs" in said.stderr
+    assert b"CREATE TABLE" not in said.stdout and b"INSERT INTO" not in said.stdout
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(said.stdout.decode())  # type: ignore[call-overload]
+        conn.execute("REVOKE SELECT ON covenq.head FROM covenq_writer")
+    refused = other.cli("init", "--postgres", as_role(url, "covenq_writer"), exit_code=4).stderr
+    assert b"permission denied for table head" in refused and b"run the GRANTs" in refused
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(said.stdout.decode())  # type: ignore[call-overload]
+    other.cli("init", "--postgres", as_role(url, "covenq_writer"))
+
+
+def test_the_printed_sql_makes_the_role_that_looks(url: str, tmp_path: Path) -> None:
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("DROP ROLE covenq_reader")
+    said = (
+        Daemon(tmp_path / "data", config=tmp_path / "covenq.toml")
+        .cli("init", "--postgres", as_role(url, "covenq_writer"), exit_code=4)
+        .stdout.decode()
+    )
+    with psycopg.connect(url, autocommit=True) as conn:
+        for _ in range(2):
+            conn.execute(said)  # type: ignore[call-overload]
+            said = said[said.index("COMMIT;") :] if "COMMIT;" in said else said
+        conn.execute("ALTER ROLE covenq_reader LOGIN")
+    looks = Daemon(tmp_path / "data", env={"COVENQ_JOURNAL_URL": as_role(url, "covenq_reader")})
+    assert looks.cli_json("verify")["ok"]
+
+
 def test_a_server_that_does_not_answer_is_told_of_without_a_daemon_that_tries_again(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nothing listens

@@ -241,9 +241,10 @@ def _postgres(url: str, path: Path, data: str | None, config: str | None) -> Non
     made = postgres_setup.configuration(text, url, path)
     try:
         created = database.prepare(url)
-    except SchemaForbidden:
-        begin = script() + new_journal(secrets.token_hex)
-        output.write_bytes(f"{begin}\n{postgres_setup.grants(role, 'covenq_reader')}".encode())
+    except SchemaForbidden as forbidden:
+        # In one transaction: half of the tables would be taken for all of them.
+        tables = "" if forbidden.there else f"BEGIN;\n{script()}{new_journal(secrets.token_hex)}COMMIT;\n\n"
+        output.write_bytes(f"{tables}{postgres_setup.grants(role, 'covenq_reader')}".encode())
         raise
     atomic_file.replace(path, made.encode(), mode=_MODE)
     say(f"{'The tables are made' if created else 'The tables were there'}, and {clean(path)} names the database.")
