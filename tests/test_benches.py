@@ -82,6 +82,7 @@ def test_an_option_that_is_none_of_the_commands_bench_is_refused(tmp_path: Path)
     ("words", "says"),
     [
         (["journal.py", "--each", "0", "--rounds", "1"], "there is nothing to measure"),
+        (["growth.py", "--deliveries", "0"], "of nothing there are no figures"),
         (["tasks.py", "--tasks", "0"], "of nothing there are no figures"),
         (["tasks.py", "--starts", "0"], "of nothing there are no figures"),
         (["intake.py", "--only", "covenk", "--check"], "--only covenk"),
@@ -148,3 +149,16 @@ def test_syncs_that_are_no_slower_than_they_were_are_said(tmp_path: Path) -> Non
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "a sync takes" in done.stderr
+
+
+@pytest.mark.postgres
+def test_growth_is_measured_of_both_engines(data: Path) -> None:
+    # Not below pytest's directory, which nobody else may enter: the server runs as another user where root runs this.
+    words = ["--deliveries", "150", "--each", "40", "--checkpoint", "100", "--dir", str(data.parent)]
+    command = [sys.executable, str(ROOT / "tests" / "bench" / "growth.py"), *words]
+    done = subprocess.run(command, env=clean_env(), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "files: 150 deliveries of 8,192 bytes, 1,050 records" in done.stdout
+    assert "bytes a delivery in its tables" in done.stdout and "in the write-ahead log" in done.stdout
+    assert done.stdout.count("× the files'") == 4
+    assert list(data.parent.iterdir()) == []

@@ -1,8 +1,8 @@
 """One process of the follower (`covenq.daemon.follower`), as the daemon holds it: started, told, heard, ended.
 
 It is executed, never forked alone: a fork would share the journal's lock. It inherits its end of the socket and nothing else: no
-descriptor, and of the environment only what an interpreter and SQLite need to find their files. It is started by the main
-thread, with whose end the system kills it.
+descriptor, and of the environment only what an interpreter and SQLite need to find their files, and with a journal in a database
+what its client reads, such as where the password is. It is started by the main thread, with whose end the system kills it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from covenq.tasks.execution import process_tree
 MODULE = "covenq.daemon.follower"
 KEPT = ("PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR", "SQLITE_TMPDIR")
 """Variables that it gets as the daemon has them."""
+KEPT_FOR_DATABASE = ("HOME", "KRB5CCNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Those that say to libpq and what it uses where passwords, tickets and certificates are; beside its own, which begin with PG."""
 LINE_BYTES = 4096
 
 log = logging.getLogger("covenq.daemon")
 
 
-def environment(env: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
-    """The follower's: it finds the modules that this process found, wherever they were installed, and no secret.
+def environment(env: Mapping[str, str], path: Sequence[str], *, database: bool = False) -> dict[str, str]:
+    """The follower's: it finds the modules that this process found, wherever they were installed, and no secret but, with a
+    journal in a database, what leads there.
 
     Not what lies in the working directory, unless that is where covenq is: an interpreter imports some names of PYTHONPATH
     by itself.
     """
-    kept = {name: env[name] for name in KEPT if name in env}
+    names = [*KEPT, *KEPT_FOR_DATABASE, *(name for name in env if name.startswith("PG"))] if database else KEPT
+    kept = {name: env[name] for name in names if name in env}
     here, home = str(Path.cwd()), str(Path(covenq.__file__).absolute().parents[1])
     places = [os.path.abspath(one) for one in path if one]  # noqa: PTH100 - of text
     return {**kept, "PYTHONPATH": os.pathsep.join(one for one in places if one != here or one == home)}
@@ -45,8 +49,12 @@ def environment(env: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
 class FollowerProcess:
     """Starting one takes some milliseconds; it answers when its imports are done. All but `tell` is for the main thread."""
 
-    def __init__(self, hear: Callable[[FollowerProcess, Message], None], gone: Callable[[], None]) -> None:
-        """`hear` is called with each message, on a thread of this process's own, and `gone` at its end. Raises OSError."""
+    def __init__(
+        self, hear: Callable[[FollowerProcess, Message], None], gone: Callable[[], None], *, database: bool
+    ) -> None:
+        """`hear` is called with each message, on a thread of this process's own, and `gone` at its end; `database` says whether
+        the journal is in one. Raises OSError.
+        """
         self._hear = hear
         self._gone = gone
         ours, theirs = socket.socketpair()
@@ -54,7 +62,7 @@ class FollowerProcess:
             with theirs, process_tree.starting_own() as own:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", MODULE, str(theirs.fileno())],
-                    env=environment(os.environ, sys.path),
+                    env=environment(os.environ, sys.path, database=database),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,

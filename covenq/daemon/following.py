@@ -140,7 +140,7 @@ class Following(FoldProgress):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fold-heads", daemon=True)
         self._started_at = monotonic()
-        self._process = FollowerProcess(self._hear, self._gone)
+        self._process = self._start_process()
 
     @property
     def pid(self) -> int:
@@ -207,10 +207,14 @@ class Following(FoldProgress):
         head = self._journal.head().seq
         self._process.tell(Begin(encoded(self._address), encoded(self._state), head, os.getpid(), at_least))
 
+    def _start_process(self) -> FollowerProcess:
+        """Raises OSError."""
+        return FollowerProcess(self._hear, self._gone, database=isinstance(self._address, str))
+
     def _start(self) -> None:
         """Another process in place of the one that is gone."""
         self._started_at = self._heard_at = self._monotonic()
-        self._process = FollowerProcess(self._hear, self._gone)
+        self._process = self._start_process()
 
     # ---- looking after it
 

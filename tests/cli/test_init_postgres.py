@@ -90,7 +90,9 @@ def test_who_may_make_no_tables_gets_the_sql(url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "covenq.toml").exists()
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(said.stdout.decode())  # type: ignore[call-overload]
-    daemon.cli("init", "--postgres", as_role(url, "covenq_writer"))
+    new = daemon.data.with_name("new") / "below"  # the machine never had a covenq
+    daemon.cli("init", "--postgres", as_role(url, "covenq_writer"), "--config", str(new / "covenq.toml"))
+    daemon.config = new / "covenq.toml"
     try:
         daemon.start()
         assert daemon.post("issues", issue(1)).status == 202

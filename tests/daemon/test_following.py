@@ -464,6 +464,13 @@ def test_its_environment_has_no_secret_and_finds_the_modules() -> None:
     assert found == {"TMPDIR": "/scratch", "PYTHONPATH": os.pathsep.join(["/lib/python", str(Path("rel").absolute())])}
 
 
+def test_it_finds_the_password_of_a_database() -> None:
+    env = {"PGPASSFILE": "/etc/pgpass", "HOME": "/home/covenq", "COVENQ_WEBHOOK_SECRET": "s", "PATH": "/bin"}
+    assert environment(env, []) == {"PYTHONPATH": ""}
+    found = environment(env, [], database=True)
+    assert found == {"HOME": "/home/covenq", "PGPASSFILE": "/etc/pgpass", "PYTHONPATH": ""}
+
+
 def test_what_lies_in_the_working_directory_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m covenq` has it first on its path, and an interpreter imports sitecustomize by itself."""
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.daemon import Daemon
@@ -158,6 +159,48 @@ def test_no_password_is_shown(daemon: Daemon, servers: Cluster) -> None:
     )
     assert b"hunter2" not in said
     assert "hunter2" not in daemon.log_tail()
+
+
+@pytest.mark.postgres
+def test_the_password_is_taken_from_the_file_that_pgpassfile_names(
+    daemon: Daemon, servers: Cluster, tmp_path: Path
+) -> None:
+    """By every process of the daemon, as by commands."""
+    daemon.stop()
+    hba = servers.primary.data / "pg_hba.conf"
+    before = hba.read_text()
+    servers.sql("CREATE ROLE keyed SUPERUSER LOGIN PASSWORD 'hunter2'")
+    url = servers.url.replace("covenq@", "keyed@")
+
+    def asks() -> bool:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError as error:
+            return "password" in str(error)
+        return False
+
+    try:
+        hba.write_text("local all keyed scram-sha-256\n" + before)
+        servers.sql("SELECT pg_reload_conf()")
+        eventually(asks, 60, "a password is asked for")
+        daemon.env["COVENQ_JOURNAL_URL"] = url
+        said = daemon.cli("verify", exit_code=1).stderr
+        assert b"PGPASSFILE" in said and b"hunter2" not in said
+        passwords = tmp_path / "pgpass"
+        passwords.touch(0o600)
+        passwords.write_text("*:*:*:keyed:hunter2\n")
+        daemon.env["PGPASSFILE"] = str(passwords)
+        daemon.start()
+        assert daemon.post("issues", issue(1)).status == 202
+        wait_done(daemon)
+        assert daemon.cli_json("verify")["ok"]
+    finally:
+        daemon.kill()
+        hba.write_text(before)
+        servers.sql("SELECT pg_reload_conf()")
+        servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
+        servers.sql("DROP OWNED BY keyed")
+        servers.sql("DROP ROLE keyed")
 
 
 @pytest.mark.postgres

@@ -170,9 +170,8 @@ def init(
     if stray := [option for option, used in of_app.items() if used is not None]:
         raise UsageError(f"{stray[0]} is about a GitHub App", hint="Add --github-app.")
     if postgres is not None:
-        _require_alone(
-            "--postgres", {"--credential": credential, "--systemd": systemd or None, "--to": to, "--user": user}
-        )
+        others = {"--credential": credential, "--systemd": systemd or None, "--to": to, "--user": user}
+        _require_alone("--postgres", {**others, **for_monitoring, "--force": force or None})
         _postgres(postgres, config_path(data, config), data, config)
         return
     if prometheus or grafana:
@@ -222,6 +221,7 @@ def _require_fitting(credential: str | None, to: str | None, user: str | None, *
 
 
 def _require_alone(option: str, others: Mapping[str, object]) -> None:
+    """Raises UsageError."""
     for other in (other for other, value in others.items() if value is not None):
         raise UsageError(f"{other} and {option} can't be combined", hint="Write each with a command of its own.")
 
@@ -239,6 +239,10 @@ def _postgres(url: str, path: Path, data: str | None, config: str | None) -> Non
     role = postgres_setup.role_of(url)
     text = path.read_text("utf-8") if exists(path) else TEMPLATE
     made = postgres_setup.configuration(text, url, path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CovenqError(f"{path.parent} can't be made: {error.strerror}", hint="Check its permissions.") from None
     try:
         created = database.prepare(url)
     except SchemaForbidden as forbidden:
