@@ -17,7 +17,14 @@ from psycopg import Connection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
-from journal.errors import JournalClosed, JournalError, JournalFull, JournalUnavailable, JournalWriteFailed
+from journal.errors import (
+    JournalClosed,
+    JournalError,
+    JournalFull,
+    JournalUnavailable,
+    JournalUnsafe,
+    JournalWriteFailed,
+)
 
 Conn = Connection[TupleRow]
 Found = TypeVar("Found")
@@ -44,8 +51,17 @@ _SESSION = """SET search_path = pg_catalog, pg_temp; SET client_encoding = 'UTF8
 that was not replicated comes here; an append that waited for another sees what that has written; no statement is cut short."""
 
 
-def connect(url: str, *, local: bool = False) -> Conn:
-    """A connection in autocommit. `local`: its commits wait for this server's disk alone. Raises JournalUnavailable."""
+class SessionsShared(JournalUnsafe):
+    """A pooler in front of the server that gives each transaction any of its connections."""
+
+    hint = "Have the pooler keep a session for each client (PgBouncer: pool_mode = session), or name the server itself."
+
+
+def connect(url: str, *, local: bool = False, first: bool = False) -> Conn:
+    """A connection in autocommit. `local`: its commits wait for this server's disk alone.
+
+    `first` also asks whether the session is this client's own. Raises JournalUnavailable, and then SessionsShared.
+    """
     try:
         settings = {**_DEFAULTS, **{key: str(value) for key, value in conninfo_to_dict(url).items()}}
     except psycopg.ProgrammingError:
@@ -57,13 +73,39 @@ def connect(url: str, *, local: bool = False) -> Conn:
     except psycopg.Error as error:
         raise unavailable(error) from error
     try:
+        if first:
+            _check_session(conn, settings)
         conn.execute(_SESSION)
         if local:
             conn.execute("SET synchronous_commit = local")
     except psycopg.Error as error:
         conn.close()
         raise unavailable(error) from error
+    except BaseException:
+        conn.close()
+        raise
     return conn
+
+
+def _check_session(conn: Conn, settings: dict[str, str]) -> None:
+    """Before anything is set, which others would find set then, and whose prepared statements could be taken for ours.
+
+    A server says its process at the log-in; a pooler, which answers that in its stead, says another number. Whether it keeps
+    a session for each client shows while a second one is in a transaction: the two are of two processes, and stay so.
+    Raises SessionsShared, psycopg.Error.
+    """
+    own = _process(conn)
+    if own == conn.info.backend_pid:
+        return
+    with psycopg.connect(make_conninfo(**settings), autocommit=True) as other, other.transaction():
+        shared = own == _process(other) or own != _process(conn)
+    if shared:
+        raise SessionsShared("a pooler in front of the database shares its sessions among clients")
+
+
+def _process(conn: Conn) -> int:
+    row = conn.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _unreadable() -> JournalUnavailable:
@@ -165,9 +207,9 @@ class Connections:
             return found
 
     @contextmanager
-    def lent(self) -> Iterator[Conn]:
-        """A connection of one's own; closed after it. Raises JournalUnavailable."""
-        conn = connect(self._url)
+    def lent(self, *, first: bool = False) -> Iterator[Conn]:
+        """A connection of one's own; closed after it. Raises as `connect`."""
+        conn = connect(self._url, first=first)
         try:
             yield conn
         finally:

@@ -94,7 +94,7 @@ class TableTarget:
 
     def __init__(self, url: str, now: Callable[[], float]) -> None:
         """Raises as the opening of a journal."""
-        self._conn = connect(url)
+        self._conn = connect(url, first=True)
         self._erasures: dict[int, int] = {}
         try:
             server.check(self._conn, now)
@@ -224,7 +224,7 @@ class TableTarget:
 
 def identity(url: str) -> object:
     """Which database that is, whatever name its server goes by. Raises JournalUnavailable."""
-    conn = connect(url)
+    conn = connect(url, first=True)
     try:
         query = "SELECT pg_postmaster_start_time(), oid FROM pg_database WHERE datname = current_database()"
         return conn.execute(query).fetchone()

@@ -36,7 +36,7 @@ def open_journal(
     Raises JournalUnavailable, ServerUnsafe and its like, SchemaForbidden, FormatUnknown, JournalLocked, JournalDamaged,
     JournalUnaccepted.
     """
-    conn = connect(url)
+    conn = connect(url, first=True)
     try:
         server.check(conn, now)
         # A standby that is gone would keep a start waiting without a word: appends wait for it, and say so.
@@ -68,7 +68,7 @@ def open_journal(
 
 def prepare(url: str, *, token: Callable[[int], str] = secrets.token_hex, now: Callable[[], float] = time.time) -> bool:
     """Make the tables and an empty journal at this URL, if there is none; whether it was made. Raises as `open_journal`."""
-    conn = connect(url)
+    conn = connect(url, first=True)
     try:
         server.check(conn, now)
         created = schema.make(conn, token)

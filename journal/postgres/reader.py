@@ -104,7 +104,7 @@ def open_reader(url: str, *, upto: int | None = None, witnesses: Sequence[Witnes
     segments = Segments()
     damage: list[Damage] = []
     try:
-        with connections.lent() as conn:
+        with connections.lent(first=True) as conn:
             check_version(conn)
             row = conn.execute("SELECT journal, epoch, seq, sum FROM covenq.head").fetchone()
             assert row is not None

@@ -51,7 +51,7 @@ def verify(
 
     Raises JournalUnavailable, JournalGone, FormatUnknown.
     """
-    conn = connect(url)
+    conn = connect(url, first=True)
     try:
         with conn.transaction():
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
