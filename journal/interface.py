@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from journal.errors import JournalError
-from journal.health import Health, Measurements
+from journal.health import Database, Health, Measurements
 from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
 
 Durability = Literal["fsync", "replicated"]
@@ -188,6 +188,9 @@ class Monitored(Protocol):
 
     def measurements(self) -> Measurements:
         """The engine's own measurements, which may take a look at all that is stored. Raises OSError, JournalError."""
+
+    def database(self) -> Database | None:
+        """What the database that keeps the journal said of itself last; it isn't asked now. None of an engine without one."""
 
 
 class SpaceReserve(Protocol):

@@ -85,6 +85,7 @@ class LocalSource(Closing):
                     reader.head(),
                     self._files.measurements(reader),
                     settings=self._config.journal,
+                    database=self._files.database(reader),
                 ),
                 state=StateStatus(position.seq if position else 0, 0, None),
                 process=DaemonProcess(

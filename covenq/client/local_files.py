@@ -22,7 +22,7 @@ from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.file.lock import holder
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import NAME
-from journal.health import Measurements
+from journal.health import Database, Measurements
 from journal.interface import Reader
 from journal.presence import exists
 from journal.records import NO_SUM, Entry, Head, Record
@@ -125,6 +125,14 @@ class LocalFiles:
             return reader.measurements() if isinstance(reader, PostgresReader) else {}
         segments = self._segments()
         return {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)}
+
+    def database(self, reader: Reader) -> Database | None:
+        """What the database says of itself that keeps the journal. Raises JournalUnavailable."""
+        if self.settings.url is None:
+            return None
+        from journal.postgres.reader import PostgresReader
+
+        return reader.database() if isinstance(reader, PostgresReader) else None
 
     def _segments(self) -> list[Path]:
         """The journal's segments, those that a compaction takes away meanwhile left out."""

@@ -80,6 +80,7 @@ def make_routes(
                 metrics.ReadinessMetrics(info.version, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
+                metrics.DatabaseMetrics(storage.journal.database),
                 metrics.StateMetrics(
                     storage.readers, storage.fold, storage.fold.status, missing, observed.waiting.read
                 ),

@@ -12,7 +12,7 @@ from covenq.model.status import Status
 from covenq.model.waiting import untold_pauses
 from covenq.text import duration, instant
 
-MENDED_LATER = frozenset({"missing", "stuck", "refused", "drift", "paused", "untold", "failing"})
+MENDED_LATER = frozenset({"missing", "stuck", "refused", "drift", "paused", "untold", "failing", "standby", "clock"})
 """Words of what is wrong, and stops nothing else."""
 NOTES = frozenset({"warning", "upkeep"})
 
@@ -43,6 +43,10 @@ def troubles(found: Status, now: float) -> Iterator[Trouble]:
     if found.state.damaged:
         words = "state.db, which a reader came upon: some of what is asked for can't be answered."
         yield Trouble("damaged", words, "Restart covenq, and it is made anew: nothing is lost.")
+    if found.journal.database is not None:
+        from covenq.model.database_text import database_troubles
+
+        yield from (Trouble(*told) for told in database_troubles(found.journal.database, ready=found.ready))
     if found.worker is not None and found.worker.error:
         yield Trouble("stopped", f"nothing more is run: {found.worker.error}")
     for loop in found.overdue:

@@ -294,6 +294,9 @@ class FileJournal:
         except OSError as error:
             return Health(poisoned, full, f"the data directory's disk can't be asked for its space: {error.strerror}")
 
+    def database(self) -> None:
+        return None
+
     def measurements(self) -> Measurements:
         """Segments and their bytes; of the group commit its syncs in seconds and its batches in records; the index's backlog."""
         stats = self._committer.stats

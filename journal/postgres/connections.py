@@ -236,13 +236,3 @@ class Connections:
             idle, self._idle = self._idle, []
         for conn in idle:
             conn.close()
-
-
-_SIZE = """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
-  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'covenq' AND c.relkind = 'r'"""
-
-
-def size_of(connections: Connections) -> int:
-    """Bytes of the journal's tables and their indexes. Raises JournalUnavailable."""
-    row = connections.ask(lambda conn: conn.execute(_SIZE).fetchone())
-    return 0 if row is None else int(row[0])

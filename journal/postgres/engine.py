@@ -5,21 +5,21 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from journal.append import append_known
-from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, JournalUnavailable, copy_of
+from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, copy_of
 from journal.format.entries import prepare_append
-from journal.health import Health, Measurement, Measurements
+from journal.health import Database, Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
 from journal.postgres.call import Answer, Batch, Done
 from journal.postgres.committer import TAKEN, TAKEN_HINT, Committer
-from journal.postgres.connections import Conn, Connections, size_of
+from journal.postgres.connections import Conn, Connections
 from journal.postgres.erase import Eraser
 from journal.postgres.lease import LeaseKeeper
 from journal.postgres.rows import Rows, Segments, segment_name
+from journal.postgres.watch import Look, Watch
 from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
 
 if TYPE_CHECKING:
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
         return journal
 
 
+class Opening(NamedTuple):
+    """What was found at the opening of a journal."""
+
+    id: str
+    epoch: str
+    head: Head
+    segments: Segments
+    look: Look | None
+    """What the server said of itself, if it did in time."""
+    created: bool
+    """Whether the journal was not there before."""
+
+
 class PostgresJournal:
     """See `journal.interface.Engine` for what the methods promise."""
 
-    def __init__(
-        self,
-        url: str,
-        token: str,
-        *,
-        id: str,
-        epoch: str,
-        head: Head,
-        segments: Segments,
-        segment_max: int,
-        created: bool = False,
-    ) -> None:
-        """`created`: the journal was not there before."""
-        self.created = created
-        self._id, self._epoch, self._head = id, epoch, head
+    def __init__(self, url: str, token: str, found: Opening, *, segment_max: int) -> None:
+        self.created = found.created
+        self._id, self._epoch, self._head = found.id, found.epoch, found.head
         self._durability: Durability = "fsync"
         self._connections = Connections(url)
-        self._segments = segments
-        self._rows = Rows(self._connections, segments)
+        self._segments = found.segments
+        self._rows = Rows(self._connections, self._segments)
         self._advanced = threading.Condition()
         self._closed = False
         self._numbers = count()
-        self._bytes = 0
         self._token = token
         self._committer = Committer(
             url,
@@ -66,8 +66,10 @@ class PostgresJournal:
         )
         self._eraser = Eraser(self._connections, lambda: self._committer.writer, segment_max)
         self._keeper = LeaseKeeper(url, token, self._lost)
+        self._watch = Watch(url, found.look)
         self._committer.start()
         self._keeper.start()
+        self._watch.start()
 
     @property
     def id(self) -> str:
@@ -148,14 +150,26 @@ class PostgresJournal:
         committer = self._committer
         poisoned = None if committer.poisoned is None else str(committer.poisoned)
         full = None if committer.full is None else str(committer.full)
-        return Health(poisoned, full, committer.unreachable)
+        return Health(poisoned, full, self._unreachable(), database=True)
+
+    def _unreachable(self) -> str | None:
+        """Where appends have had no answer for long: what they wait for, as far as the database has said."""
+        found = self._committer.unreachable
+        if found is None:
+            return None
+        database = self._watch.database()
+        return found if database.waits is None else f"{found}; {database.waits}"
+
+    def database(self) -> Database:
+        return self._watch.database()
 
     def measurements(self) -> Measurements:
-        """Segments, and bytes of the tables; of the group commit its commits in seconds and its batches in records."""
+        """Segments, and bytes of the tables, as the server said last; of the group commit its commits in seconds and its
+        batches in records."""
         stats = self._committer.stats
         measurements: dict[str, Measurement] = {
-            "segments": len(self._segments),
-            "bytes": self._size(),
+            "segments": max(self._watch.segments, len(self._segments)),
+            "bytes": self._watch.bytes,
             "batches": stats.batches,
             "records": stats.records,
             "sync_seconds": stats.syncs_s.read(),
@@ -167,16 +181,9 @@ class PostgresJournal:
             measurements["last_sync_seconds"] = stats.last_sync_s
         return measurements
 
-    def _size(self) -> int:
-        """Bytes of the tables; while the server is away, as they were last."""
-        if self._committer.away is None:
-            with suppress(JournalUnavailable):
-                self._bytes = size_of(self._connections)
-        return self._bytes
-
     def parts(self) -> Sequence[tuple[int, int]]:
         """One: content is taken out of its rows."""
-        return [(1, self._size())]
+        return [(1, self._watch.bytes)]
 
     @property
     def erasing(self) -> bool:
@@ -224,6 +231,7 @@ class PostgresJournal:
             self._closed = True
             self._advanced.notify_all()
         self._keeper.stop()
+        self._watch.stop()
         self._connections.close()
 
     def __enter__(self) -> PostgresJournal:

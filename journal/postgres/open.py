@@ -12,8 +12,9 @@ from journal.errors import JournalGone, JournalSealed, JournalUnaccepted
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres import lease, schema, server
 from journal.postgres.connections import Conn, connect, unavailable
-from journal.postgres.engine import PostgresJournal, check_head
+from journal.postgres.engine import Opening, PostgresJournal, check_head
 from journal.postgres.rows import Segments
+from journal.postgres.watch import look_once
 from journal.records import Head, Witness
 
 
@@ -47,6 +48,7 @@ def open_journal(
         lease.take(conn, writer, node)
         try:
             id, epoch, head, segments = _end_of(conn, witnesses, accept_head)
+            found = Opening(id, epoch, head, segments, look_once(conn, now), created)
         except BaseException:
             lease.give_up(conn, writer)
             raise
@@ -54,9 +56,7 @@ def open_journal(
         raise unavailable(error) from error
     finally:
         conn.close()
-    journal = PostgresJournal(
-        url, writer, id=id, epoch=epoch, head=head, segments=segments, segment_max=segment_max, created=created
-    )
+    journal = PostgresJournal(url, writer, found, segment_max=segment_max)
     if accept_head is not None:
         try:
             journal.begin_epoch(token(8))

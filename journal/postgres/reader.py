@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Container, Iterator, Sequence
 from typing import NoReturn
 
 import psycopg
 
 from journal.errors import JournalClosed, JournalDamaged
-from journal.health import Measurements
+from journal.health import Database, Measurements
 from journal.interface import Durability
-from journal.postgres.connections import Connections, size_of, unavailable
+from journal.postgres.connections import Connections, unavailable
 from journal.postgres.engine import check_head
 from journal.postgres.rows import Rows, Segments
 from journal.postgres.schema import check_version
+from journal.postgres.watch import Look, look
 from journal.records import Damage, Entry, Head, Record, Witness
 
 
@@ -29,6 +31,7 @@ class PostgresReader:
         self._rows = Rows(connections, segments)
         self._id, self._epoch = id, epoch
         self.damage = tuple(damage)
+        self._seen: Look | None = None
         self._moved = threading.Condition()
         self._seq, self._known, self._closed = head.seq, head, False
         """The head's seq, and the newest head of which the sum is known."""
@@ -80,7 +83,17 @@ class PostgresReader:
 
     def measurements(self) -> Measurements:
         """Segments, and bytes of the tables. Raises JournalUnavailable."""
-        return {"segments": len(self._segments), "bytes": size_of(self._connections)}
+        seen = self._look()
+        return {"segments": seen.segments, "bytes": seen.bytes}
+
+    def database(self) -> Database:
+        """What the server says of itself now. Raises JournalUnavailable."""
+        return self._look().database
+
+    def _look(self) -> Look:
+        if self._seen is None:
+            self._seen = self._connections.ask(lambda conn: look(conn, time.time))
+        return self._seen
 
     def close(self) -> None:
         with self._moved:

@@ -15,7 +15,7 @@ import yaml
 
 from covenq.cli.app import COMMANDS
 from covenq.cli.monitoring import ALERTS, DASHBOARD
-from covenq.http.metrics import METRICS
+from covenq.http.metric_table import METRICS
 from covenq.intake.refusal_hints import HINTS
 from covenq.model import Category, State
 from tests.support.checkout import clean_env

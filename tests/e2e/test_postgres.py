@@ -68,6 +68,13 @@ def test_it_accepts_runs_explains_and_proves(daemon: Daemon, servers: Cluster) -
     assert [one["state"] for one in daemon.cli_json("tasks")["items"]] == ["failed", "completed"]
     status = daemon.cli_json("status")
     assert status["ready"] and status["journal"]["segments"] == 1
+    [standby] = status["journal"]["database"]["standbys"]
+    assert (standby["name"], standby["state"], standby["sync_state"]) == ("standby", "streaming", "sync")
+    assert b"standby streaming, sync" in daemon.cli("status").stdout
+    metrics = daemon.api("/metrics").body
+    assert (
+        b'covenq_database_standbys{sync_state="sync"} 1.0' in metrics and b"covenq_database_commits_wait 0.0" in metrics
+    )
     head = daemon.cli_json("verify")
     assert head["ok"] and head["head"]["seq"] == status["journal"]["head"]["seq"]
     assert b"2 signatures right" in daemon.cli("verify", "--signatures").stderr
@@ -281,3 +288,21 @@ def test_who_has_a_journal_in_files_loads_nothing_of_it(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, env=daemon.environment(), check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.postgres
+def test_a_status_does_not_wait_for_a_database_that_hangs(daemon: Daemon, servers: Cluster) -> None:
+    assert daemon.post("issues", issue(1)).status == 202
+    wait_done(daemon)
+    servers.primary.pause()
+    try:
+
+        def away() -> bool:
+            status = daemon.api("/api/v1/status").json
+            return status["journal"]["database"]["away_s"] is not None and status["journal"]["bytes"] > 0
+
+        eventually(away, 60, "it says that the database does not answer")
+        assert b"covenq_database_away_seconds" in daemon.api("/metrics").body
+    finally:
+        servers.primary.resume()
+    eventually(lambda: daemon.api("/api/v1/status").json["journal"]["database"]["away_s"] is None, 60, "it is back")

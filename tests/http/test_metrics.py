@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from covenq.github.events import EVENTS
 from covenq.github.samples import SAMPLES
 from covenq.http.counters import AcceptedCounts
-from covenq.http.metrics import METRICS, Metrics
+from covenq.http.metric_table import METRICS
+from covenq.http.metrics import Metrics
 from covenq.state import query
 from journal.histogram import Histogram
 from tests.support.checkout import ROOT

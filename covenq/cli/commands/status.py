@@ -177,6 +177,7 @@ def _location_lines(found: Status) -> Iterator[tuple[str, str]]:
         yield "config", clean(found.config)
     yield "data", clean(found.data)
     yield "journal", _journal_text(found.journal)
+    yield from _database_lines(found.journal)
     folded = found.state
     lag = f", {folded.lag:,} behind" if folded.lag else ""
     left = "" if folded.left_s is None else f", for about {duration(folded.left_s)} more"
@@ -300,6 +301,18 @@ def _followed_text(one: ReconcileLog, following: FollowedLog, now: float) -> str
     if following.behind:
         words.append(f"{output.count(following.behind, 'delivery', 'deliveries')} still to be fetched")
     return ", ".join(words)
+
+
+def _database_lines(journal: JournalStatus) -> Iterator[tuple[str, str]]:
+    """What the database that keeps the journal says of itself."""
+    if journal.database is None:
+        return
+    from covenq.model.database_text import clock_text, standbys_text
+
+    yield "standbys", clean(standbys_text(journal))
+    told = clock_text(journal.database)
+    if told:
+        yield "database", clean(told)
 
 
 _REPLICATED = {"fsync": "", "replicated": ", replicated", "managed": ", replicated as [journal] says"}

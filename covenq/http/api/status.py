@@ -121,8 +121,8 @@ def status(sources: StatusSources) -> model_status.Status:
             measurements,
             settings=sources.config.config.journal,
             durability=sources.journal.durability,
-            poisoned=health.poisoned is not None,
-            full=health.full is not None,
+            health=health,
+            database=sources.journal.database(),
         ),
         state=state,
         process=inspect_status.DaemonProcess(

@@ -19,6 +19,7 @@ from covenq.http.page.access import session_of
 from covenq.http.page.moment import Moment, moment
 from covenq.http.page.render import respond_page
 from covenq.http.page.sources import PageSources, only
+from covenq.model.database_text import standbys_text
 from covenq.model.palette import STATE_TONES, Tone
 from covenq.model.readiness import READY, readiness
 from covenq.model.route_times import failing, failing_text
@@ -163,5 +164,7 @@ def _facts(found: Status, now: float) -> Iterator[tuple[str, str]]:
     if found.refused:
         yield "refused", f"{counted(sum(found.refused.values()), 'request')} since the start"
     yield "journal", f"{counted(found.journal.head.seq, 'record')}, {byte_size(found.journal.bytes, 'TiB')}"
+    if found.journal.database is not None:
+        yield "standbys", standbys_text(found.journal)
     if found.disk is not None:
         yield "disk", f"{byte_size(found.disk.free, 'TiB')} free of {byte_size(found.disk.total, 'TiB')}"

@@ -15,7 +15,14 @@ from pathlib import Path
 from covenq.config.journal import JournalSettings
 from covenq.config.load import Config
 from covenq.filter.grammar import parse
-from covenq.model.journal_status import BatchSizes, HeadStatus, JournalStatus, SyncTimes
+from covenq.model.journal_status import (
+    BatchSizes,
+    DatabaseStatus,
+    HeadStatus,
+    JournalStatus,
+    StandbyStatus,
+    SyncTimes,
+)
 from covenq.model.notices import NotifyStatus
 from covenq.model.status import (
     Descriptors,
@@ -39,7 +46,7 @@ from covenq.operate.maintain import verify_note
 from covenq.paths import JOURNAL_NAME
 from covenq.routing.held import HELD
 from covenq.state import query
-from journal.health import Measurements, count, series
+from journal.health import Database, Health, Measurements, count, series
 from journal.interface import Durability
 from journal.records import Head
 
@@ -77,6 +84,7 @@ class DaemonProcess:
 
 
 NO_DAEMON = DaemonProcess()
+NO_HEALTH = Health()
 
 
 def status(
@@ -148,8 +156,8 @@ def journal_status(
     *,
     settings: JournalSettings,
     durability: Durability = "fsync",
-    poisoned: bool = False,
-    full: bool = False,
+    health: Health = NO_HEALTH,
+    database: Database | None = None,
 ) -> JournalStatus:
     """The status of the journal, from its engine's `measurements`. Of one that nobody writes there are no syncs."""
     last_sync_s = measurements.get("last_sync_seconds")
@@ -159,14 +167,39 @@ def journal_status(
         head=HeadStatus(head.seq, head.sum),
         segments=count(measurements, "segments"),
         bytes=count(measurements, "bytes"),
-        poisoned=poisoned,
-        full=full,
+        poisoned=health.poisoned is not None,
+        full=health.full is not None,
         last_sync_ms=round(last_sync_s * 1000, 3) if isinstance(last_sync_s, float) else None,
         recent_syncs_ms=sync_times(series(measurements, "recent_sync_seconds")),
         recent_batches=batch_sizes(series(measurements, "recent_batch_records")),
         engine="file" if settings.url is None else "postgres",
         durability="managed" if settings.managed and durability == "fsync" else durability,
+        database=None if database is None else database_status(database),
     )
+
+
+def database_status(found: Database) -> DatabaseStatus:
+    standbys = found.standbys
+    return DatabaseStatus(
+        standbys=None
+        if standbys is None
+        else [
+            StandbyStatus(one.name, one.state, one.sync_state, None if one.behind is None else max(0, one.behind))
+            for one in standbys
+        ],
+        hidden=found.hidden,
+        named=list(found.named),
+        needed=found.needed,
+        missing=list(found.missing),
+        waits=found.waits,
+        ahead_s=_rounded(found.ahead_s),
+        seen_s=_rounded(found.seen_s),
+        away_s=_rounded(found.away_s),
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def sync_times(seconds: Sequence[float]) -> SyncTimes | None:

@@ -16,6 +16,7 @@ from covenq.model.drift import drift_text
 from covenq.model.ledger import missing_text
 from covenq.model.notices import trouble
 from covenq.model.palette import Tone
+from covenq.model.trouble import MENDED_LATER
 from covenq.model.waiting import Cause, command_for
 from covenq.text import counted, duration
 from covenq.tui import text
@@ -138,6 +139,12 @@ def _of_journal(status: Status, now: float) -> list[Alarm]:
         more = "" if seen.findings == 1 else f" and {text.number(seen.findings - 1)} more"
         words = f"damage was found {text.ago(seen.at, now)}: {text.clean(seen.first or '')}{more}"
         found.append(Alarm(words, f"damage {seen.at}", damage=True))
+    if status.journal.database is not None:
+        from covenq.model.database_text import database_troubles
+
+        for word, words, _ in database_troubles(status.journal.database, ready=status.ready):
+            tone: Tone = "warning" if word in MENDED_LATER else "bad"
+            found.append(_alarm(text.clean(words), tone, f"database {word}"))
     state = status.state
     if state.damaged:
         found.append(_alarm("state.db is damaged, which a reader came upon: restart covenq, and it is made anew"))

@@ -29,6 +29,11 @@ def durability(status: Status) -> list[Line]:
     lines: list[Line] = [[("Durability", "bold")], labelled("fsync", fsync(log))]
     if log.recent_syncs_ms is not None:
         lines += _histogram(log.recent_syncs_ms)
+    if log.database is not None:
+        from covenq.model.database_text import standbys_text
+
+        wrong = log.database.waits is not None or bool(log.database.missing)
+        lines.append(labelled("standbys", text.clean(standbys_text(log)), "bad" if wrong else ""))
     disk = status.disk
     if disk:
         share = disk.free * 100 // max(1, disk.total)
