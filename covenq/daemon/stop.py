@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from covenq.daemon.parts import Daemon
 from covenq.http.server.listener import PassOn
-from covenq.intake.admission import DISK_FAILED
+from covenq.intake.admission import poisoned_sentence
 from covenq.operate.notify.conditions import Condition
 
 DRAIN_S = 10.0
@@ -102,22 +102,25 @@ def _close_webhook(daemon: Daemon, drained: bool, drain_s: float) -> None:
 
 
 def stop_poisoned(daemon: Daemon) -> int:
-    """Stop after a failed sync: exit code 1, and the process is gone after POISONED_S even if a step hangs."""
+    """Stop where nothing more can be recorded: exit code 1, and the process is gone after POISONED_S even if a step hangs."""
     watchdog = threading.Timer(POISONED_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
-    _tell_poisoned(daemon)
     health = daemon.storage.journal.health()
+    _tell_poisoned(daemon, poisoned_sentence(health))
     log.critical("the journal can't be relied on any more, so covenq ends: %s", health.poisoned)
-    log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
+    if health.database:
+        log.critical("look at the database, and whether another covenq runs on it; then start covenq again")
+    else:
+        log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
     daemon.stopping.set()
     stop(daemon, drain_s=1.0, grace_s=0.5)
     return 1
 
 
-def _tell_poisoned(daemon: Daemon) -> None:
-    """Have it told, by another thread: it is written to the disk that failed, which may hang."""
-    told = Condition("intake", "intake", f"Nothing is received: {DISK_FAILED}", "covenq doctor")
+def _tell_poisoned(daemon: Daemon, why: str) -> None:
+    """Have it told, by another thread: it is written to the disk that failed, perhaps, which may hang."""
+    told = Condition("intake", "intake", f"Nothing is received: {why}", "covenq doctor")
     thread = threading.Thread(target=daemon.background.notifier.tell, args=([told],), daemon=True)
     thread.start()
     thread.join(TELL_S)

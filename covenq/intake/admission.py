@@ -19,7 +19,7 @@ from journal.interface import Appending, Durability, Journal, Monitored
 from journal.records import Conflict, Entry, Head, Record
 
 DISK_FAILED = "The disk failed to make deliveries durable."
-"""The sentence of `journal_poisoned`."""
+DATABASE_AWAY, DISK_UNKNOWN = "database_away", "disk_unknown"
 JOURNAL_DAMAGED = "journal_damaged"
 
 log = logging.getLogger("covenq.intake")
@@ -40,6 +40,13 @@ class Reason:
     sentence: str
     log_detail: str = ""
     """Added to the sentence in the daemon's log alone."""
+
+
+def poisoned_sentence(health: Health) -> str:
+    """Why nothing is made durable any more, of a journal that is poisoned."""
+    if health.database:
+        return f"Nothing more is recorded in the database by this process: {health.poisoned}."
+    return DISK_FAILED
 
 
 class CachedHealth:
@@ -91,7 +98,7 @@ class Admission:
     def intake(self, size: int = 0) -> Reason | None:
         """Why a delivery of `size` bytes can't be accepted now; None if it can."""
         if self._journal.poisoned:
-            return Reason("journal_poisoned", DISK_FAILED)
+            return Reason("journal_poisoned", poisoned_sentence(self._journal.health()))
         if self._damaged():
             return Reason(
                 JOURNAL_DAMAGED,
@@ -153,7 +160,8 @@ class Admission:
     def _disk(self, size: int) -> Reason | None:
         health = self._health()
         if health.unreachable is not None:
-            return Reason("disk_unknown", f"{health.unreachable[:1].upper()}{health.unreachable[1:]}.")
+            word = DATABASE_AWAY if health.database else DISK_UNKNOWN
+            return Reason(word, f"{health.unreachable[:1].upper()}{health.unreachable[1:]}.")
         room = health.room
         if room is None:
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from covenq.intake.admission import DISK_FAILED
 from covenq.model import JsonObject
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned, JournalUnanswered
 
@@ -35,7 +34,9 @@ def unavailable(error: JournalError) -> Answer:
         case JournalFull():
             return refuse(503, "journal_full", "There is no space to make the delivery durable.")
         case JournalPoisoned():
-            return refuse(503, "journal_poisoned", DISK_FAILED)
+            return refuse(
+                503, "journal_poisoned", "The journal failed: nothing is made durable until covenq was restarted."
+            )
         case JournalClosed():
             return refuse(503, "journal_closed", "The intake is closed.")
         case JournalUnanswered():

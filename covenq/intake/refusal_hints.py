@@ -39,13 +39,15 @@ HINTS: Mapping[str, str] = {
     "headers_too_large": "The headers are over 64 KiB: a proxy adds to them, or this isn't GitHub.",
     "hook_malformed": "X-GitHub-Hook-ID is no number: a proxy rewrote it, or this isn't GitHub.",
     "hook_not_allowed": "The hook is not among [github] hooks: add it there if it is yours.",
-    "intake_closed": ("The disk was low, or failed, or the journal was damaged: `covenq status`. {again}"),
+    "intake_closed": (
+        "The disk was low, or failed, or the database was away, or the journal was damaged: `covenq status`. {again}"
+    ),
     "intake_paused": "The intake was paused: `covenq resume intake`. {again}",
     "host_not_allowed": "A browser asked for /page under a name that [api] hosts leaves out: add it there if it is covenq's.",
     "internal": "A fault of covenq's: its log says where. {again}",
     "journal_closed": "covenq was stopping. {again}",
     "journal_full": "The disk had no room. Free some. {again}",
-    "journal_poisoned": "The disk failed to sync: see its kernel's messages (dmesg). {again}",
+    "journal_poisoned": "The disk failed to sync (dmesg), or another process took the database's journal: see the log. {again}",
     "journal_unavailable": "The journal could not be written: covenq's log says why. {again}",
     "login_limited": "Ten log-ins to /page from there had failed within a minute: `covenq refused` has them.",
     "method_not_allowed": (

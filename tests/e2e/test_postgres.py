@@ -269,7 +269,12 @@ def test_what_runs_while_the_database_is_away_for_long_is_not_given_up(daemon: D
     try:
         assert daemon.post("issues", issue(2), "late").status == 503
         gate.touch()
-        assert daemon.post("issues", issue(2), "late").status == 503
+        eventually(lambda: not daemon.api("/api/v1/status").json["ready"], 60, "the intake is closed")
+        refused = daemon.post("issues", issue(2), "late")
+        assert (refused.status, refused.json["error"]) == (503, "intake_closed")
+        assert refused.json["detail"].startswith("The database has not answered for")
+        logged = "the intake is closed: The database has not answered"
+        eventually(lambda: logged in daemon.log_tail(), 60, "it is logged")
         status = daemon.cli_json("status", exit_code=1)
         assert not status["ready"] and "database" in status["reasons"][0]
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from covenq.config.load import Retention
-from covenq.intake.admission import Admission
+from covenq.intake.admission import Admission, poisoned_sentence
 from covenq.operate.maintain.upkeep import Upkeep, compact
 from covenq.operate.parameters import Compact
 from covenq.state.store import StateStore
@@ -84,13 +84,17 @@ def test_an_engine_without_bounds_is_open_and_one_that_can_t_be_asked_is_not(tmp
     with open_journal(tmp_path / "journal") as journal:
         admission = Admission(journal, lambda: health)
         assert admission.intake(1 << 60) is None and admission.has_space() and admission.room() is None
-        health = Health(unreachable="the database does not answer")
-        reason = admission.intake()
-        assert reason is not None and (reason.word, reason.sentence) == (
-            "disk_unknown",
-            "The database does not answer.",
-        )
+        for word, is_database in (("disk_unknown", False), ("database_away", True)):
+            health = Health(unreachable="it does not answer", database=is_database)
+            reason = admission.intake()
+            assert reason is not None and (reason.word, reason.sentence) == (word, "It does not answer.")
         assert not admission.has_space()
+
+
+def test_a_journal_that_is_poisoned_says_whether_the_disk_failed_or_what_became_of_the_database() -> None:
+    assert "disk" in poisoned_sentence(Health(poisoned="the sync of 1 failed"))
+    taken = poisoned_sentence(Health(poisoned="another process has taken the journal", database=True))
+    assert taken == "Nothing more is recorded in the database by this process: another process has taken the journal."
 
 
 @contextmanager

@@ -235,7 +235,8 @@ def _journal(context: DoctorContext) -> Iterator[Finding]:
     if status is None:
         return
     if status.journal.poisoned:
-        yield Finding("journal", BAD, "the disk failed to sync: nothing more is recorded", "Restart the daemon.")
+        why = "the disk failed to sync" if status.journal.engine == "file" else "this process may write it no more"
+        yield Finding("journal", BAD, f"{why}: nothing more is recorded", "Restart the daemon.")
     if status.state.error:
         yield Finding("state", BAD, status.state.error, "Restart the daemon: state.db is only a cache.")
     if not damage and not reported and not status.journal.poisoned:
