@@ -100,7 +100,7 @@ def test_each_drift_is_in_the_status_the_metrics_and_the_log(
         Installation(2, GRANTED, account="octo"),
         Installation(3, GRANTED, account="hexa"),
     ]
-    server.add(at=time.time() - 500, status_code=401)
+    server.add(at=time.time() - 5400, status_code=401)
     more = with_hook(server, active=False, insecure_ssl="1")
     daemon = make_daemon(
         config_of(server, tmp_path, match="event:issues,release", more=more),
@@ -126,7 +126,7 @@ def test_each_drift_is_in_the_status_the_metrics_and_the_log(
     assert "DRIFT       not subscribed to what routes want: release" in rows
     assert "DRIFT       an installation lacks permissions (2): octo, hexa" in rows
     assert f"            subscribed to what no route wants: {APP}"[:40] in text and "fork" in text
-    assert "`covenq doctor` says what to do." in text and "newest attempt listed 8m ago" in text
+    assert "`covenq doctor` says what to do." in text and "newest attempt listed 1h ago" in text
 
 
 def test_what_fits_is_said_in_a_line_and_without_a_daemon_nothing_is(

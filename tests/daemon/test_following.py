@@ -28,6 +28,7 @@ from covenq.state.readers import Readers
 from journal.errors import JournalDamaged, JournalError
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.records import Damage, Entry, Record
 from tests.support.waiting import eventually
 
@@ -41,7 +42,8 @@ class Clock:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[FileJournal]:
-    with open_journal(tmp_path / "journal") as opened:
+    """Nothing is in it but what a test appends, however long that takes."""
+    with open_journal(tmp_path / "journal", settings=WriteSettings(idle_s=3600.0)) as opened:
         yield opened
 
 
