@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -276,8 +277,9 @@ def test_ctrl_c_ends_a_verify_without_a_word_of_python(make_daemon: Make, tmp_pa
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    eventually(lambda: children(process.pid), 30, "it has helpers")
-    os.killpg(process.pid, signal.SIGINT)
+    eventually(lambda: process.poll() is not None or children(process.pid), 30, "it has helpers")
+    with suppress(ProcessLookupError):  # it may have ended meanwhile
+        os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode in (130, 0)
     assert b"Traceback" not in err
