@@ -90,6 +90,8 @@ class Admission:
         self._damaged = damaged
         self._read_pause = paused
         self._paused = paused()
+        self._pause_unread = False
+        """Whether the last try to read it failed, which was logged."""
         self.resumed = 0
         """Times that a pause was seen to end, however short it was."""
         self.stopping = False
@@ -112,7 +114,11 @@ class Admission:
         try:
             self._paused = self._read_pause()
         except JournalError as error:  # the last known answer still holds
-            log.error("whether the intake is paused can't be read: %s", error)
+            if not self._pause_unread:  # it is read a few times a second, and a database may be away for hours
+                log.error("whether the intake is paused can't be read: %s", error)
+            self._pause_unread = True
+        else:
+            self._pause_unread = False
         if before is not None and self._paused is None:
             self.resumed += 1
 

@@ -275,5 +275,5 @@ def check_head(conn: Conn, head: Head) -> None:
         detail = f"record {head.seq} is another one than was acknowledged"
     raise JournalDamaged(
         [Damage("lost", segment_name(segment), 0, head.seq, None, detail)],
-        hint="Put back the server that has it; or start with --accept-head to go on with what is there, in a new epoch.",
+        hint=f"Put back the server that has it; or `covenq serve --accept-head {seq}` goes on with what is there.",
     )

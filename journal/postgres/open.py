@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
+from journal.append import append_known
 from journal.errors import JournalGone, JournalSealed, JournalUnaccepted
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres import lease, schema, server
@@ -15,7 +16,7 @@ from journal.postgres.connections import Conn, connect, unavailable
 from journal.postgres.engine import Opening, PostgresJournal, check_head
 from journal.postgres.rows import Segments
 from journal.postgres.watch import look_once
-from journal.records import Head, Witness
+from journal.records import OWN_SUBJECT, Entry, Head, Witness
 
 
 def open_journal(
@@ -60,6 +61,8 @@ def open_journal(
     if accept_head is not None:
         try:
             journal.begin_epoch(token(8))
+            # At once, so that caches know the epoch before they look for the records that were lost.
+            append_known(journal, [Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
         except BaseException:
             journal.close()
             raise
@@ -95,7 +98,7 @@ def _end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None) -
     elif accept_head != seq:
         raise JournalUnaccepted(
             f"the database's journal ends at {seq}, not at {accept_head}",
-            hint=f"Look at `covenq verify`, then accept {seq} if that is right.",
+            hint=f"Look at `covenq verify`, then give --accept-head {seq} if that is what you mean.",
         )
     segments = Segments()
     segments.load(conn)

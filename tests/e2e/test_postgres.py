@@ -211,6 +211,37 @@ def test_the_password_is_taken_from_the_file_that_pgpassfile_names(
 
 
 @pytest.mark.postgres
+def test_a_dump_that_is_put_back_is_gone_on_with_where_its_end_is_accepted(daemon: Daemon, servers: Cluster) -> None:
+    assert daemon.post("issues", issue(1), "kept").status == 202
+    wait_done(daemon)
+    assert daemon.stop() == 0
+    head = daemon.cli_json("verify")["head"]["seq"]
+    servers.primary.run("pg_dump", "-Fc", "-n", "covenq", "-f", "dump", "-d", servers.url)
+    daemon.start()
+    assert daemon.post("issues", issue(2), "lost").status == 202
+    wait_done(daemon)
+    assert daemon.stop() == 0
+    servers.sql("DROP SCHEMA covenq CASCADE")
+    servers.primary.run("pg_restore", "-d", servers.url, "dump")
+    daemon.start(wait=False)
+    assert daemon.wait_exit(60) == 5
+    assert f"covenq serve --accept-head {head}" in daemon.log_tail()
+    said = daemon.cli("verify", exit_code=5)
+    assert (
+        b"shorter than its caches" in said.stdout and b"--accept-head" in said.stderr and b"salvage" not in said.stderr
+    )
+    daemon.args = ["--accept-head", str(head)]
+    daemon.start()
+    daemon.args = []
+    assert [one["guid"] for one in daemon.cli_json("deliveries")["items"]] == ["kept"]
+    assert daemon.post("issues", issue(2), "lost").status == 202
+    wait_done(daemon)
+    assert daemon.stop() == 0
+    daemon.start()
+    assert daemon.cli_json("verify")["ok"]
+
+
+@pytest.mark.postgres
 def test_a_journal_in_files_moves_in_and_out_with_everything_in_it(servers: Cluster, tmp_path: Path) -> None:
     servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
     config = tmp_path / "covenq.toml"

@@ -76,10 +76,15 @@ def verify(
     signed = _signatures(where, upto, since or 0, only, report) if signatures else None
     _report(report, signed, head=head, json=json)
     if not report.ok:
-        say(
-            "hint: nothing was changed. Keep a copy; `covenq salvage` shows what can be kept, `covenq backup` has copies."
-        )
+        say(f"hint: nothing was changed. {_IN_FILES if where.config.journal.url is None else _IN_A_DATABASE}")
         raise typer.Exit(DAMAGED)
+
+
+_IN_FILES = "Keep a copy; `covenq salvage` shows what can be kept, `covenq backup` has copies."
+_IN_A_DATABASE = (
+    "Keep a dump (pg_dump). Where the end is missing, put back the server that has it, or `covenq serve --accept-head SEQ`; "
+    "what else is damaged comes back with a backup of the database: covenq-postgres(7)."
+)
 
 
 def _prove(

@@ -103,9 +103,10 @@ def test_only_the_head_that_is_there_is_accepted(opened: Opened, servers: Cluste
     with pytest.raises(JournalUnaccepted, match="ends at 1"):
         open_journal(servers.url, accept_head=7)
     with open_journal(servers.url, accept_head=1) as accepted:
-        assert accepted.append([delivery(2)]) == Appended((2,))
+        assert accepted.append([delivery(2)]) == Appended((3,))
         assert accepted.epoch != epoch
-        assert [record.epoch != epoch for record in accepted.read(0)] == [False, True]
+        assert [record.epoch != epoch for record in accepted.read(0)] == [False, True, True]
+        assert [record.kind for record in accepted.read(1)] == ["journal.accepted", "delivery.received"]
 
 
 def test_every_error_says_what_to_do() -> None:
