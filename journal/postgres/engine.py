@@ -271,6 +271,8 @@ def check_head(conn: Conn, head: Head) -> None:
     seq, segment = (0, 1) if newest is None else newest
     if row is None:
         detail = f"record {head.seq} was acknowledged, and the database ends at {seq}: it lost what was not replicated"
+        if seq >= head.seq:
+            detail = f"record {head.seq} was acknowledged, and is gone, though the database says that it ends at {seq}"
     else:
         detail = f"record {head.seq} is another one than was acknowledged"
     raise JournalDamaged(

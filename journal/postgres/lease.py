@@ -12,11 +12,13 @@ from collections.abc import Callable
 
 import psycopg
 
-from journal.errors import JournalError, JournalLocked
+from journal.errors import JournalDamaged, JournalError, JournalLocked
 from journal.postgres.connections import Conn, connect, hang_up
+from journal.records import Damage
 
 LEASE_S = 3.0
 RENEW_S = 1.0
+NO_LEASE = "As the role that owns the tables: INSERT INTO covenq.lease DEFAULT VALUES."
 
 _TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, until = clock_timestamp() + %(lease)s * interval '1 s'
   WHERE until < clock_timestamp() OR holder = %(token)s OR (node = %(node)s AND node <> '') RETURNING holder"""
@@ -27,12 +29,16 @@ _RENEW = "UPDATE covenq.lease SET until = clock_timestamp() + %s * interval '1 s
 def take(conn: Conn, token: str, node: str) -> None:
     """Take the lease, and with it the head. A node's own is taken at once: whoever calls has made sure that it is alone there.
 
-    Raises JournalLocked if another node holds it.
+    Raises JournalLocked if another node holds it, JournalDamaged where there is none to be held.
     """
     with conn.transaction():
         if conn.execute(_TAKE, {"token": token, "node": node, "lease": LEASE_S}).fetchone() is None:
             row = conn.execute("SELECT node FROM covenq.lease").fetchone()
-            other = row[0] if row is not None and row[0] else "another process"
+            if row is None:
+                raise JournalDamaged(
+                    [Damage("missing", "the database", 0, None, None, "covenq.lease has no row")], hint=NO_LEASE
+                )
+            other = row[0] or "another process"
             raise JournalLocked(
                 f"the journal is written by {other}", hint=f"Stop it, or wait {LEASE_S:.0f} s if it is gone already."
             )

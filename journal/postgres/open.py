@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from journal.append import append_known
-from journal.errors import JournalGone, JournalSealed, JournalUnaccepted
+from journal.errors import JournalDamaged, JournalSealed, JournalUnaccepted
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres import lease, schema, server
 from journal.postgres.connections import Conn, connect, unavailable
+from journal.postgres.ending import Ending, check_ending, read_ending
 from journal.postgres.engine import Opening, PostgresJournal, check_head
 from journal.postgres.rows import Segments
 from journal.postgres.watch import look_once
-from journal.records import OWN_SUBJECT, Entry, Head, Witness
+from journal.records import OWN_SUBJECT, Damage, Entry, Head, Witness
+
+NONE_LEFT = "Put the tables back from a backup of the database; or start with --accept-head 0 to begin a new journal."
+ANOTHER = "Name the database that state.db is of; or start with --accept-head to go on with what is there."
 
 
 def open_journal(
@@ -43,13 +47,15 @@ def open_journal(
         server.check(conn, now)
         # A standby that is gone would keep a start waiting without a word: appends wait for it, and say so.
         conn.execute("SET synchronous_commit = local")
+        if accept_head != 0:
+            _check_seen(conn, witnesses)
         created = schema.make(conn, token)
         schema.check_version(conn)
         writer = token(16)
         lease.take(conn, writer, node)
         try:
-            id, epoch, head, segments = _end_of(conn, witnesses, accept_head)
-            found = Opening(id, epoch, head, segments, look_once(conn, now), created)
+            ending, segments = _end_of(conn, witnesses, accept_head)
+            found = Opening(ending.journal, ending.epoch, ending.head, segments, look_once(conn, now), created)
         except BaseException:
             lease.give_up(conn, writer)
             raise
@@ -58,7 +64,7 @@ def open_journal(
     finally:
         conn.close()
     journal = PostgresJournal(url, writer, found, segment_max=segment_max)
-    if accept_head is not None:
+    if accept_head is not None and not created:
         try:
             journal.begin_epoch(token(8))
             # At once, so that caches know the epoch before they look for the records that were lost.
@@ -83,23 +89,31 @@ def prepare(url: str, *, token: Callable[[int], str] = secrets.token_hex, now: C
         conn.close()
 
 
-def _end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None) -> tuple[str, str, Head, Segments]:
-    """The journal's id, its epoch, its newest record and its segments. Raises JournalDamaged, JournalUnaccepted."""
-    row = conn.execute("SELECT journal, epoch, seq, sum, closed FROM covenq.head").fetchone()
-    if row is None:
-        raise JournalGone("there is no journal in that database any more")
-    id, epoch, seq, total, closed = row
-    if closed:
-        raise JournalSealed(closed)
+def _check_seen(conn: Conn, witnesses: Sequence[Witness]) -> None:
+    """Before a journal is made where there is none: none had been seen. Raises JournalDamaged."""
+    if witnesses and schema.version_of(conn) is None:
+        newest = max(witnesses, key=lambda witness: witness.seq)
+        detail = f"there is no journal, but seq {newest.seq} of one had been seen"
+        raise JournalDamaged([Damage("gone", "the database", 0, newest.seq, None, detail)], hint=NONE_LEFT)
+
+
+def _end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None) -> tuple[Ending, Segments]:
+    """Where the journal ends, and its segments. Raises JournalSealed, JournalDamaged, JournalUnaccepted."""
+    ending = read_ending(conn)
+    if ending.closed:
+        raise JournalSealed(ending.closed)
     if accept_head is None:
         for witness in witnesses:
-            if witness.journal == id:
-                check_head(conn, Head(witness.seq, witness.sum))
-    elif accept_head != seq:
+            if witness.journal != ending.journal:
+                detail = f"it is journal {ending.journal[:8]}…, and seq {witness.seq} of {witness.journal[:8]}… had been seen"
+                raise JournalDamaged([Damage("foreign", "the database", 0, witness.seq, None, detail)], hint=ANOTHER)
+            check_head(conn, Head(witness.seq, witness.sum))
+    elif accept_head != ending.seq:
         raise JournalUnaccepted(
-            f"the database's journal ends at {seq}, not at {accept_head}",
-            hint=f"Look at `covenq verify`, then give --accept-head {seq} if that is what you mean.",
+            f"the database's journal ends at {ending.seq}, not at {accept_head}",
+            hint=f"Look at `covenq verify`, then give --accept-head {ending.seq} if that is what you mean.",
         )
+    check_ending(conn, ending)
     segments = Segments()
     segments.load(conn)
-    return id, epoch, Head(seq, total), segments
+    return ending, segments

@@ -7,11 +7,14 @@ from importlib.resources import files
 
 from psycopg import errors
 
-from journal.errors import FormatUnknown, JournalError, JournalGone
+from journal.errors import FormatUnknown, JournalDamaged, JournalError, JournalGone
 from journal.format.header import GENESIS, make_header
 from journal.postgres.connections import GRANTED, Conn, one_line
+from journal.postgres.ending import RESTORE
+from journal.records import Damage
 
 VERSION = 1
+_LEFT = "SELECT EXISTS (SELECT 1 FROM covenq.record) OR EXISTS (SELECT 1 FROM covenq.segment)"
 _LOCK = 0x636F76656E71
 """The advisory lock of who makes the tables: `covenq` in ASCII."""
 
@@ -54,16 +57,25 @@ def grants() -> str:
 
 
 def version_of(conn: Conn) -> int | None:
-    """The version of the tables; None if there are none, or no journal in them."""
+    """The version of the tables; None if there are none, or no journal in them.
+
+    Raises JournalDamaged where records are there, and nothing says where they end.
+    """
     try:
         row = conn.execute("SELECT version FROM covenq.head").fetchone()
+        if row is not None:
+            return int(row[0])
+        left = conn.execute(_LEFT).fetchone()
     except (errors.UndefinedTable, errors.InvalidSchemaName):
         return None
-    return None if row is None else int(row[0])
+    if left == (True,):
+        detail = "covenq.head has no row, and there are records or segments"
+        raise JournalDamaged([Damage("missing", "the database", 0, None, None, detail)], hint=RESTORE)
+    return None
 
 
 def check_version(conn: Conn) -> None:
-    """Raises JournalGone if there is no journal, FormatUnknown if it is of a version that this covenq doesn't know."""
+    """Raises JournalGone if there is no journal, FormatUnknown if it is of a version that it doesn't know, JournalDamaged."""
     found = version_of(conn)
     if found is None:
         raise JournalGone(
@@ -93,7 +105,7 @@ def make_tables(conn: Conn) -> None:
 def make(conn: Conn, token: Callable[[int], str]) -> bool:
     """Make the tables and an empty journal, if there is none; whether it was made. `token(n)` is n random bytes as hex.
 
-    Each in one transaction: after a crash there is a whole journal or none. Raises SchemaForbidden.
+    Each in one transaction: after a crash there is a whole journal or none. Raises SchemaForbidden, JournalDamaged.
     """
     make_tables(conn)
     there = False
@@ -101,7 +113,7 @@ def make(conn: Conn, token: Callable[[int], str]) -> bool:
         with conn.transaction():
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             there = True
-            if conn.execute("SELECT count(*) FROM covenq.head").fetchone() != (0,):
+            if version_of(conn) is not None:
                 return False
             there = False
             conn.execute(new_journal(token).encode())

@@ -76,6 +76,9 @@ class _Verifier:
     def run(self, since: int, segment: int | None, witnesses: tuple[Witness, ...]) -> VerifyReport:
         rows = self._conn.execute("SELECT first, header FROM covenq.segment ORDER BY first", binary=True).fetchall()
         firsts = [first for first, _ in rows]
+        if not firsts:
+            detail = f"no segment is there, and the head says that the log ends at {self._seq}"
+            self._damage.append(Damage("bad header", "the database", 0, None, None, detail))
         if segment is not None and segment not in firsts:
             raise JournalGone(
                 f"no segment starts at seq {segment}", hint="`covenq verify` without --segment checks them all."

@@ -68,6 +68,8 @@ CHANGES = {
     "the newest record less": "DELETE FROM covenq.record WHERE seq = (SELECT max(seq) FROM covenq.record)",
     "a header": "UPDATE covenq.segment SET header = set_byte(header, 30, 48 + (get_byte(header, 30) + 1) % 10) WHERE first = 7",
     "a header less": "DELETE FROM covenq.segment WHERE first = 7",
+    "the first header less": "DELETE FROM covenq.segment WHERE first = 1",
+    "no headers": "DELETE FROM covenq.segment",
     "where a segment begins": "UPDATE covenq.segment SET first = 8 WHERE first = 7",
     "the head's seq": "UPDATE covenq.head SET seq = seq - 1",
     "the head's sum": "UPDATE covenq.head SET sum = repeat('0', 64)",
