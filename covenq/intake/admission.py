@@ -130,8 +130,9 @@ class Admission:
             found.append(closed)
         if self._paused is not None and closed is not self._paused:
             found.append(self._paused)
-        if closed is None and self._journal.full:
-            found.append(Reason("journal_full", "The last write found no space."))
+        failed = self._journal.health().full if closed is None and self._journal.full else None
+        if failed is not None:
+            found.append(Reason("journal_full", f"The last write failed: {failed}."))
         return found
 
     def has_space(self) -> bool:
@@ -160,7 +161,7 @@ class Admission:
         try:
             append_known(self._journal, [Entry("ops.intake", "ops.intake_opened", {"reason": "journal_full"})])
         except JournalError as error:
-            return Reason("journal_full", f"There is no space for the journal: {error}.")
+            return Reason("journal_full", f"The journal can't be written: {error}.")
         return None
 
     def _disk(self, size: int) -> Reason | None:

@@ -64,10 +64,12 @@ def connect(url: str, *, local: bool = False, first: bool = False) -> Conn:
     """
     try:
         settings = {**_DEFAULTS, **{key: str(value) for key, value in conninfo_to_dict(url).items()}}
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeError):  # the latter quotes what it can't decode
         raise _unreadable() from None
-    if not all(port.isdigit() for port in settings.get("port", "0").split(",") if port):
-        raise _unreadable()  # a password with a / in it stands there, and the library's message would quote it
+    ports, hosts = settings.get("port", "0").split(","), settings.get("host", "").split(",")
+    # A password with a / in it stands in the port's place, one with an @ in the host's, and a message would quote it.
+    if not all(port.isdigit() for port in ports if port) or any("@" in host[1:] for host in hosts):
+        raise _unreadable()
     try:
         conn = psycopg.connect(make_conninfo(**settings), autocommit=True)
     except psycopg.Error as error:
@@ -120,6 +122,8 @@ def unavailable(error: psycopg.Error) -> JournalUnavailable:
         return JournalUnavailable(f"the database takes no writes: {one_line(error)}", hint=WRITABLE)
     if isinstance(error, errors.InsufficientPrivilege):
         return JournalUnavailable(f"this role may not do that in the database: {one_line(error)}", hint=GRANTED)
+    if error.sqlstate is not None and error.sqlstate[:2] == "42":
+        return JournalUnavailable(f"the tables are not as covenq made them: {one_line(error)}", hint=TABLES)
     said = one_line(error)
     return JournalUnavailable(
         f"the database can't be reached: {said}", hint=HOW_TO_AUTHENTICATE if "password" in said.lower() else REACHABLE
@@ -144,6 +148,7 @@ HOW_TO_AUTHENTICATE = (
 GRANTED = (
     "Have the owner of the tables run the GRANTs that `covenq init --postgres URL` prints, and repeat this command."
 )
+TABLES = "Put them back from a backup of the database: covenq-postgres(7)."
 WRITABLE = "Name the primary (with several hosts in the URL: target_session_attrs=read-write), or see who has made it read-only."
 
 
@@ -175,6 +180,17 @@ def refusal(error: psycopg.Error) -> JournalError:
     return JournalWriteFailed(
         f"the database refused: {one_line(error)}", hint="Look at the database's log; the append may be tried again."
     )
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the server says is told in words. Raises JournalUnavailable, JournalFull, JournalWriteFailed."""
+    try:
+        yield
+    except errors.ReadOnlySqlTransaction as error:
+        raise unavailable(error) from error
+    except psycopg.Error as error:
+        raise (unavailable(error) if is_unknown(error) else refusal(error)) from error
 
 
 class Connections:

@@ -84,7 +84,8 @@ def _of_status(status: Status, now: float) -> Iterator[Finding]:
         for words in trouble(status.notify, now):
             yield Finding("notify", WARN, f"operators are not told of what they should: {words}", "covenq notify test")
     if status.journal.full:
-        yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
+        words = "nothing new is recorded: the last write failed, as on a full disk, or where a database refuses it"
+        yield Finding("journal", BAD, words, "covenq status")
     if status.reconcile is not None and status.pid is not None:
         yield from _reconciled(status.reconcile, now)
     verified = status.verified

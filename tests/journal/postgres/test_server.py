@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from journal.errors import FormatUnknown, JournalError, JournalGone, JournalUnaccepted, JournalUnavailable
+from covenq.intake.admission import Admission
+from journal.errors import (
+    FormatUnknown,
+    JournalError,
+    JournalGone,
+    JournalUnaccepted,
+    JournalUnavailable,
+    JournalWriteFailed,
+)
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.open import open_journal
 from journal.postgres.reader import open_reader
@@ -83,11 +91,38 @@ def test_no_tables_and_no_right_to_make_them(servers: Cluster) -> None:
         open_reader(servers.url)
 
 
+def test_rights_that_are_missing_and_tables_that_were_changed_are_called_so(opened: Opened, servers: Cluster) -> None:
+    opened().close()
+    servers.sql("DROP ROLE IF EXISTS guest")
+    servers.sql("CREATE ROLE guest LOGIN")
+    with pytest.raises(JournalUnavailable, match="this role may not") as raised:
+        open_reader(servers.url.replace("covenq@", "guest@"))
+    assert "covenq init --postgres" in raised.value.hint
+    servers.sql("ALTER TABLE covenq.record RENAME COLUMN sum TO total")
+    with pytest.raises(JournalUnavailable, match="the tables are not as covenq made them") as raised:
+        open_journal(servers.url)
+    assert "backup" in raised.value.hint
+
+
+def test_a_write_that_is_refused_is_called_no_full_disk(opened: Opened, servers: Cluster) -> None:
+    journal = opened()
+    servers.sql("ALTER FUNCTION covenq.begin_segment RENAME TO gone")
+    servers.sql("ALTER FUNCTION covenq.append RENAME TO append_gone")
+    with pytest.raises(JournalWriteFailed, match="does not exist"):
+        journal.append([delivery(1)])
+    admission = Admission(journal)
+    [reason] = admission.reasons()
+    assert "the database refused: function covenq.append" in reason.sentence
+    assert "space" not in reason.sentence
+
+
 def test_a_server_that_is_not_there(servers: Cluster) -> None:
     for url in (
         f"postgresql://covenq:hunter2@/x?host={servers.base}&port=1",
         "postgresql://covenq:hunter2@[/x",
         "postgresql://ann:hunter2/x@db/x",
+        "postgresql://ann:x@hunter2@db/x",
+        "postgresql://ann:hunter2%E9@db/x",
     ):
         with pytest.raises(JournalUnavailable) as raised:
             open_journal(url)
