@@ -5,8 +5,8 @@ The order, and why no crash loses or forks anything:
 1. What is there is copied, while the journal may still be written (`Migration.copy`, as often as one likes). The target is
    closed: nobody appends to it. Each part is durable before the next, so a copy that was cut short goes on where it ended.
    What is copied verifies, and its chain is whole: a record that is missing ends the copy, before anything is sealed.
-2. The source is opened for writing, which nobody else can then, and `journal.sealed` is appended, which names the target. From
-   here on the end of the journal is known; it is copied up to that very record.
+2. The source is opened for writing, which nobody else can then, and `journal.sealed` is appended, which names the target. It is
+   held from here on until it is closed: so its end stays where it is, and is copied up to that very record.
 3. The two heads are compared. Where they differ, nothing more is done: the source goes on being the journal.
 4. The source is closed for good: a directory gets another name, which no covenq opens; tables say so to whoever appends. After a
    crash here neither takes appends, and the same command, given again, does what is left.
@@ -18,18 +18,18 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from journal.engines import open_reader, require_postgres
 from journal.erasure import ErasureLookup
-from journal.errors import JournalDamaged, JournalGone, MigrationRefused
+from journal.errors import JournalDamaged, JournalGone, JournalLocked, MigrationRefused
 from journal.file.erase import rewrite_segment
 from journal.file.files import OsFiles
 from journal.file.lines import FileLines, write_segment
-from journal.file.lock import LOCK_NAME
+from journal.file.lock import LOCK_NAME, DirectoryLock
 from journal.file.open import open_journal
 from journal.file.segment import SEALED_SUFFIX, list_segments, name_of
 from journal.format.check import chain_fault, continuity_damage, erasure_in
@@ -93,6 +93,11 @@ class Store(Protocol):
     def open(self) -> Engine:
         """For writing. Raises JournalLocked while another process has it."""
 
+    def held(self) -> AbstractContextManager[object]:
+        """Nobody else opens it for writing meanwhile, so that its end stays where it is: a daemon may be started again by
+        itself. Raises as `open`.
+        """
+
     def seal(self, words: str) -> None:
         """Nobody appends to it any more; `words` say why. May be repeated."""
 
@@ -155,13 +160,14 @@ class Migration:
         self._check_distinct()
         if not self._source.is_sealed():
             self._append_seal()
-        copied = self.copy(progress)
-        _, head = self._source.head()
-        if copied != head:
-            raise MigrationRefused(
-                f"the copy ends at record {copied.seq}, the journal at {head.seq}: nothing was moved"
-            )
-        self._source.seal(f"this journal was moved to {self._target.name}")
+        with self._source.held():
+            copied = self.copy(progress)
+            _, head = self._source.head()
+            if copied != head:
+                raise MigrationRefused(
+                    f"the copy ends at record {copied.seq}, the journal at {head.seq}: nothing was moved"
+                )
+            self._source.seal(f"this journal was moved to {self._target.name}")
         with closing(self._target.target()) as target:
             target.finish(secrets.token_hex(8), secrets.token_hex(32))
         return head
@@ -251,6 +257,17 @@ class FileStore:
         self._check_sealed()
         return open_journal(self.directory)
 
+    def held(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.is_sealed() else self._locked()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = DirectoryLock(self._directory)
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _check_sealed(self) -> None:
         """The name that it gets when it is sealed has to be free: what is there is of an earlier move."""
         if exists(self._sealed):
@@ -278,6 +295,8 @@ class FileTarget:
         self._directory = directory
         self._copy = directory.with_name(directory.name + COPY_SUFFIX)
         self._files = OsFiles()
+        self._lock: DirectoryLock | None = None
+        """Held from the beginning of a copy on: two at once would write over each other's segments."""
 
     def begin(self, first: Header, line: bytes) -> Head:
         if _has_segments(self._directory):
@@ -293,6 +312,7 @@ class FileTarget:
                 hint="Move it elsewhere: the journal gets the directory for itself.",
             )
         self._copy.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._take_lock()
         segments = FileLines(self._copy).segments()
         if not segments:
             return Head(0, NO_SUM)
@@ -334,6 +354,7 @@ class FileTarget:
 
     def finish(self, epoch: str, salt: str) -> None:
         """A new epoch begins in the copy, which then gets the name: an opening finds all of it or nothing."""
+        self.close()  # the opening takes the lock
         with open_journal(self._copy) as journal:
             journal.begin_epoch(epoch)
         if exists(self._directory):
@@ -343,8 +364,20 @@ class FileTarget:
         self._copy.rename(self._directory)
         self._files.fsync_dir(self._directory.parent)
 
+    def _take_lock(self) -> None:
+        if self._lock is None:
+            try:
+                self._lock = DirectoryLock(self._copy)
+            except JournalLocked as locked:
+                raise MigrationRefused(
+                    f"{locked}: another `covenq migrate` copies into it",
+                    hint="Wait until it has ended, and give the same again.",
+                ) from locked
+
     def close(self) -> None:
-        pass
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
 
 class DatabaseStore:
@@ -380,6 +413,9 @@ class DatabaseStore:
         from journal.postgres.open import open_journal as open_database
 
         return open_database(self._url)
+
+    def held(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.is_sealed() else closing(self.open())
 
     def is_sealed(self) -> bool:
         from journal.postgres.lines import is_sealed

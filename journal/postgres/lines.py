@@ -15,14 +15,17 @@ from journal.format.check import erasure_in
 from journal.format.codec import Envelope, LineError, check_tail, line_of, open_envelope
 from journal.format.header import Header, header_damage, make_header, parse_header
 from journal.postgres import schema, server
-from journal.postgres.connections import connect, unavailable
+from journal.postgres.connections import connect, told, unavailable
 from journal.postgres.rows import SMALL, large_payload, segment_name
 from journal.records import Damage, Head
 
 PART_LINES = 500
 PART_BYTES = 8 << 20
 """Lines, and bytes of them, that one transaction brings."""
+ONE_AT_A_TIME = "Wait until it has ended, and give the same again."
 COPYING = "a journal is being copied here, and is not all there yet"
+_LOCK = 0x636F76656E72
+"""The advisory lock of who copies a journal into the tables."""
 
 _ROWS = f"""SELECT r.seq, r.envelope, r.sum, c.about, {SMALL}, octet_length(c.payload), c.erasure, e.by
   FROM covenq.record r LEFT JOIN covenq.content c USING (seq) LEFT JOIN covenq.erasure e ON e.id = c.erasure
@@ -97,7 +100,11 @@ class TableTarget:
         self._conn = connect(url, first=True)
         self._erasures: dict[int, int] = {}
         try:
-            server.check(self._conn, now)
+            with told():
+                server.check(self._conn, now)
+                # Of this session: whoever copies and is killed is no obstacle for the next.
+                if self._conn.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() != (True,):
+                    raise MigrationRefused("another `covenq migrate` copies into that database", hint=ONE_AT_A_TIME)
         except BaseException:
             self._conn.close()
             raise
@@ -109,8 +116,9 @@ class TableTarget:
         Raises MigrationRefused where there is another, or one that is whole; SchemaForbidden.
         """
         conn = self._conn
-        schema.make_tables(conn)
-        with conn.transaction():
+        with told():
+            schema.make_tables(conn)
+        with told(), conn.transaction():
             row = conn.execute("SELECT journal, seq, sum, closed FROM covenq.head FOR UPDATE").fetchone()
             if row is not None and row[0] == first.journal and row[3]:
                 conn.execute("UPDATE covenq.head SET closed = %s", (COPYING,))
@@ -133,7 +141,7 @@ class TableTarget:
         """Bring lines of a segment, which begins unless it is there; yields the newest seq after each part."""
         part: list[bytes] = []
         size = 0
-        with self._conn.transaction():
+        with told(), self._conn.transaction():
             known = self._conn.execute("SELECT 1 FROM covenq.segment WHERE first = %s", (header.first,)).fetchone()
             if known is None:
                 self._conn.execute("INSERT INTO covenq.segment VALUES (%s, %s)", (header.first, line.rstrip(b"\n")))
@@ -153,7 +161,7 @@ class TableTarget:
     def _bring(self, header: Header, lines: list[bytes], size: int) -> int:
         salted = header.salted
         opened = [open_envelope(line, salted) for line in lines]
-        with self._conn.transaction():
+        with told(), self._conn.transaction():
             self._conn.execute(
                 _RECORDS,
                 (
@@ -205,11 +213,14 @@ class TableTarget:
         return self._erasures[by]
 
     def finish(self, epoch: str, salt: str) -> None:
-        """Open it for a daemon, in an epoch that begins with a segment: one transaction."""
-        with self._conn.transaction():
-            row = self._conn.execute("SELECT journal, seq, sum FROM covenq.head FOR UPDATE").fetchone()
-            assert row is not None
-            journal, seq, total = row
+        """Open it for a daemon, in an epoch that begins with a segment: one transaction. Raises MigrationRefused."""
+        with told(), self._conn.transaction():
+            row = self._conn.execute("SELECT journal, seq, sum, closed FROM covenq.head FOR UPDATE").fetchone()
+            if row is None or row[3] != COPYING:  # another one has finished it, and a daemon may write it by now
+                raise MigrationRefused(
+                    "the database's journal is open already", hint="Look at it with `covenq verify`."
+                )
+            journal, seq, total, _ = row
             header, line = make_header(journal=journal, epoch=epoch, first=seq + 1, after=seq, prev=total, salt=salt)
             self._conn.execute("DELETE FROM covenq.segment WHERE first > %s", (seq,))
             self._conn.execute("INSERT INTO covenq.segment VALUES (%s, %s)", (header.first, line.rstrip(b"\n")))

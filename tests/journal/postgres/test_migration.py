@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import JournalDamaged, JournalLocked, JournalSealed, MigrationRefused
+from journal.errors import JournalDamaged, JournalLocked, JournalSealed, JournalUnavailable, MigrationRefused
 from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
 from journal.file.verify import verify as verify_files
 from journal.interface import Engine
 from journal.migration import DatabaseStore, FileStore, Migration
+from journal.postgres.lines import TableTarget
 from journal.postgres.open import open_journal as open_database
 from journal.postgres.verify import verify as verify_tables
 from journal.records import Appended, Entry, Head, Record
@@ -164,8 +165,6 @@ def test_cut_short_anywhere_it_is_finished_by_the_same_again(
             with pytest.raises(Cut):
                 move.finish()
     else:
-        from journal.postgres.lines import TableTarget
-
         with monkeypatch.context() as patch:
             patch.setattr(TableTarget, "finish", cut)
             with pytest.raises(Cut):
@@ -173,6 +172,82 @@ def test_cut_short_anywhere_it_is_finished_by_the_same_again(
     head = Migration(FileStore(files), DatabaseStore(url, "db")).finish()
     assert move_is_whole(url, head)
     assert moved(url)[0][: len(before)] == before
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_of_two_moves_at_once_one_is_refused(files: Path, url: str, tmp_path: Path, back: bool) -> None:
+    """Whatever the one does meanwhile, from its first record on; and what it was refused for passes."""
+    there, here = DatabaseStore(url, "db"), FileStore(files)
+    if back:
+        Migration(here, there).finish()
+        here = FileStore(tmp_path / "back" / "journal")
+    source, target = (there, here) if back else (here, there)
+    refused = 0
+
+    def meanwhile(done: int, total: int) -> None:
+        nonlocal refused
+        with pytest.raises(MigrationRefused, match="another `covenq migrate` copies into"):
+            Migration(source, target).copy()
+        with pytest.raises(JournalLocked):
+            Migration(source, target).finish()
+        refused += 1
+
+    head = Migration(source, target).finish(meanwhile)
+    assert refused
+    report = verify_files(tmp_path / "back" / "journal") if back else verify_tables(url)
+    assert report.ok and (back or report.head == head)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_no_daemon_starts_between_the_copy_and_the_seal(files: Path, url: str, tmp_path: Path, back: bool) -> None:
+    """As systemd would start it again: what it appended would be in neither place that is read."""
+    there, here = DatabaseStore(url, "db"), FileStore(files)
+    if back:
+        Migration(here, there).finish()
+        here = FileStore(tmp_path / "back" / "journal")
+    source, target = (there, here) if back else (here, there)
+    tried = 0
+
+    def meanwhile(done: int, total: int) -> None:
+        nonlocal tried
+        with pytest.raises(JournalLocked):
+            source.open()
+        tried += 1
+
+    Migration(source, target).finish(meanwhile)
+    assert tried
+
+
+def test_who_comes_late_does_not_open_a_journal_that_is_open(
+    files: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one finished the move, and a daemon has gone on: its epoch and its segments stay as they are."""
+    finish = TableTarget.finish
+
+    def outrun(self: TableTarget, epoch: str, salt: str) -> None:
+        finish(self, "0" * 16, "1" * 64)
+        with open_database(url) as journal:
+            fill(journal, 100, 2)
+        finish(self, epoch, salt)
+
+    monkeypatch.setattr(TableTarget, "finish", outrun)
+    with pytest.raises(MigrationRefused, match="is open already"):
+        Migration(FileStore(files), DatabaseStore(url, "db")).finish()
+    assert verify_tables(url).ok
+    with open_database(url) as journal:
+        fill(journal, 102, 1)
+    assert verify_tables(url).ok
+
+
+def test_a_database_that_goes_away_is_told_in_words(files: Path, url: str) -> None:
+    def cut(done: int, total: int) -> None:
+        cluster(standby=False).sql(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'covenq'"
+        )
+
+    with pytest.raises(JournalUnavailable, match=r"terminating connection|closed"):
+        Migration(FileStore(files), DatabaseStore(url, "db")).copy(cut)
+    assert move_is_whole(url, Migration(FileStore(files), DatabaseStore(url, "db")).finish())
 
 
 def test_another_journal_is_not_written_over(files: Path, url: str, tmp_path: Path) -> None:
