@@ -12,6 +12,7 @@ covenq-postgres(7) says how long those last.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -50,15 +51,17 @@ class Eraser:
         """`writer` is the name that appends go by at the moment."""
         self._connections, self._writer, self._segment_max = connections, writer, segment_max
         self._unanswered: set[str] = set()
+        self._one_at_a_time = threading.Lock()
+        """Two that take the same rows in another order would wait for each other, and the server would refuse one."""
 
     def erase(self, prepared: list[Prepared], attempt: str, head: int) -> tuple[Batch, Rewritten] | None:
         """Append the entries and take out what they name; None if it isn't known whether that was done.
 
         `head` is the newest seq that there is for sure. Raises JournalUnavailable, JournalPoisoned and as an append.
         """
-        writer = self._writer()
         call = Call(prepared, attempt, 0.0, lambda answer: None, repeated=attempt in self._unanswered)
-        with self._connections.lent() as conn:
+        with self._one_at_a_time, self._connections.lent() as conn:
+            writer = self._writer()
             warnings: list[str] = []
             conn.add_notice_handler(lambda notice: warnings.append(notice.severity_nonlocalized or ""))
             try:
