@@ -194,7 +194,7 @@ def test_what_is_fetched_is_verified_and_in_the_order_in_which_github_sent_it(
     make_daemon: Make, server: GithubLog, tmp_path: Path
 ) -> None:
     daemon = make_daemon(config_of(server, tmp_path, every="1h"))
-    wait_passes(daemon, 1)
+    eventually(lambda: last_of(daemon), 60, "the one pass of this hour ends")
     at = time.time()
     daemon.stop()
     missed = [server.add(at=at + n / 1000) for n in range(5)]
@@ -385,7 +385,7 @@ def test_an_intake_that_was_closed_has_a_pass_made_when_it_opens(
     make_daemon: Make, server: GithubLog, tmp_path: Path
 ) -> None:
     daemon = make_daemon(config_of(server, tmp_path, every="1h"))
-    wait_passes(daemon, 1)
+    eventually(lambda: last_of(daemon), 60, "the one pass of this hour ends")
     eventually(lambda: status_of(daemon)["drift"])
     daemon.cli("pause", "intake", "--yes")
     eventually(lambda: status_of(daemon)["waits"])
@@ -402,7 +402,7 @@ def test_a_pause_that_ends_between_two_looks_has_a_pass_made_too(
     make_daemon: Make, server: GithubLog, tmp_path: Path
 ) -> None:
     daemon = make_daemon(config_of(server, tmp_path, every="1h"))
-    wait_passes(daemon, 1)
+    eventually(lambda: last_of(daemon), 60, "the one pass of this hour ends")
     one = server.add()
     for act in ("pause", "resume"):
         assert daemon.api(f"/api/v1/{act}", "POST", {"what": "intake"}).status == 200
