@@ -86,7 +86,8 @@ def fill(journal: Engine, start: int, end: int, each: int, body: bytes) -> Itera
 
 
 class Took(NamedTuple):
-    """What a child of this process measured of itself: records, wall clock, its processor's time, and its most memory in MiB."""
+    """What a child of this process measured: records, wall clock, the processor's time and the most memory, in MiB, of itself or
+    of those that it started."""
 
     records: int
     seconds: float
@@ -150,8 +151,9 @@ def child(what: str, place: Place, state: Path) -> None:
             store.catch_up()
             records = store.folded - before
     seconds = time.perf_counter() - began
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps([records, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss >> 10]))
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    processor = sum(one.ru_utime + one.ru_stime for one in used)
+    print(json.dumps([records, seconds, processor, max(one.ru_maxrss for one in used) >> 10]))
 
 
 class Sizes(NamedTuple):
