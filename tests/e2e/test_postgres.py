@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.checkout import clean_env
 from tests.support.daemon import Daemon
+from tests.support.own_covenq import GUARD
 from tests.support.postgres.server import Cluster
 from tests.support.requests import issue, new_guid
 from tests.support.waiting import eventually
@@ -316,29 +317,40 @@ def test_what_runs_while_the_database_is_away_for_long_is_not_given_up(daemon: D
     assert [one["attempts"] for one in daemon.cli_json("tasks")["items"]] == [1, 1]
 
 
+WITHOUT_IT = """
+import os, runpy, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0].startswith("psycopg") or name.startswith("journal.postgres"):
+            os.close(os.open({note!r}, os.O_CREAT | os.O_WRONLY))
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Finder())
+runpy.run_path({guard!r})
+"""
+
+
 def test_who_has_a_journal_in_files_loads_nothing_of_it(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path / "data", config=None)
-    found = "[m for m in sys.modules if 'postgres' in m or 'psycopg' in m]"
-    program = f"import sys, covenq.daemon.start, covenq.cli.main; print({found})"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=daemon.environment(), check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.postgres
-def test_a_status_does_not_wait_for_a_database_that_hangs(daemon: Daemon, servers: Cluster) -> None:
-    assert daemon.post("issues", issue(1)).status == 202
-    wait_done(daemon)
-    servers.primary.pause()
+    """Neither the daemon, nor its follower, nor a command: psycopg needn't be installed. Who names a database is told so."""
+    note, config = tmp_path / "note", tmp_path / "covenq.toml"
+    config.write_text(CONFIG)
+    (tmp_path / "modules").mkdir()
+    text = WITHOUT_IT.format(note=str(note), guard=str(GUARD / "sitecustomize.py"))
+    (tmp_path / "modules" / "sitecustomize.py").write_text(text)
+    path = f"{tmp_path / 'modules'}{os.pathsep}{clean_env()['PYTHONPATH']}"
+    daemon = Daemon(tmp_path / "data", config=config, env={"PYTHONPATH": path})
     try:
-
-        def away() -> bool:
-            status = daemon.api("/api/v1/status").json
-            return status["journal"]["database"]["away_s"] is not None and status["journal"]["bytes"] > 0
-
-        eventually(away, 60, "it says that the database does not answer")
-        assert b"covenq_database_away_seconds" in daemon.api("/metrics").body
+        daemon.start()
+        assert daemon.post("issues", issue(1), "one").status == 202
+        wait_done(daemon)
+        daemon.cli("status")
+        assert len(daemon.cli_json("deliveries")["items"]) == 1
+        daemon.cli("redact", "one", "--yes", "--reason", "asked")
+        assert daemon.stop() == 0
+        assert len(daemon.cli_json("deliveries")["items"]) == 1
+        assert daemon.cli_json("verify")["ok"]
+        assert not note.exists()
+        daemon.env["COVENQ_JOURNAL_URL"] = "postgresql://covenq@/covenq"
+        assert b"covenq[postgres]" in daemon.cli("verify", exit_code=None).stderr
+        assert note.exists()
     finally:
-        servers.primary.resume()
-    eventually(lambda: daemon.api("/api/v1/status").json["journal"]["database"]["away_s"] is None, 60, "it is back")
+        daemon.kill()
