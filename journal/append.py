@@ -121,7 +121,14 @@ def erase_known(
         total += rewritten
         return answer
 
-    return _repeat(send, False, _or_default(deadline, monotonic), stopped, monotonic, sleep), total
+    try:
+        answer = _repeat(send, False, _or_default(deadline, monotonic), stopped, monotonic, sleep)
+    except JournalUnanswered as error:
+        raise JournalUnanswered(
+            "the erasure was not confirmed in time: it may have been carried out",
+            hint="Give the same again when `covenq status` is well: what was erased is found, and not erased twice.",
+        ) from error
+    return answer, total
 
 
 def _or_default(deadline: float | None, monotonic: Callable[[], float]) -> float:

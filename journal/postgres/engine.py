@@ -14,7 +14,7 @@ from journal.format.entries import prepare_append
 from journal.health import Database, Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
 from journal.postgres.call import Answer, Batch, Done
-from journal.postgres.committer import TAKEN, TAKEN_HINT, Committer
+from journal.postgres.committer import HELD_S, TAKEN, TAKEN_HINT, Committer
 from journal.postgres.connections import Conn, Connections
 from journal.postgres.erase import Eraser
 from journal.postgres.lease import LeaseKeeper
@@ -64,7 +64,7 @@ class PostgresJournal:
             salt=lambda: secrets.token_hex(32),
             segment_max=segment_max,
         )
-        self._eraser = Eraser(self._connections, lambda: self._committer.writer, segment_max)
+        self._eraser = Eraser(self._connections, lambda: self._committer.writer, self._hangs, segment_max)
         self._keeper = LeaseKeeper(url, token, self._lost)
         self._watch = Watch(url, found.look)
         self._committer.start()
@@ -159,6 +159,11 @@ class PostgresJournal:
             return None
         database = self._watch.database()
         return found if database.waits is None else f"{found}; {database.waits}"
+
+    def _hangs(self) -> bool:
+        """Whether the server has said nothing for as long as a call waits for it."""
+        away_s = self._watch.database().away_s
+        return away_s is not None and away_s > HELD_S
 
     def database(self) -> Database:
         return self._watch.database()

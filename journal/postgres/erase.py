@@ -5,6 +5,10 @@ is taken away first and the record is appended last, since the append locks the 
 waits for its record alone, not for all of its rows. A row that lost content points at its erasure, and that at its record, whose
 seq is known last.
 
+An erasure takes the time that its rows take, but no wait of it is without an end. A lock that isn't had within HELD_S ends it:
+nothing was done. A commit whose standby doesn't confirm within HELD_S is cancelled: it is done on the server and may be lost with
+it, so that nothing is said of it. Whoever asks again finds the record, and is answered when that is confirmed.
+
 What this does not reach: old versions of the rows until they are vacuumed, the write-ahead log, and backups of the server.
 covenq-postgres(7) says how long those last.
 """
@@ -13,17 +17,28 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from types import TracebackType
 
 import psycopg
 
+from journal.append import REQUEST_S
 from journal.erasure import Erasure, erasure_of
-from journal.errors import JournalError, JournalPoisoned
+from journal.errors import JournalError, JournalPoisoned, JournalUnavailable
 from journal.format.codec import Prepared, loaded
 from journal.postgres.call import FENCED, Batch, Call, send
-from journal.postgres.connections import Conn, Connections, is_unknown, refusal
+from journal.postgres.connections import Conn, Connections, hang_up, is_unknown, refusal
 from journal.records import SEQ_MAX, Appended, Rewritten
+
+HELD_S = REQUEST_S
+"""Seconds that an erasure waits for a lock, and its commit for a standby."""
+CANCEL_S = 3.0
+"""Seconds that a cancelled commit may take to say so; then its connection is ended."""
+LOOK_S = 0.2
+"""Seconds between two looks at how long a commit has taken."""
 
 _TAKE = """WITH gone AS (
     SELECT seq, coalesce(octet_length(payload), 0) + CASE WHEN %(about)s THEN coalesce(octet_length(about), 0) ELSE 0 END AS bytes
@@ -44,12 +59,51 @@ class _Refused(Exception):
         self.batch = batch
 
 
+class _Guard:
+    """Ends what a transaction waits for without an answer, by a thread: a commit that takes too long, a server that hangs.
+
+    A cancelled commit comes back with a warning, and what it did stays on the server; a cancelled wait for a lock fails.
+    """
+
+    def __init__(self, conn: Conn, away: Callable[[], bool]) -> None:
+        self._conn, self._away = conn, away
+        self._since: float | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="journal-erase-guard", daemon=True)
+
+    def commits(self) -> None:
+        """The commit is sent now."""
+        self._since = time.monotonic()
+
+    def __enter__(self) -> _Guard:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        cancelled = False
+        while not self._done.wait(CANCEL_S if cancelled else LOOK_S):
+            if cancelled or self._away():
+                hang_up(self._conn)
+            elif self._since is not None and time.monotonic() - self._since > HELD_S:
+                cancelled = True
+                with suppress(psycopg.Error):
+                    self._conn.cancel_safe(timeout=CANCEL_S)
+
+
 class Eraser:
     """Erases on connections of its own; from any thread, since the head's row makes appends come one after another."""
 
-    def __init__(self, connections: Connections, writer: Callable[[], str], segment_max: int) -> None:
-        """`writer` is the name that appends go by at the moment."""
-        self._connections, self._writer, self._segment_max = connections, writer, segment_max
+    def __init__(
+        self, connections: Connections, writer: Callable[[], str], away: Callable[[], bool], segment_max: int
+    ) -> None:
+        """`writer` is the name that appends go by at the moment; `away` says whether the server hangs."""
+        self._connections, self._writer, self._away, self._segment_max = connections, writer, away, segment_max
         self._unanswered: set[str] = set()
         self._one_at_a_time = threading.Lock()
         """Two that take the same rows in another order would wait for each other, and the server would refuse one."""
@@ -71,6 +125,11 @@ class Eraser:
                     return None  # another connection of this journal goes by another name now: nothing was done
                 if error.sqlstate == FENCED:
                     raise JournalPoisoned("another process has taken the journal") from error
+                if isinstance(error, psycopg.errors.LockNotAvailable) and not call.repeated:
+                    raise JournalUnavailable(
+                        f"nothing was erased: what is to be erased, or the journal's end, was locked for {HELD_S:.0f} s",
+                        hint="`covenq status` says whether commits wait for a standby; then try again.",
+                    ) from error
                 if not is_unknown(error):
                     raise refusal(error) from error
                 self._unanswered.add(attempt)
@@ -83,7 +142,8 @@ class Eraser:
 
     def _in_one_transaction(self, conn: Conn, writer: str, call: Call, head: int) -> tuple[Batch, Rewritten]:
         try:
-            with conn.transaction():
+            with _Guard(conn, self._away) as guard, conn.transaction():
+                conn.execute(f"SET LOCAL lock_timeout = {HELD_S * 1000:.0f}")
                 # Before anything is locked: an entry of this call gets a seq behind `head`, and may name those up to itself.
                 named = [erasure_of(SEQ_MAX, loaded(one.data)) for one in call.prepared]
                 ids: list[int | None] = [None] * len(named)
@@ -110,11 +170,14 @@ class Eraser:
                 for seq, id in zip(answer.seqs, ids, strict=True):
                     if id is not None:
                         conn.execute(_END, (seq, id))
+                guard.commits()
                 return batch, Rewritten(frozenset({1}), freed) if taken else Rewritten()
         except _Refused as refused:
             # The head's row was updated in what is undone: that a refusal rests on replicated records is had by another commit.
-            with conn.transaction():
+            with _Guard(conn, self._away) as guard, conn.transaction():
+                conn.execute(f"SET LOCAL lock_timeout = {HELD_S * 1000:.0f}")
                 batch = send(conn, writer, [], salt=secrets.token_hex(32), segment_max=self._segment_max)
+                guard.commits()
             return replace(batch, answers=refused.batch.answers), Rewritten()
 
 

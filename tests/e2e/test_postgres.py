@@ -354,3 +354,52 @@ def test_who_has_a_journal_in_files_loads_nothing_of_it(tmp_path: Path) -> None:
         assert note.exists()
     finally:
         daemon.kill()
+
+
+@pytest.mark.postgres
+def test_a_status_does_not_wait_for_a_database_that_hangs(daemon: Daemon, servers: Cluster) -> None:
+    assert daemon.post("issues", issue(1)).status == 202
+    wait_done(daemon)
+    servers.primary.pause()
+    try:
+
+        def away() -> bool:
+            status = daemon.api("/api/v1/status").json
+            return status["journal"]["database"]["away_s"] is not None and status["journal"]["bytes"] > 0
+
+        eventually(away, 60, "it says that the database does not answer")
+        assert b"covenq_database_away_seconds" in daemon.api("/metrics").body
+    finally:
+        servers.primary.resume()
+    eventually(lambda: daemon.api("/api/v1/status").json["journal"]["database"]["away_s"] is None, 60, "it is back")
+
+
+@pytest.mark.postgres
+def test_an_erasure_that_no_standby_confirms_says_so_and_is_found_when_asked_again(
+    daemon: Daemon, servers: Cluster
+) -> None:
+    assert servers.standby is not None
+    assert daemon.post("issues", issue(1), "secret").status == 202
+    wait_done(daemon)
+    servers.standby.stop()
+    try:
+        said = daemon.cli("redact", "secret", "--yes", "--reason", "asked", exit_code=1).stderr
+        assert b"the erasure was not confirmed in time: it may have been carried out" in said
+        assert b"Give the same again" in said
+
+        def told() -> bool:
+            return b"HELD UP     commits wait for a synchronous standby" in daemon.cli("status", exit_code=None).stdout
+
+        eventually(told, 60, "the status says what is waited for")
+    finally:
+        servers.standby.start()
+
+    def found() -> bool:
+        done = daemon.cli("redact", "secret", "--yes", "--reason", "asked", exit_code=None)
+        return b"erased before" in done.stdout + done.stderr
+
+    eventually(found, 60, "it had been carried out, and is found")
+    assert daemon.cli_json("verify")["ok"]
+    assert servers.sql("SELECT count(*) FROM covenq.record WHERE convert_from(envelope, 'UTF8') LIKE '%redacted%'") == [
+        (1,)
+    ]
