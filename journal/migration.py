@@ -41,6 +41,8 @@ from journal.records import NO_SUM, OWN_SUBJECT, Appended, Damage, Entry, Head
 
 SEALED_KIND = "journal.sealed"
 COPY_SUFFIX = ".migrating"
+POLL_S = 0.2
+"""Seconds between two tries for a lease."""
 _OF_A_DATABASE = (LOCK_NAME, "node")
 """What is in a journal's directory while its records are in a database."""
 
@@ -410,9 +412,18 @@ class DatabaseStore:
         return TableTarget(self._url, self._now)
 
     def open(self) -> Engine:
+        """The lease of a process that was killed ends by itself, and is waited for: one that lives renews it."""
+        from journal.postgres.lease import LEASE_S
         from journal.postgres.open import open_journal as open_database
 
-        return open_database(self._url)
+        deadline = time.monotonic() + LEASE_S + POLL_S
+        while True:
+            try:
+                return open_database(self._url)
+            except JournalLocked:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(POLL_S)
 
     def held(self) -> AbstractContextManager[object]:
         return nullcontext() if self.is_sealed() else closing(self.open())

@@ -12,6 +12,8 @@ from journal.file.settings import WriteSettings
 from journal.file.verify import verify as verify_files
 from journal.interface import Engine
 from journal.migration import DatabaseStore, FileStore, Migration
+from journal.postgres import lease
+from journal.postgres.connections import connect
 from journal.postgres.lines import TableTarget
 from journal.postgres.open import open_journal as open_database
 from journal.postgres.verify import verify as verify_tables
@@ -126,6 +128,22 @@ def test_segments_that_begin_while_it_is_copied_are_left_to_the_next_copy(
         patch.setattr(FileStore, "head", lambda _: before)
         assert Migration(source, DatabaseStore(url, "db")).copy() == before[1]
     assert move_is_whole(url, Migration(source, DatabaseStore(url, "db")).finish())
+
+
+def test_the_lease_of_a_move_that_was_killed_is_waited_for_and_that_of_a_daemon_is_not_taken(
+    files: Path, url: str, tmp_path: Path
+) -> None:
+    Migration(FileStore(files), DatabaseStore(url, "db")).finish()
+    back = Migration(DatabaseStore(url, "db"), FileStore(tmp_path / "back"))
+    with open_database(url), pytest.raises(JournalLocked):
+        back.finish()
+    conn = connect(url)
+    try:
+        lease.take(conn, "0" * 32, "")
+    finally:
+        conn.close()
+    head = back.finish()
+    assert read_files(tmp_path / "back")[head.seq - 1].kind == "journal.sealed"
 
 
 def move_is_whole(url: str, head: Head) -> bool:
