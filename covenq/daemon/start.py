@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from covenq import __version__, log_writer
+from covenq.config.journal import FILE, POSTGRES
 from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
@@ -261,7 +262,8 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
     is accepted. Raises JournalError.
     """
     journal, fold = storage.journal, storage.fold
-    known_damage = KnownDamage(storage.data, lambda: fold.damage)
+    engine = FILE if journal.database() is None else POSTGRES
+    known_damage = KnownDamage(storage.data, engine, lambda: fold.damage)
     known_damage.check()
     admission = Admission(
         journal,

@@ -149,6 +149,8 @@ class Verified(Struct):
     seq: Count
     seconds: float
     first: str | None = None
+    engine: str | None = None
+    """What kept that journal, `file` or `postgres`; null in an older covenq's note."""
 
 
 class Running(Struct):

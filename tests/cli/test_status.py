@@ -134,6 +134,10 @@ def test_a_route_that_fails_is_told_of_with_the_command_that_lists_what_failed(m
     assert "FAILING" not in say(monkeypatch, replace(RUNNING, waiting=[held]), routes=[bad])[0], (
         "what waits tells of it"
     )
+    stopped = replace(RUNNING, ready=False, pid=None, reasons=[NOT_RUNNING])
+    assert f"FAILING     {words}\n" in say(monkeypatch, stopped, routes=[bad])[0], "by what the files say"
+    held_by = replace(stopped, reasons=["process 7 has it, and no daemon answers"])
+    assert "FAILING" not in say(monkeypatch, held_by, routes=CovenqError("it is not asked"))[0]
     unknown, code = say(monkeypatch, RUNNING, routes=CovenqError("it takes too long"))
     assert "FAILING     not known: it takes too long\n" in unknown and unknown.startswith("READY") and code == 0
 

@@ -104,16 +104,20 @@ def test_both_sources_tell_the_same(data: Path) -> None:
 
 
 def test_a_verification_is_remembered(tmp_path: Path) -> None:
-    assert verify_note.read(tmp_path) is None
+    assert verify_note.read(tmp_path, "file") is None
     finding = Damage("torn", "1.jsonl", 5, 2, None, "a\x1bb")
-    verify_note.write(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
-    found = verify_note.read(tmp_path)
+    verify_note.write(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25, "file")
+    found = verify_note.read(tmp_path, "file")
     assert found is not None
     assert (found.ok, found.findings, found.records, found.seq) == (False, 1, 7, 6)
     assert found.first == str(finding)
+    assert verify_note.read(tmp_path, "postgres") is None, "it is of another journal"
+    noted = (tmp_path / VERIFIED_NAME).read_bytes()
+    (tmp_path / VERIFIED_NAME).write_bytes(noted.replace(b'"file"', b"null"))
+    assert verify_note.read(tmp_path, "postgres") is not None, "an older covenq's"
     for broken in (b"[]", b"{", b'{"at": 1}'):
         (tmp_path / VERIFIED_NAME).write_bytes(broken)
-        assert verify_note.read(tmp_path) is None
+        assert verify_note.read(tmp_path, "file") is None
 
 
 def test_summaries_of_nothing_are_none() -> None:

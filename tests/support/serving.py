@@ -171,7 +171,7 @@ def serving(
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
-        known_damage = KnownDamage(data, lambda: fold_thread.damage)
+        known_damage = KnownDamage(data, "file", lambda: fold_thread.damage)
         intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage)
         times = AttemptTimes(lambda: {route.name for route in config.routes})
         dispatcher = Dispatcher(journal, lambda: fold_thread.folded, times=times)

@@ -86,6 +86,9 @@ def test_commands_are_typed_where_the_dashboard_was_told_to_look() -> None:
         shown = plain(overview.overview(replace(calm, waiting=WAITING[:1]), LAST_HOUR, NOW, 79))
     for command in ("doctor", "resume repo acme/payments", "tasks route:mirror state:failed"):
         assert f"covenq {command} --data '/srv/a b'" in shown
+    with options_given({"data": "/srv/a b", "config": None, "url": None, "token_file": None}):
+        none = plain(overview.overview(replace(calm, routes=[]), replace(LAST_HOUR, routes=[]), NOW, 79))
+    assert none.count("none: `covenq init --data '/srv/a b'` writes some") == 2
     away = plain(overview.overview(calm, LAST_HOUR, NOW, 79, here=False)).splitlines()[0]
     assert away.endswith("  covenq status"), "doctor looks at files, which are elsewhere"
 

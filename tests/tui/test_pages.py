@@ -319,7 +319,7 @@ async def test_findings_are_stepped_through_and_remembered(daemon: Daemon) -> No
         await pilot.press("escape")
         assert not on(app, VerifyScreen)()
         await until(pilot, lambda: "damage was found" in drawn(app), "it is an alarm from now on", 60)
-    seen = verify_note.read(daemon.data)
+    seen = verify_note.read(daemon.data, "file")
     assert seen is not None
     assert (seen.ok, seen.findings) == (False, count)
 
@@ -397,7 +397,7 @@ async def test_what_writes_has_no_key_with_read_only(daemon: Daemon) -> None:
         assert "Back up" not in drawn(app)
         await pilot.press("v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "no damage" in document(app), "verifying only reads")
-    assert verify_note.read(daemon.data) is None, "and leaves no note"
+    assert verify_note.read(daemon.data, "file") is None, "and leaves no note"
 
 
 async def test_the_palette_finds_actions_pages_and_saved_filters(daemon: Daemon, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from covenq.model import NOT_RUNNING
 from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
 from covenq.model.trouble import MENDED_LATER, troubles
 from covenq.text import duration, instant
+from journal.errors import JournalError
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -119,15 +120,15 @@ def _wrong_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
 
 
 def _failing_lines(opened: Source, found: Status) -> Iterator[tuple[str, str]]:
-    """The routes most of whose attempts fail, of a daemon that answers: it counts them, and the status doesn't have them."""
-    if found.pid is None:
-        return
+    """The routes most of whose attempts fail, which the status doesn't have: a daemon counts them, or the files' reader."""
+    if found.pid is None and (NOT_RUNNING not in found.reasons or not found.journal.head.seq):
+        return  # what holds the files is not waited for again
     from covenq.filter.explain import quoted
     from covenq.model.route_times import failing, failing_text
 
     try:
         counted = opened.throughput()
-    except CovenqError as error:
+    except (CovenqError, JournalError) as error:
         yield "FAILING", f"not known: {clean(error)}"
         return
     routes = failing(counted.routes, found.waiting)

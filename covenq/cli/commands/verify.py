@@ -117,7 +117,7 @@ def _prove(
         )
     if only is None and since is None:
         with suppress(OSError):  # the data directory may be another user's, and the note is only a service
-            verify_note.write(where.data, report, now_text(), time.monotonic() - started)
+            verify_note.write(where.data, report, now_text(), time.monotonic() - started, journal.engine)
     return report
 
 

@@ -135,7 +135,7 @@ def status(
         refused_unkept=dict(process.refused_unkept),
         pauses=view.pauses(conn),
         segments=newest_segments(data / JOURNAL_NAME),
-        verified=verify_note.read(data),
+        verified=verify_note.read(data, journal.engine),
         damaged=process.damaged,
         running=throughput.running(conn),
         waiting=list(process.waiting),

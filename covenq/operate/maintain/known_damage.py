@@ -24,9 +24,9 @@ log = logging.getLogger("covenq.daemon")
 class KnownDamage:
     """`check` is for one thread, a few times a second; everything else may be read from any."""
 
-    def __init__(self, data: Path, folding: Callable[[], JournalDamaged | None] = lambda: None) -> None:
-        """`folding` returns the damage that stops the fold, if any does."""
-        self._data = data
+    def __init__(self, data: Path, engine: str, folding: Callable[[], JournalDamaged | None] = lambda: None) -> None:
+        """`engine` keeps the journal; `folding` returns the damage that stops the fold, if any does."""
+        self._data, self._engine = data, engine
         self._folding = folding
         self._seen: Stamp = None
         self._note: Verified | None = None
@@ -38,7 +38,7 @@ class KnownDamage:
         if seen == self._seen:
             return
         self._seen = seen
-        note = verify_note.read(self._data)
+        note = verify_note.read(self._data, self._engine)
         if note is None or note.ok:
             if self._note is not None:
                 log.warning("no damage of the journal is known any more")

@@ -269,7 +269,9 @@ def _locations(status: Status, now: float) -> list[Line]:
     if status.api_url:
         lines.append(labelled("api", status.api_url))
     lines.append(labelled("data", status.data))
-    lines.append(labelled("routes", ", ".join(status.routes) or "none: `covenq init` writes some"))
+    lines.append(
+        labelled("routes", ", ".join(status.routes) or f"none: `{text.clean(suggested('covenq init'))}` writes some")
+    )
     if status.started_at:
         lines.append(labelled("up", f"{text.age(status.started_at, now)}, process {status.pid}"))
     lines.append(labelled("version", status.version))

@@ -82,7 +82,7 @@ def route_lines(throughput: Throughput | None, configured: Sequence[str], width:
         return [[("Routes", "bold"), ("  … counting", "muted")], [], *names]
     shown, others = _shown(throughput, configured)
     if not shown:
-        return [[("Routes", "bold"), ("  none: `covenq init` writes some", "muted")]]
+        return [[("Routes", "bold"), (f"  none: `{text.clean(suggested('covenq init'))}` writes some", "muted")]]
     name = max(_NAME_MIN, min(_NAME_MAX, max(text.cells(_name(one)) for one in shown), (width - _NUMBERS_WIDTH) // 2))
     room = width - 2 - name - 1 - _NUMBERS_WIDTH
     cells = next((one for one in _CELLS if one <= room), _CELLS[-1])

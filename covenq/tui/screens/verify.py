@@ -36,7 +36,7 @@ def verify_job(data: Path, journal: JournalSettings, upto: Callable[[], int | No
         report = verify.check(data, journal, upto=upto(), progress=progress)
         if note:
             with suppress(OSError):  # a convenience; the data directory may not be writable for this user
-                verify_note.write(data, report, now_text(), time.monotonic() - started)
+                verify_note.write(data, report, now_text(), time.monotonic() - started, journal.engine)
         return report
 
     return run
