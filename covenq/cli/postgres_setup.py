@@ -7,6 +7,7 @@ would, before anything is written.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -36,7 +37,9 @@ def checked(url: str, env: Mapping[str, str]) -> str:
 
 
 def configuration(text: str, url: str, path: Path) -> str:
-    """The configuration's text with the section. Raises Refused where it has one."""
+    """The configuration's text with the section; as it is where it names that database. Raises Refused where it has another."""
+    if _names(text, url):
+        return text
     made = with_settings(text, [("journal", "engine", POSTGRES), ("journal", "url", url)])
     if made is None:
         raise Refused(
@@ -44,6 +47,14 @@ def configuration(text: str, url: str, path: Path) -> str:
             hint='Change it there: engine = "postgres", and url.',
         )
     return made
+
+
+def _names(text: str, url: str) -> bool:
+    try:
+        found = tomllib.loads(text).get("journal")
+    except tomllib.TOMLDecodeError:
+        return False
+    return isinstance(found, dict) and (found.get("engine"), found.get("url")) == (POSTGRES, url)
 
 
 def grants(writer: str, reader: str) -> str:

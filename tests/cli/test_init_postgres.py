@@ -62,15 +62,21 @@ def test_what_it_makes_is_served_with_no_more_rights_than_it_prints(url: str, tm
                 conn.execute(forbidden)  # type: ignore[call-overload]
 
 
-def test_a_configuration_that_is_there_is_added_to_and_a_second_time_refused(url: str, tmp_path: Path) -> None:
+def test_a_configuration_that_is_there_is_added_to_and_not_changed_to_another_database(
+    url: str, tmp_path: Path
+) -> None:
     config = tmp_path / "covenq.toml"
     config.write_text("# mine\n[worker]\nconcurrency = 7\n")
     daemon = Daemon(tmp_path / "data", config=config)
     daemon.cli("init", "--postgres", url)
     assert config.read_text().startswith("# mine\n[worker]\nconcurrency = 7\n")
     assert f'url = "{url}"' in config.read_text()
-    again = daemon.cli("init", "--postgres", url, exit_code=4)
-    assert b"[journal] already" in again.stderr
+    written = config.read_text()
+    again = daemon.cli("init", "--postgres", url)  # as hints say, for the GRANTs
+    assert b"The tables were there" in again.stderr and b"GRANT INSERT" in again.stdout
+    other = daemon.cli("init", "--postgres", as_role(url, "covenq_writer"), exit_code=4)
+    assert b"[journal] already" in other.stderr
+    assert config.read_text() == written
 
 
 @pytest.mark.parametrize(

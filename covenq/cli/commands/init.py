@@ -250,7 +250,8 @@ def _postgres(url: str, path: Path, data: str | None, config: str | None) -> Non
         tables = "" if forbidden.there else f"BEGIN;\n{script()}{new_journal(secrets.token_hex)}COMMIT;\n\n"
         output.write_bytes(f"{tables}{postgres_setup.grants(role, 'covenq_reader')}".encode())
         raise
-    atomic_file.replace(path, made.encode(), mode=_MODE)
+    if made != text:
+        atomic_file.replace(path, made.encode(), mode=_MODE)
     say(f"{'The tables are made' if created else 'The tables were there'}, and {clean(path)} names the database.")
     say("What its roles need, to be run as the owner of the tables (put your names in the place of theirs):")
     with output.report_of_act():
