@@ -35,6 +35,7 @@ def test_what_it_makes_is_served_with_no_more_rights_than_it_prints(url: str, tm
     daemon = Daemon(tmp_path / "data", config=config, forked=True)
     made = daemon.cli("init", "--postgres", url)
     assert b"The tables are made" in made.stderr
+    assert b"GRANT pg_read_all_stats TO" in made.stdout
     grants = made.stdout.decode().replace('"covenq"', "covenq_writer")
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(grants)  # type: ignore[call-overload]
@@ -45,6 +46,8 @@ def test_what_it_makes_is_served_with_no_more_rights_than_it_prints(url: str, tm
         eventually(lambda: daemon.cli_json("tasks", "state:completed")["items"], 60, "its task ends")
         daemon.cli("redact", "one", "--yes", "--reason", "asked")
         assert daemon.cli_json("verify")["ok"]
+        database = daemon.cli_json("status")["journal"]["database"]
+        assert database["standbys"] == [] and not database["hidden"]
         daemon.stop()
         daemon.env["COVENQ_JOURNAL_URL"] = as_role(url, "covenq_reader")
         assert [one["guid"] for one in daemon.cli_json("deliveries")["items"]] == ["one"]
