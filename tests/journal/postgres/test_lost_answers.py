@@ -16,7 +16,7 @@ from journal.postgres import committer as committing
 from journal.postgres.call import FENCED, Batch, Call, send
 from journal.postgres.connections import Conn, connect
 from journal.postgres.engine import PostgresJournal
-from journal.postgres.lines import TableTarget
+from journal.postgres.lines import COPYING, TableTarget
 from journal.postgres.open import open_journal
 from journal.postgres.verify import verify
 from journal.records import Appended, Conflict, Entry, Unknown
@@ -84,12 +84,13 @@ def test_another_epoch_begins_behind_an_empty_segment(opened: Opened, servers: C
         journal.append([delivery(number)])
     journal.close()
     if records:
+        servers.sql(f"UPDATE covenq.head SET closed = '{COPYING}'")
         target = TableTarget(servers.url, time.time)
         target.finish("00000000000000aa", "5" * 64)
         target.close()
     with open_journal(servers.url, accept_head=records) as again:
-        assert again.append([delivery(7)]) == Appended((records + 2,))
-        assert again.get(records + 2).epoch == again.epoch != "00000000000000aa"  # type: ignore[union-attr]
+        assert again.append([delivery(7)]) == Appended((records + 3,)), "behind journal.epoch and journal.accepted"
+        assert again.get(records + 3).epoch == again.epoch != "00000000000000aa"  # type: ignore[union-attr]
     assert verify(servers.url).damage == []
 
 
