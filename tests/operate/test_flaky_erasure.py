@@ -32,7 +32,7 @@ from tests.support.journals.making import NEVER_S
 from tests.support.records import note, of, queued, received
 from tests.support.waiting import eventually
 
-SEEDS = range(30)
+SEEDS = [*range(15), *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(15, 30))]
 REPO = "octo/secret"
 
 
