@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -89,12 +90,25 @@ def test_trouble_is_tried_again_and_refusals_are_not(make_daemon: Any, receiver:
     assert len(receiver.seen) == 5
 
 
+LEFT_ALONE_FOR_LONG = """if True:
+    import sys
+    from covenq.cli.main import main
+    from covenq.tasks.execution import breaker
+    breaker.OPEN_FIRST_S = breaker.OPEN_MAX_S
+    sys.argv[:] = ["covenq", *sys.argv[sys.argv.index("covenq") + 1 :]]
+    main()
+"""
+"""A wrapper before the daemon's command line: a receiver that fails is not asked again while a test looks, however slowly."""
+
+
 def test_a_failing_receiver_is_left_alone_and_its_tasks_wait_with_the_reason(
     make_daemon: Any, receiver: Receiver
 ) -> None:
     receiver.answer = lambda number: (500, {}, b"")
     config = route(receiver) + '[[route]]\nname = "other"\nmatch = "event:push"\nrun = ["true"]\n'
-    daemon: Daemon = make_daemon(config="[worker]\nconcurrency = 1\n" + config)
+    daemon: Daemon = make_daemon(
+        config="[worker]\nconcurrency = 1\n" + config, wrapper=[sys.executable, "-c", LEFT_ALONE_FOR_LONG]
+    )
     failed = [daemon.post("issues", issue(n)).json["tasks"][0] for n in range(1, FAILURES_TO_OPEN + 1)]
     for task in failed:
         eventually(lambda task=task: last(daemon, task))
