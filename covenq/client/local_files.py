@@ -18,7 +18,7 @@ from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state.store import StateStore, overlay
 from journal.engines import require_postgres
-from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
+from journal.errors import JournalClosed, JournalGone, JournalLocked, JournalReadOnly
 from journal.file.lock import holder
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import NAME
@@ -61,6 +61,7 @@ class LocalFiles:
 
             seen = state_witness(self.data)
             witnesses = [seen] if seen else []
+            self.lock_holder = self._held_by()
             with open_database(self.settings.url, witnesses=witnesses) as found, overlay(self.state, found) as conn:
                 yield conn, found
             return
@@ -86,10 +87,11 @@ class LocalFiles:
         """
         from covenq.operate.maintain.journal_home import open_to_write
 
+        if not create and not self._is_there():
+            where = self.data if self.settings.url is None else "that database"
+            raise NotFound(f"nothing was ever received in {where}", hint="Start with `covenq serve`.")
         if create or self.settings.url is not None:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        elif not self._is_there():
-            raise NotFound(f"nothing was ever received in {self.data}", hint="Start with `covenq serve`.")
         try:
             opened = wait_for_lock(lambda: open_to_write(self.settings, self.data, use_reserve=use_reserve), LOCK_S)
         except JournalLocked as locked:
@@ -102,8 +104,30 @@ class LocalFiles:
                 yield opened.journal, store
                 store.catch_up()
 
+    def _held_by(self) -> JournalLocked | None:
+        """Who holds the data directory of a journal that is in a database."""
+        pid = holder(self.journal)
+        if pid is None:
+            return None
+        return JournalLocked(f"{self.journal} is in use by {f'process {pid}' if pid else 'another process'}")
+
     def _is_there(self) -> bool:
-        return self.settings.url is not None or exists(self.journal) or exists(self.state)
+        """Whether anything can have been received. Where there is a state.db, a journal that is gone is an error.
+
+        Raises JournalUnavailable.
+        """
+        if exists(self.state):
+            return True
+        if self.settings.url is None:
+            return exists(self.journal)
+        require_postgres()
+        from journal.postgres.reader import open_reader as open_database
+
+        try:
+            open_database(self.settings.url).close()
+        except JournalGone:
+            return False
+        return True
 
     @contextmanager
     def upkeep(self, policy: Retention) -> Iterator[UpkeepContext]:

@@ -19,6 +19,13 @@ _LOCK = 0x636F76656E71
 """The advisory lock of who makes the tables: `covenq` in ASCII."""
 
 
+class NoJournal(JournalGone):
+    """The database has no journal: no tables, or nothing in them that begins one."""
+
+    exit_code = 3
+    hint = "`covenq serve` makes one, or `covenq init --postgres URL`."
+
+
 class SchemaForbidden(JournalError):
     """The tables are missing, and this role may not make them; or, with `there`, they are, and it may not use them."""
 
@@ -75,12 +82,10 @@ def version_of(conn: Conn) -> int | None:
 
 
 def check_version(conn: Conn) -> None:
-    """Raises JournalGone if there is no journal, FormatUnknown if it is of a version that it doesn't know, JournalDamaged."""
+    """Raises NoJournal, FormatUnknown if it is of a version that it doesn't know, JournalDamaged."""
     found = version_of(conn)
     if found is None:
-        raise JournalGone(
-            "there is no journal in that database", hint="`covenq serve` makes one, or `covenq init --postgres URL`."
-        )
+        raise NoJournal("there is no journal in that database")
     if found != VERSION:
         raise FormatUnknown(f"the database's tables are of version {found}; this covenq knows version {VERSION}")
 

@@ -63,6 +63,18 @@ def verify(
         conn.close()
 
 
+def list_segments(url: str) -> list[int]:
+    """The first seqs of the segments, ascending. Raises JournalUnavailable, NoJournal, FormatUnknown."""
+    conn = connect(url)
+    try:
+        check_version(conn)
+        return [first for (first,) in conn.execute("SELECT first FROM covenq.segment ORDER BY first")]
+    except Error as error:
+        raise unavailable(error) from error
+    finally:
+        conn.close()
+
+
 class _Verifier:
     def __init__(self, conn: Conn, upto: int | None, progress: Progress | None) -> None:
         self._conn = conn

@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from journal.postgres.open import open_journal
+from journal.records import Entry
 from tests.support.checkout import clean_env
 from tests.support.daemon import Daemon
 from tests.support.own_covenq import GUARD
@@ -103,6 +105,51 @@ def test_what_it_held_is_there_and_can_be_acted_on_without_a_daemon(daemon: Daem
     daemon.start()
     wait_done(daemon)
     assert daemon.cli_json("tasks")["items"][0]["attempts"] == 2
+
+
+@pytest.mark.postgres
+def test_where_nothing_was_received_commands_say_so_and_only_serve_makes_a_journal(
+    servers: Cluster, tmp_path: Path
+) -> None:
+    servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
+    daemon = Daemon(tmp_path / "data", env={"COVENQ_JOURNAL_URL": servers.url}, forked=True)
+    assert b"none is running" in daemon.cli("doctor", exit_code=1).stdout
+    assert daemon.cli_json("status", exit_code=6)["journal"]["head"]["seq"] == 0
+    assert b"Nothing was ever received" in daemon.cli("deliveries").stderr
+    assert b"there is no journal in that database" in daemon.cli("verify", exit_code=3).stderr
+    for words in (["pause", "worker"], ["requeue", "x", "--yes"], ["redact", "x", "--yes", "--reason", "asked"]):
+        assert b"nothing was ever received in that database" in daemon.cli(*words, exit_code=3).stderr
+    assert servers.sql("SELECT to_regnamespace('covenq') IS NULL") == [(True,)]
+    try:
+        daemon.start()
+        assert daemon.stop() == 0
+    finally:
+        daemon.kill()
+    servers.sql("DROP SCHEMA covenq CASCADE")
+    assert b"there is no journal in that database" in daemon.cli("deliveries", exit_code=3).stderr  # there was one
+
+
+@pytest.mark.postgres
+def test_a_segment_is_verified_alone_by_any_seq_in_it(daemon: Daemon, servers: Cluster) -> None:
+    for number in range(3):
+        assert daemon.post("issues", issue(number)).status == 202
+    wait_done(daemon)
+    assert daemon.stop() == 0
+    with open_journal(servers.url) as journal:
+        journal.begin_epoch("0123456789abcdef")
+        journal.append(
+            [Entry("ops.journal", "journal.epoch", {"epoch": "0123456789abcdef"})]
+        )  # a segment begins with a record
+    second = daemon.cli_json("verify")["head"]["seq"]
+    daemon.start()
+    assert daemon.post("issues", issue(9)).status == 202
+    wait_done(daemon)
+    head = daemon.cli_json("verify")["head"]["seq"]
+    for seq, signed, records in ((2, 3, second - 1), (second + 1, 1, head - second + 1)):
+        found = daemon.cli_json("verify", "--segment", str(seq), "--signatures")
+        assert (found["ok"], found["records"], found["signatures"]["checked"]) == (True, records, signed)
+    for name in (str(head + 1_000), "nothing"):
+        daemon.cli("verify", "--segment", name, exit_code=3)
 
 
 @pytest.mark.postgres

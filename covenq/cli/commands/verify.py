@@ -159,15 +159,12 @@ def require_files(where: Location, instead: str) -> Location:
 
 
 def _segment(where: Location, name: str) -> int:
-    if where.config.journal.url is not None:
-        if not (name.isascii() and name.isdecimal() and len(name) < 19):
-            raise NotFound(f"no segment {name[:80]!r}", hint="A segment of a database is named by its first seq.")
-        return int(name)
     from covenq.operate.maintain import verify as integrity
 
-    found = integrity.segment_of(where.data / JOURNAL_NAME, name)
+    found = integrity.segment_of(where.data, name, where.config.journal)
     if found is None:
-        raise NotFound(f"no segment {name[:80]!r}", hint=f"They are files in {where.data / 'journal'}; a seq will do.")
+        are = f"They are files in {where.data / JOURNAL_NAME}; a" if where.config.journal.url is None else "A"
+        raise NotFound(f"no segment {name[:80]!r}", hint=f"{are} seq will do.")
     return found
 
 

@@ -155,13 +155,26 @@ def _get(reader: Reader, seq: int) -> Record | None:
         return None  # a finding of the chain's verification already
 
 
-def segment_of(directory: Path, name: str) -> int | None:
-    """The first seq of the segment that `name` means: its file, with or without `.jsonl`, or any seq in it."""
+def segment_of(data: Path, name: str, settings: JournalSettings = IN_FILES) -> int | None:
+    """The first seq of the segment that `name` means: its file, with or without `.jsonl`, or any seq in it.
+
+    Raises JournalUnavailable, NoJournal.
+    """
     digits = Path(name).name.removesuffix(".jsonl")
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 20):
         return None
-    firsts = [first for first in list_segments(OsFiles(), directory) if first <= int(digits)]
+    firsts = [first for first in _segments(data, settings) if first <= int(digits)]
     return firsts[-1] if firsts else None
+
+
+def _segments(data: Path, settings: JournalSettings) -> list[int]:
+    """The first seqs of the segments, ascending."""
+    if settings.url is None:
+        return list_segments(OsFiles(), data / JOURNAL_NAME)
+    require_postgres()
+    from journal.postgres.verify import list_segments as list_in_database
+
+    return list_in_database(settings.url)
 
 
 def seq_of(name: str, first: int) -> int | None:
@@ -170,11 +183,11 @@ def seq_of(name: str, first: int) -> int | None:
     return None if seq == first else seq
 
 
-def bounds(directory: Path, since: int, segment: int | None) -> tuple[int, int | None]:
+def bounds(data: Path, since: int, segment: int | None, settings: JournalSettings = IN_FILES) -> tuple[int, int | None]:
     """The range of seqs that `since` and `segment` select: after the first, up to the second (None: the end)."""
     if segment is None:
         return max(since - 1, 0), None
-    later = [first for first in list_segments(OsFiles(), directory) if first > segment]
+    later = [first for first in _segments(data, settings) if first > segment]
     return segment - 1, later[0] - 1 if later else None
 
 
@@ -195,7 +208,7 @@ def check_signatures(
     """
     found, damage, later = SignatureCounts(), list[Damage](), set[int]()
     names = {key.name for key in keys}
-    after, last = bounds(data / JOURNAL_NAME, since, segment) if settings.url is None else (max(since - 1, 0), None)
+    after, last = bounds(data, since, segment, settings)
     end = upto if last is None else last if upto is None else min(last, upto)
     for where, offset, record in _verified(data, settings, after, end):
         if record is None:
