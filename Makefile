@@ -34,7 +34,7 @@ endif
 help:
 	@echo 'make run             start covenq on 127.0.0.1:8787 (BIND= DATA= CONFIG=)'
 	@echo 'make test            run the tests'
-	@echo 'make test-postgres   run the tests with PostgreSQL, where it is installed'
+	@echo 'make test-postgres   run the tests of the journal in PostgreSQL, where it is installed'
 	@echo 'make test-deep       run the tests that take minutes to hours'
 	@echo 'make lint            check formatting, lint, types and who imports whom'
 	@echo 'make format          format the code'
@@ -51,7 +51,7 @@ test: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m 'not deep and not postgres' $(ARGS)
 
 test-postgres: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n auto -m 'postgres and not deep' $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal --engine postgres -m 'not deep' $(ARGS)
 
 test-deep: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -n auto -m deep $(ARGS)

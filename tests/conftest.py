@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support import chosen_engine
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
 from tests.support.own_covenq import settle, silent_address
+
+os.environ.pop(chosen_engine.VARIABLE, None)  # of whoever runs the tests: it is no place for theirs
 
 REFUSED = settle()
 """Where the guard of the user's covenq notes what a test, or what it started, would have touched."""
@@ -27,6 +30,47 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background jobs, and what they start, ignore Ctrl-C; the commands that tests start are to feel it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+BOTH = tuple(ROOT / "tests" / name for name in ("cli", "http", "intake", "operate", "reconcile", "tasks"))
+"""Where tests are that say the same of a journal in files and of one in PostgreSQL."""
+
+OF_PROCESSES = ("test_hostile_files.py", "test_process_setup.py", "test_process_tree.py", "test_shortage.py")
+"""Of those, what is about the processes of attempts and their files, where nothing depends on who keeps the journal."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        choices=chosen_engine.ENGINES,
+        default=chosen_engine.FILE,
+        help="postgres: the tests marked so, and those of BOTH that ask for `journal_engine`, with their journals there",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = item.get_closest_marker("files")
+        if marker is not None and not (marker.args and isinstance(marker.args[0], str)):
+            raise pytest.UsageError(f"{item.nodeid}: `files` wants a reason")
+    if config.getoption("--engine") != chosen_engine.FILE:
+        left = [item for item in items if not (item.get_closest_marker("postgres") or _is_of_both(item))]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+
+
+def _is_of_both(item: pytest.Item) -> bool:
+    """Whether it is to be run with its journals in PostgreSQL too."""
+    if item.get_closest_marker("files") or item.get_closest_marker("postgres") or item.path.name in OF_PROCESSES:
+        return False
+    return "journal_engine" in getattr(item, "fixturenames", ()) and any(item.path.is_relative_to(one) for one in BOTH)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture, of whatever scope."""
+    chosen_engine.choose(item.config.getoption("--engine") if _is_of_both(item) else chosen_engine.FILE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,14 +102,24 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     monkeypatch.setenv("COVENQ_BIND", silent_address())
     REFUSED.unlink(missing_ok=True)
     yield
+    chosen_engine.give_back(tmp_path)
     assert not REFUSED.exists(), f"it would have touched the covenq of whoever runs the tests:\n{REFUSED.read_text()}"
 
 
+@pytest.fixture(scope="session")
+def journal_engine() -> None:
+    """For fixtures and tests whose journals are of the engine that `--engine` names: opened through `Daemon`, or `open_chosen`.
+
+    Who asks for it is run over each; if not, see the marker `files`.
+    """
+
+
 @pytest.fixture
-def data() -> Iterator[Path]:
+def data(journal_engine: None) -> Iterator[Path]:
     """A place for a data directory, not made yet. Short: a Unix socket's path has about 100 bytes."""
     with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as directory:
         yield Path(directory) / "data"
+        chosen_engine.give_back(Path(directory))
 
 
 @pytest.fixture

@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from journal.records import Entry
+from tests.support import chosen_engine
 from tests.support.checkout import clean_env
 from tests.support.commands import run_command
 from tests.support.daemon import Daemon
 from tests.support.forking import ForkedDaemon
-from tests.support.journal_json import payload_of
+from tests.support.journal_json import journal_lines, payload_of
+from tests.support.journals.chosen import open_chosen
+from tests.support.journals.making import fill
 from tests.support.requests import sign
 from tests.support.waiting import eventually
 
@@ -58,6 +62,24 @@ def test_eventually_takes_a_failed_assertion_as_not_yet_and_keeps_it_as_the_caus
 def test_payload_of_cuts_the_received_bytes_from_a_line(rest: bytes, expected: bytes | None) -> None:
     line = b'{"seq":1,"payload_bytes":' + json.dumps(len(expected or b"")).encode() + b',"sum":"00"' + rest + b"}"
     assert payload_of(line) == expected
+
+
+@pytest.mark.postgres
+def test_the_lines_of_tables_are_those_of_a_file(tmp_path: Path) -> None:
+    kept: list[list[bytes]] = []
+    for engine in chosen_engine.ENGINES:
+        chosen_engine.choose(engine)
+        try:
+            with open_chosen(tmp_path) as journal:
+                fill(journal)
+                drops = {"drops": [[3, 3], [9, 9]]}
+                journal.erase([Entry("ops.retention", "journal.dropped", {**drops, "about": False})])
+            found = [line for line in journal_lines(tmp_path) if b'"subject"' in line and b"journal.synced" not in line]
+            kept.append([line.partition(b',"sum":"')[2][65:] for line in found])
+        finally:
+            chosen_engine.give_back(tmp_path)
+            chosen_engine.choose(chosen_engine.FILE)
+    assert kept[0] == kept[1] and len(kept[0]) > 20
 
 
 @pytest.mark.parametrize(

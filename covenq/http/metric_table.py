@@ -48,7 +48,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_journal_damage": Spec("gauge", "Known findings of damage: of the last whole verification, and of reading since."),
     "covenq_journal_full": Spec("gauge", "1 if the last append found no space."),
     "covenq_journal_beat_age_seconds": Spec("gauge", "Since the thread that syncs last came round; it does so every second."),
-    "covenq_journal_index_backlog": Spec("gauge", "Records that the journal's index has still to write."),
+    "covenq_journal_index_backlog": Spec("gauge", "Records that the journal's index has still to write; files alone have one."),
     "covenq_database_standbys": Spec("gauge", "Standbys that are connected; sync and quorum are waited for.", ("sync_state",)),
     "covenq_database_standby_behind_bytes": Spec("gauge", "What a standby doesn't have on its disk yet.", ("standby",)),
     "covenq_database_standbys_missing": Spec("gauge", "Standbys that synchronous_standby_names names, not connected."),

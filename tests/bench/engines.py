@@ -73,7 +73,7 @@ def engines(base: Path) -> dict[str, tuple[Engine, Callable[[], Reader]]]:
     try:
         from journal.postgres.open import open_journal as open_database
         from journal.postgres.reader import open_reader as read_database
-        from tests.support.postgres.journals import cluster
+        from tests.support.postgres.server import cluster
 
         for name, standby in (("postgres", False), ("postgres+sync standby", True)):
             servers = cluster(standby=standby)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import POLICY, moved, note, of, queued, received
 from tests.support.terminal import InTerminal
 from tests.support.waiting import eventually
@@ -25,13 +25,13 @@ CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 
 
 @pytest.fixture
-def stopped() -> Iterator[Daemon]:
+def stopped(journal_engine: None) -> Iterator[Daemon]:
     """Six deliveries: g0 to g2 failed, g3 waits, g4 was ignored, g5 completed."""
     with tempfile.TemporaryDirectory(prefix="cq-") as name:
         data, config = Path(name) / "data", Path(name) / "covenq.toml"
         data.mkdir(mode=0o700)
         config.write_text(CONFIG)
-        with open_journal(data / "journal") as journal:
+        with open_chosen(data) as journal:
             for n in range(6):
                 policy = {**POLICY, "run": ["sleep", "600"]} if n == 3 else POLICY
                 journal.append([received(f"g{n}"), *([] if n == 4 else [queued(f"g{n}", policy=policy)])])
@@ -137,7 +137,7 @@ def test_one_id_on_stdin_acts_at_once_and_none_is_a_mistake(stopped: Daemon) -> 
 
 def test_one_is_acted_on_by_how_its_id_begins_and_none_where_several_begin_so(stopped: Daemon) -> None:
     long, other = "72d3162e-cc78-11e3-81ab-4c9367dc0958", "72d3999e-cc78-11e3-81ab-4c9367dc0958"
-    with open_journal(stopped.data / "journal") as journal:
+    with open_chosen(stopped.data) as journal:
         for guid in (long, other):
             journal.append([received(guid), note("ignored", guid, reason="no_route")])
     assert stopped.cli("requeue", of("g0")[:9]).stdout.decode().split() == [of("g0")]
@@ -150,7 +150,7 @@ def test_one_is_acted_on_by_how_its_id_begins_and_none_where_several_begin_so(st
 
 
 def test_a_delivery_given_for_a_task_is_told_its_tasks(stopped: Daemon) -> None:
-    with open_journal(stopped.data / "journal") as journal:
+    with open_chosen(stopped.data) as journal:
         for hook in ("1", "2"):
             journal.append([received("shared", hook), queued("shared", hook)])
     tasks = {"g0": of("g0"), "9/g0": of("g0"), "shared": f"{of('shared', '1')} {of('shared', '2')}"}
@@ -170,7 +170,7 @@ def test_a_task_given_for_a_delivery_is_told_its_delivery(stopped: Daemon) -> No
 
 
 def test_the_table_tells_deliveries_of_one_guid_apart_and_marks_conflicts(stopped: Daemon) -> None:
-    with open_journal(stopped.data / "journal") as journal:
+    with open_chosen(stopped.data) as journal:
         for hook in ("1", "2"):
             journal.append([received("shared", hook)])
         journal.append([note("conflicted", "shared", "2", payload_sha256="0" * 64)])
@@ -200,7 +200,7 @@ def test_reroute_and_replay_by_one_route(stopped: Daemon) -> None:
 
 def test_a_replay_spares_the_routes_that_completed(stopped: Daemon) -> None:
     stopped.config.write_text(CONFIG + CONFIG.replace("fix", "look"))  # type: ignore[union-attr]
-    with open_journal(stopped.data / "journal") as journal:
+    with open_chosen(stopped.data) as journal:
         for guid in ("g0", "g1", "g2"):
             journal.append([queued(guid, route="look")])
             journal.append([moved("completed", of(guid, route="look"))])
@@ -218,7 +218,7 @@ def test_a_replay_spares_the_routes_that_completed(stopped: Daemon) -> None:
 
 def test_an_interrupted_bulk_says_how_far_it_came_and_the_next_does_the_rest(stopped: Daemon) -> None:
     ids = [f"x{n}" for n in range(3000)]
-    with open_journal(stopped.data / "journal") as journal:
+    with open_chosen(stopped.data) as journal:
         for start in range(0, len(ids), 500):
             part = ids[start : start + 500]
             journal.append([entry for id in part for entry in (received(id), queued(id))])

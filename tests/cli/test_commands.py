@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records, segments
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import received
 from tests.support.requests import HOOK, issue, new_guid
 from tests.support.terminal import InTerminal
@@ -41,7 +41,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202etxt.exe \x9b31m"
 
 
 @pytest.fixture(scope="module")
-def past() -> Iterator[Daemon]:
+def past(journal_engine: None) -> Iterator[Daemon]:
     """A stopped daemon's directory: 12 issues (number 3 failed), a push that came twice, an unwanted star."""
     with tempfile.TemporaryDirectory(prefix="cq-") as name:
         directory = Path(name)
@@ -245,6 +245,7 @@ def test_verify_proves_the_journal_and_the_head_noted_before(past: Daemon) -> No
     past.cli("verify", "--expect", f"{found['head']['seq'] + 1}:{'0' * 64}", exit_code=5)
 
 
+@pytest.mark.files("a byte is damaged on disk")
 def test_verify_names_damage_and_exits_5(make_daemon: Make) -> None:
     daemon = make_daemon()
     guid = new_guid()
@@ -472,7 +473,7 @@ def test_options_come_before_the_configuration(make_daemon: Make) -> None:
 
 def test_a_tail_that_matches_nothing_says_how_far_it_looked(data: Path) -> None:
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         journal.append([received("old")])
         journal.append([received(f"g{number}") for number in range(1000)])
     daemon = Daemon(data)

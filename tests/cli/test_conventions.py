@@ -21,8 +21,8 @@ from covenq.cli import completion, main
 from covenq.cli.app import COMMANDS, build
 from covenq.filter.grammar import FIELDS
 from covenq.http.openapi import schemas
-from journal.file.open import open_journal
 from tests.support.checkout import ROOT, clean_env
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import moved, note, of, queued, received
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
@@ -52,7 +52,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "empty").mkdir(mode=0o700)
     data = path / "data"
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for n in range(4):
             journal.append([received(f"g{n}"), queued(f"g{n}")])
         journal.append([moved("claimed", of("g0"), attempt=1, worker="w")])
@@ -382,7 +382,7 @@ def test_ids_and_routes_are_completed_and_nothing_fails(completing: None, monkey
 
 
 def test_ids_are_completed_where_nothing_is_folded_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_journal(tmp_path / "journal") as journal:
+    with open_chosen(tmp_path) as journal:
         journal.append([received("g1"), queued("g1")])
     monkeypatch.setenv("COVENQ_DATA", str(tmp_path))
     for prefix, offered in (("g", ["g1"]), (of("g1")[:5], [of("g1")]), ("x", [])):

@@ -9,10 +9,9 @@ import pytest
 
 from covenq.cli.id_prefix import whole_id, whole_ids
 from covenq.client.open import open_source
-from covenq.config.load import Config
 from covenq.errors import UsageError
-from journal.file.open import open_journal
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import config_in, open_chosen
 from tests.support.records import of, queued, received
 from tests.support.requests import issue
 
@@ -22,7 +21,7 @@ ONE, OTHER = "72d3162e-cc78-11e3-81ab-4c9367dc0958", "72d3999e-cc78-11e3-81ab-4c
 @pytest.fixture
 def here(data: Path) -> Path:
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for guid in (ONE, OTHER, "short", "short-and-long"):
             journal.append([received(guid), queued(guid)])
         journal.append([received(ONE, hook="77")])
@@ -30,7 +29,7 @@ def here(data: Path) -> Path:
 
 
 def test_the_only_one_that_begins_so_is_meant(here: Path) -> None:
-    with open_source(here, Config()) as source:
+    with open_source(here, config_in(here)) as source:
         assert whole_id(source, "72d3999") == f"9/{OTHER}"
         assert whole_id(source, "77/72d3") == f"77/{ONE}"
         assert whole_id(source, of(OTHER)[:8]) == of(OTHER)
@@ -49,14 +48,14 @@ def test_the_only_one_that_begins_so_is_meant(here: Path) -> None:
 
 
 def test_several_are_listed(here: Path) -> None:
-    with open_source(here, Config()) as source, pytest.raises(UsageError) as caught:
+    with open_source(here, config_in(here)) as source, pytest.raises(UsageError) as caught:
         whole_id(source, "72d3162e")
     assert str(caught.value) == f"several ids begin with 72d3162e: 77/{ONE}, 9/{ONE}"
 
 
 def test_what_acts_takes_one_of_its_own_kind(here: Path) -> None:
     task = of(OTHER)
-    with open_source(here, Config()) as source:
+    with open_source(here, config_in(here)) as source:
         assert whole_ids(source, ["72d3999", "77/72d3", "72d3999e", "nobody"], tasks=False) == [
             f"9/{OTHER}",
             f"77/{ONE}",

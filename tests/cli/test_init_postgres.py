@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.postgres.journals import cluster
+from tests.support.postgres.server import cluster
 from tests.support.requests import issue
 from tests.support.waiting import eventually
 

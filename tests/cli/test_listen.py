@@ -18,6 +18,7 @@ import pytest
 from covenq.cli import listening
 from covenq.config.load import load
 from covenq.errors import CovenqError, DaemonUnreachable, StateBehind
+from tests.support import chosen_engine
 from tests.support.checkout import clean_env
 from tests.support.commands import run_command
 from tests.support.daemon import Daemon
@@ -87,8 +88,9 @@ def listen(data: Path, tmp_path: Path, write_config: Callable[[str], Path], serv
     def start(*words: str) -> Terminal:
         leader, follower = pty.openpty()
         argv = [sys.executable, "-m", "covenq", "listen", "--data", str(data), "--config", str(config), *words]
+        env = clean_env(**chosen_engine.variables(data))
         process = subprocess.Popen(
-            argv, env=clean_env(), stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+            argv, env=env, stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
             preexec_fn=_control,
         )  # fmt: skip
         os.close(follower)
@@ -153,7 +155,9 @@ def test_a_reader_that_leaves_ends_it(
 ) -> None:
     config = write_config(config_of(server, tmp_path))
     argv = [sys.executable, "-m", "covenq", "listen", "--data", str(data), "--config", str(config)]
-    process = subprocess.Popen(argv, env=clean_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        argv, env=clean_env(**chosen_engine.variables(data)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout is not None and process.stderr is not None
     eventually(lambda: "Caught up" in _line(process), 60)
     server.add()
@@ -172,7 +176,7 @@ def _line(process: subprocess.Popen[bytes]) -> str:
 
 def ended(data: Path, config: Path | None, *words: str) -> tuple[int, str]:
     named = [] if config is None else ["--config", str(config)]
-    done = run_command(["listen", "--data", str(data), *named, *words], clean_env())
+    done = run_command(["listen", "--data", str(data), *named, *words], clean_env(**chosen_engine.variables(data)))
     return done.returncode, done.stderr.decode()
 
 

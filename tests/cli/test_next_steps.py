@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from journal.file.open import open_journal
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import moved, note, of, queued, received
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
@@ -21,7 +21,7 @@ def here(data: Path, tmp_path: Path) -> Daemon:
     """A data directory without a daemon, and commands on it."""
     data.mkdir(mode=0o700)
     (tmp_path / "covenq.toml").write_text(CONFIG)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for guid in ("failed-one", "completed-one", "waiting-one"):
             journal.append([received(guid), queued(guid)])
         for guid, kind, more in (
@@ -51,6 +51,7 @@ def test_pause_says_what_ends_it(here: Daemon, subject: list[str]) -> None:
     assert "goes on" in here.cli(*shlex.split(command[1])[1:]).stderr.decode()
 
 
+@pytest.mark.files("the data directory is copied with its journal")
 @pytest.mark.parametrize("guid", ["failed-one", "completed-one", "waiting-one", "ignored-one"])
 def test_each_next_step_of_why_is_a_command(here: Daemon, guid: str) -> None:
     said = here.cli("why", guid).stdout.decode()
@@ -62,6 +63,7 @@ def test_each_next_step_of_why_is_a_command(here: Daemon, guid: str) -> None:
         _type(Daemon(data=copy, config=here.config), shlex.split(step)[1:])
 
 
+@pytest.mark.files("the data directory is copied with its journal")
 @pytest.mark.parametrize("guid", ["failed-one", "ignored-one"])
 def test_what_why_says_to_type_finds_the_place_that_why_was_told(here: Daemon, guid: str) -> None:
     nowhere = {"COVENQ_DATA": "", "COVENQ_CONFIG": ""}

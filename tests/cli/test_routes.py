@@ -20,9 +20,9 @@ from covenq.model.rows import Delivery
 from covenq.routing.diff import ERASED, Diff, PayloadLost
 from covenq.state.tables import DELIVERIES
 from journal.errors import JournalClosed
-from journal.file.open import open_journal
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import note, queued, received
 from tests.support.requests import issue
 
@@ -57,13 +57,13 @@ run = ["true"]
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def daemon(journal_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     directory = tmp_path_factory.mktemp("routes")
     data = directory / "data"
     data.mkdir(mode=0o700)
     (directory / "old.toml").write_text(OLD)
     (directory / "new.toml").write_text(NEW)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for n in range(8):
             title = "urgent: it breaks" if n < 2 else "it breaks"
             body = json.dumps({"action": "opened", "issue": {"number": n, "title": title}}).encode()

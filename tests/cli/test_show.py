@@ -12,8 +12,8 @@ import pytest
 from covenq.cli.jsonpath import pick
 from covenq.errors import NotFound, UsageError
 from covenq.json_text import _pieces, json_text
-from journal.file.open import open_journal
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import of, queued, received
 from tests.support.requests import SECRET, sign
 
@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_path(path: str, error: type[Exception], words: str
 def test_parts_of_a_payload_are_data(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         journal.append([received("g1", payload=json.dumps(DOCUMENT).encode()), queued("g1")])
         journal.append([received("g2", payload=b"\xff")])
     daemon = Daemon(data=data)
@@ -119,7 +119,7 @@ def test_parts_of_a_payload_are_data(tmp_path: Path) -> None:
 def test_a_number_beyond_a_double_is_said_to_be_one(tmp_path: Path, number: bytes) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         journal.append([received("g1", payload=b'{"a":%s,"b":1}' % number), queued("g1")])
     daemon = Daemon(data=data)
     for path in (".", ".a"):

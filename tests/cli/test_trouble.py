@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 from covenq.cli.app import COMMANDS, build
-from journal.file.open import open_journal
 from tests.support.checkout import ROOT
 from tests.support.daemon import free_port
 from tests.support.forking import NOBODY, Done, Forker
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import moved, note, of, queued, received
 from tests.support.waiting import eventually
 
@@ -92,7 +92,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = path / "data"
     data.mkdir(mode=0o700)
     (path / "covenq.toml").write_text(CONFIG)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for n in range(4):
             journal.append([received(f"g{n}"), queued(f"g{n}")])
         journal.append([moved("claimed", of("g0"), attempt=1, worker="w")])

@@ -11,8 +11,8 @@ import pytest
 from covenq.intake.refusal_log import Refusals
 from covenq.paths import REFUSALS_NAME
 from covenq.text import width
-from journal.file.open import open_journal
 from tests.support.in_process import run_on_terminal
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import moved, note, of, queued, received
 
 LONG = "umbrella-corporation-international/infrastructure-as-code-modules-of-日本"
@@ -89,7 +89,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     data.mkdir(mode=0o700)
     (root / "covenq.toml").write_text(CONFIG)
     (root / "payload.json").write_text('{"action": "opened", "issue": {"number": 1}}')
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for number, guid in enumerate(GUIDS):
             about = {"repo": LONG, "owner": LONG.split("/")[0], "title": "It breaks, and nobody knows why " * 4}
             journal.append([received(guid, about=about), queued(guid, about={"repo": LONG})])

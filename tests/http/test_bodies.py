@@ -8,7 +8,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from journal.file.open import open_journal
+from tests.support.journals.chosen import open_chosen
 from tests.support.requests import new_guid, signed
 from tests.support.serving import Served, serving
 
@@ -16,7 +16,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(journal_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("bodies") / "data", {"server": {"body_limit": 8 << 20}}) as served:
         yield served
 
@@ -131,7 +131,7 @@ def test_all_of_it_is_in_the_journal_as_it_came_and_verifies(data: Path) -> None
             guid = new_guid()
             assert served.post("issues", body, guid).status == 202
             sent[guid] = body
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         assert {
             record.data["guid"]: record.payload for record in journal.read(0) if record.kind == "delivery.received"
         } == sent

@@ -20,8 +20,11 @@ from tests.support.waiting import eventually
 HANG_S = 60.0
 
 
+pytestmark = pytest.mark.files("a sync of the disk is held back: see tests/journal/postgres/test_away.py")
+
+
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def served(journal_engine: None, tmp_path: Path) -> Iterator[Served]:
     """With one thread in the listener's pool, so that a request that waits in it is noticed."""
     with serving(tmp_path / "data", threads=1) as faces:
         yield faces

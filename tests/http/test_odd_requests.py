@@ -24,7 +24,7 @@ READS = sorted({one.path for one in OPERATIONS if one.method == "GET" and one.pa
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(journal_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("o") / "data", {"api": {}}) as served:
         yield served
 

@@ -236,6 +236,7 @@ def test_a_connection_that_was_used_may_rest_longer_than_a_request_may_take(data
         connection.close()
 
 
+@pytest.mark.files("a sync of the disk is held back")
 def test_a_drain_finishes_what_is_in_flight_and_takes_no_more(data: Path) -> None:
     body, headers = signed("issues", issue())
     with serving(data) as served, ThreadPoolExecutor(4) as pool:

@@ -43,7 +43,7 @@ def changed(made: Request, **headers: str) -> Request:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(journal_engine: None, tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path).open()
     yield made
     made.close()
@@ -280,6 +280,7 @@ def test_fifty_at_once_make_one_delivery(house: House) -> None:
 # ---- what can't be made durable
 
 
+@pytest.mark.files("the disk is full")
 def test_a_full_disk_is_503_and_claims_nothing_and_passes(house: House) -> None:
     first = house.post(guid="before")
     house.files.full = True
@@ -291,6 +292,7 @@ def test_a_full_disk_is_503_and_claims_nothing_and_passes(house: House) -> None:
     assert house.kinds().count("delivery.received") == 2
 
 
+@pytest.mark.files("a sync of the disk fails")
 def test_a_failed_sync_is_503_now_and_from_then_on(house: House) -> None:
     house.files.broken = True
     assert house.post().refusal == "journal_poisoned"

@@ -10,7 +10,6 @@ import pytest
 from msgspec import to_builtins
 
 from covenq.client.open import open_source
-from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.daemon.log_masking import LogMask
 from covenq.intake import refusal_evidence, refusal_hints
@@ -18,6 +17,7 @@ from covenq.intake.refusal_hints import HINTS, REDELIVER, hint_of
 from covenq.intake.refusal_log import Refusal, Refusals
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import config_in
 from tests.support.requests import SECRET, issue, new_guid, signed
 from tests.support.serving import serving
 
@@ -70,7 +70,7 @@ def test_each_kind_of_refusal_is_told_apart_with_and_without_a_daemon(data: Path
         served.request("POST", "/webhook", body, unsigned)
         served.request("POST", "/webhook", body, {**headers, "Content-Type": "text/plain"})
         served.request("POST", "/github", body, headers)
-        with open_source(data, Config()) as remote:
+        with open_source(data, config_in(data)) as remote:
             assert remote.live
             found = remote.refused()
             assert remote.refused(limit=2) == found[:2]

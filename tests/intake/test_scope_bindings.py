@@ -19,11 +19,11 @@ from covenq.intake.scope_bindings import ScopeBindings
 from covenq.model import DeliveryId
 from covenq.model.scope_record import subject_of
 from journal.errors import JournalClosed, JournalUnavailable
-from journal.file.engine import FileJournal
-from journal.file.open import open_journal
-from journal.interface import Journal
+from journal.interface import Engine, Journal
 from journal.records import Entry, Record
 from tests.support.daemon import Daemon
+from tests.support.journal_json import journal_lines
+from tests.support.journals.chosen import open_chosen
 from tests.support.requests import Answer, issue, signed
 from tests.support.waiting import eventually
 
@@ -208,7 +208,7 @@ def test_the_binding_is_recorded_before_the_delivery_it_was_made_by_and_names_no
     daemon.wait_all_done()
 
     daemon.cli("redact", "--repo", "octo/hello", "--yes")
-    assert b"octo/hello" not in b"".join(path.read_bytes() for path in (daemon.data / "journal").glob("*.jsonl"))
+    assert b"octo/hello" not in b"".join(journal_lines(daemon.data))
     assert refused(post(daemon, "octo/hello", THEIRS)) == ELSEWHERE, "an erased name is bound as it was"
     daemon.restart()
     assert refused(post(daemon, "octo/hello", THEIRS)) == ELSEWHERE
@@ -235,8 +235,8 @@ KEY = Key("app", APP.encode(), Scope(repositories=("octo/hello", "octo/two")))
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[FileJournal]:
-    with open_journal(tmp_path / "journal") as one:
+def journal(journal_engine: None, tmp_path: Path) -> Iterator[Engine]:
+    with open_chosen(tmp_path) as one:
         yield one
 
 
@@ -254,7 +254,7 @@ def kinds(journal: Journal) -> list[str]:
     return [record.kind for record in journal.read(0) if record.kind.startswith(("ops.", "delivery."))]
 
 
-def test_what_another_bound_meanwhile_decides(journal: FileJournal) -> None:
+def test_what_another_bound_meanwhile_decides(journal: Engine) -> None:
     keys = (KEY,)
     late, soon = ScopeBindings(journal), ScopeBindings(journal)
     assert send(journal, late, keys, 2, "octo/two").status == 202, "now it has read that octo/hello is not bound"
@@ -268,7 +268,7 @@ def test_what_another_bound_meanwhile_decides(journal: FileJournal) -> None:
     ] * 2  # fmt: skip
 
 
-def test_a_binding_of_the_same_number_that_another_made_meanwhile_is_no_conflict(journal: FileJournal) -> None:
+def test_a_binding_of_the_same_number_that_another_made_meanwhile_is_no_conflict(journal: Engine) -> None:
     keys = (KEY,)
     late = ScopeBindings(journal)
     assert send(journal, late, keys, 2, "octo/two").status == 202
@@ -277,7 +277,7 @@ def test_a_binding_of_the_same_number_that_another_made_meanwhile_is_no_conflict
     assert kinds(journal).count("ops.scope_bound") == 2
 
 
-def test_of_an_append_that_a_crash_cut_short_the_binding_is_what_survives(journal: FileJournal) -> None:
+def test_of_an_append_that_a_crash_cut_short_the_binding_is_what_survives(journal: Engine) -> None:
     class Cut:
         """A journal that records the first entry of an append alone, and then has no answer, as a crash does."""
 
@@ -296,7 +296,7 @@ def test_of_an_append_that_a_crash_cut_short_the_binding_is_what_survives(journa
     assert kinds(journal).count("ops.scope_bound") == 1
 
 
-def test_without_repositories_in_a_scope_nothing_is_read_or_recorded(journal: FileJournal) -> None:
+def test_without_repositories_in_a_scope_nothing_is_read_or_recorded(journal: Engine) -> None:
     class Unread:
         def __getattr__(self, name: str) -> Any:
             raise AssertionError(name)
@@ -335,7 +335,7 @@ def test_send_signs_a_renamed_repositorys_body_with_the_secret_it_is_bound_to(
 class DamagedFor:
     """A journal whose newest record of one subject can't be read."""
 
-    def __init__(self, journal: FileJournal, subject: str) -> None:
+    def __init__(self, journal: Engine, subject: str) -> None:
         self._journal, self._subject = journal, subject
         self.damaged = True
 
@@ -345,7 +345,7 @@ class DamagedFor:
         return self._journal.last(subject)
 
 
-def test_a_name_whose_record_cannot_be_read_holds_up_no_other(journal: FileJournal) -> None:
+def test_a_name_whose_record_cannot_be_read_holds_up_no_other(journal: Engine) -> None:
     keys = [
         Key("app", b"a", Scope(repositories=("acme/app", "acme/two"))),
         Key("b", b"b", Scope(repositories=("b/b",))),
@@ -375,6 +375,4 @@ def test_the_names_of_a_binding_are_erased_when_its_deliveries_are_gone(make_dae
         daemon.cli("redact", one, "--yes")
         daemon.cli("redact", *which, "--yes")
         assert daemon.stop() == 0
-        assert not [
-            path for path in (daemon.data / "journal").glob("*.jsonl") if b"octo/hello" in path.read_bytes().lower()
-        ]
+        assert b"octo/hello" not in b"".join(journal_lines(daemon.data)).lower()

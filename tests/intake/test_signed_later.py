@@ -31,6 +31,7 @@ from covenq.operate.parameters import Import
 from journal.records import Entry
 from tests.support.delivery_details import PLAIN, Number, Style, detail
 from tests.support.intake import FORM, SECRETS, House
+from tests.support.journal_json import journal_lines
 from tests.support.requests import issue, sign
 
 ID = DeliveryId("30", "g-1")
@@ -47,7 +48,7 @@ def nothing(id: DeliveryId, seq: int) -> Delivery | None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(journal_engine: None, tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path).open()
     yield made
     made.close()
@@ -160,7 +161,7 @@ def test_where_the_payload_is_gone_its_hash_tells_and_what_it_can_not_tell_is_a_
     assert house.send(webhook()).status == 200
     assert house.send(webhook(), lookup=nothing).status == 200
     assert house.send(webhook(REORDERED)).refusal == "delivery_conflict"
-    assert b"odd" not in b"".join(file.read_bytes() for file in (house.path / "journal").glob("*.jsonl"))
+    assert b"odd" not in b"".join(journal_lines(house.path))
 
 
 def test_an_import_of_what_was_signed_notes_it_once(house: House) -> None:

@@ -85,6 +85,7 @@ def test_twins_that_arrive_at_once_are_one(served: Served) -> None:
     assert len(received(served)) == 5
 
 
+@pytest.mark.files("a sync of the disk is held back")
 def test_a_twin_of_one_that_waits_for_the_disk_is_refused(served: Served) -> None:
     served.files.go.clear()
     first: list[int] = []

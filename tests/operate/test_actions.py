@@ -28,8 +28,8 @@ from covenq.state import query
 from covenq.state.store import StateStore
 from journal.errors import JournalError, JournalFull, JournalPoisoned, JournalUnanswered
 from journal.file.engine import FileJournal
-from journal.file.open import open_journal
 from journal.records import Appended, Entry
+from tests.support.journals.chosen import open_chosen
 from tests.support.requests import issue
 
 FIX = {"name": "fix", "match": "event:issues", "run": ["true"], "key": "{repo}#{number}"}
@@ -44,7 +44,7 @@ class Desk:
     """A journal, its state, and today's routes."""
 
     def __init__(self, data: Path) -> None:
-        self.journal: FileJournal = open_journal(data / "journal")
+        self.journal = open_chosen(data)
         self.store = StateStore(data / "state.db", self.journal)
         self.config = config(FIX)
 
@@ -114,7 +114,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(journal_engine: None, tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path)
     yield desk
     desk.close()

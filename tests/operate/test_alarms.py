@@ -206,7 +206,7 @@ def test_refusals_that_could_not_be_kept_are_told_of(served: Served, monkeypatch
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(journal_engine: None, tmp_path: Path) -> Iterator[Harness]:
     opened = Harness(tmp_path / "data").open()
     yield opened
     opened.close()

@@ -22,17 +22,16 @@ from covenq import atomic_file
 from covenq.cli.commands import exchange
 from covenq.client.local import LocalSource
 from covenq.client.local_files import LocalFiles
-from covenq.config.load import Config
 from covenq.errors import UsageError
 from covenq.model.rows import OneDelivery
 from covenq.operate.act import archive
 from covenq.operate.imported import ImportedDelivery, parse_item
 from covenq.operate.inspect import slices
 from covenq.operate.maintain import doctor
-from journal.file.open import open_journal
 from journal.records import Entry
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import config_in, open_chosen
 from tests.support.records import moved, note, of, queued, received
 from tests.support.requests import SECRET, issue, sign
 from tests.support.waiting import eventually
@@ -78,7 +77,7 @@ def there(tmp_path: Path) -> Daemon:
     """A directory to export from: three deliveries with odd bytes, one of which ran, and an ignored one."""
     data = tmp_path / "there"
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for guid, body in BODIES.items():
             journal.append([received(guid, payload=body, headers=headers(guid, body)), queued(guid)])
         journal.append([moved("claimed", of("g0"), attempt=1, worker="w")])
@@ -88,7 +87,7 @@ def there(tmp_path: Path) -> Daemon:
     return Daemon(data=data)
 
 
-def here(tmp_path: Path) -> Daemon:
+def here(journal_engine: None, tmp_path: Path) -> Daemon:
     config = tmp_path / "here.toml"
     config.write_text(CONFIG)
     return Daemon(data=tmp_path / "here", config=config)
@@ -225,7 +224,7 @@ def test_hostile_ids_in_a_file_are_skipped_and_the_rest_is_taken(there: Daemon, 
 
 def test_many_are_read_in_few_steps_and_are_what_each_alone_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "many"
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for n in range(40):
             journal.append([received(f"g{n}", payload=b"x" * n), queued(f"g{n}")])
         journal.append([moved("claimed", of("g7"), attempt=1, worker="w")])
@@ -255,7 +254,7 @@ def test_many_are_read_in_few_steps_and_are_what_each_alone_is(tmp_path: Path, m
 
     monkeypatch.setattr(LocalFiles, "reading", counted)
     monkeypatch.setattr(slices, "LOT", 16)
-    source = LocalSource(data, Config())
+    source = LocalSource(data, config_in(data))
     lots = source.lots("-guid:g3")
     found = [one for lot in lots for one in source.exported(lot)]
     assert [len(lot) for lot in lots] == [16, 16, 9]

@@ -25,9 +25,9 @@ from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.tasks.execution import running
-from journal.file.open import open_journal
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import received
 from tests.support.terminal import InTerminal
 from tests.support.waiting import eventually
@@ -283,7 +283,7 @@ def test_a_backup_that_can_not_be_looked_at_hides_no_other(data: Path, tmp_path:
 def test_the_command_exits_with_1_for_a_problem_alone(tmp_path: Path) -> None:
     data = tmp_path / "here"
     data.mkdir(mode=0o755)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         journal.append([received("a")])
     daemon = Daemon(data=data, env={"COVENQ_BIND": "127.0.0.1:0"})
     found = daemon.cli_json("doctor", exit_code=1)

@@ -11,13 +11,13 @@ from covenq.cli.app import COMMANDS, build
 from covenq.client.local import LocalSource
 from covenq.client.open import open_source
 from covenq.client.remote import RemoteSource
-from covenq.config.load import Config
 from covenq.errors import CovenqError, UsageError
 from covenq.http.openapi.document import document
 from covenq.operate import operations
 from covenq.operate.operations import OPERATIONS, Context, Operation
 from covenq.operate.parameters import Pause, Replay, Selection
 from covenq.state.fold_pauses import PauseTarget
+from tests.support.journals.chosen import config_in
 from tests.support.requests import issue
 from tests.support.serving import serving
 
@@ -51,12 +51,12 @@ def test_an_operation_in_the_table_is_had_of_a_daemon_of_the_files_and_over_http
         assert answer.body == b'{"ok":true,"tasks":1,"by":"me"}'
         assert served.ask("/api/v1/count-tasks", {"ids": ["x"]}).json["by"] == "api"
         assert served.ask("/api/v1/count-tasks", {"idz": []}).json["detail"] == "unknown key 'idz'"
-        with open_source(data, Config()) as source:
+        with open_source(data, config_in(data)) as source:
             assert isinstance(source, RemoteSource)
             assert source.act(COUNT, wanted) == Counted(1, "me")
             with pytest.raises(UsageError, match="count what"):
                 source.act(COUNT, Selection())
-    with open_source(data, Config()) as source:
+    with open_source(data, config_in(data)) as source:
         assert isinstance(source, LocalSource)
         assert source.act(COUNT, wanted) == Counted(1, "me")
 
@@ -66,7 +66,11 @@ def test_an_answer_of_another_kind_is_an_error_with_a_sentence(data: Path) -> No
         missing: int
 
     wrong = Operation("cancel", "", Selection, Other, lambda context, parameters: Other(1))
-    with serving(data), open_source(data, Config()) as source, pytest.raises(CovenqError, match="missing") as failed:
+    with (
+        serving(data),
+        open_source(data, config_in(data)) as source,
+        pytest.raises(CovenqError, match="missing") as failed,
+    ):
         source.act(wrong, Selection(filter=""))
     assert str(failed.value).startswith("the daemon's answer is not what this version takes: ")
 
@@ -92,5 +96,5 @@ def test_the_schema_of_a_pause_has_what_can_be_paused() -> None:
 
 def test_a_filter_that_is_none_is_told_before_anything_is_opened(data: Path) -> None:
     with pytest.raises(UsageError, match="column 1"):
-        LocalSource(data, Config()).act(operations.REPLAY, Replay(filter="stat:failed"))
+        LocalSource(data, config_in(data)).act(operations.REPLAY, Replay(filter="stat:failed"))
     assert not data.exists()

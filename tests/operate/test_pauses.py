@@ -12,7 +12,6 @@ import pytest
 from covenq.client.local import LocalSource
 from covenq.client.open import open_source
 from covenq.client.remote import RemoteSource
-from covenq.config.load import Config
 from covenq.errors import NotFound
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
@@ -21,9 +20,10 @@ from covenq.operate.parameters import Pause, Redact
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.file.engine import FileJournal
-from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry
 from tests.support.daemon import Daemon
+from tests.support.journal_json import journal_lines
+from tests.support.journals.chosen import config_in, open_chosen
 from tests.support.records import as_records
 from tests.support.requests import issue, new_guid, repository_number
 from tests.support.serving import serving
@@ -108,7 +108,7 @@ def test_hostile_records_pause_nothing(conn: sqlite3.Connection) -> None:
 def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> None:
     with serving(data) as served:
         served.post("issues", issue(1, repo="Octo/Hello"), new_guid())
-        with open_source(data, Config()) as remote:
+        with open_source(data, config_in(data)) as remote:
             assert isinstance(remote, RemoteSource)
             first = remote.act(PAUSE, Pause(what="repo", name="octo/hello", reason="a\nline", by="me"))
             assert (first.changed, first.paused, first.repo) == (True, True, "Octo/Hello")
@@ -121,7 +121,7 @@ def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> Non
             assert remote.act(PAUSE, Pause(what="route", name="all")).changed
             assert remote.status().pauses == remote.pauses()
             assert served.intake.admission.reasons() == [], "only the intake's pause closes it"
-    with open_source(data, Config()) as local:
+    with open_source(data, config_in(data)) as local:
         assert isinstance(local, LocalSource)
         assert [one.what for one in local.pauses()] == ["repo", "route"] == [p.what for p in local.status().pauses]
         assert not local.act(PAUSE, Pause(what="route", name="all")).changed, (
@@ -197,7 +197,7 @@ class Rival(FileJournal):
 def test_a_pause_carries_on_whether_the_intake_is_paused_whatever_comes_between(
     data: Path, conn: sqlite3.Connection
 ) -> None:
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         done = 0
 
         def rows() -> sqlite3.Connection:
@@ -223,7 +223,7 @@ def test_a_pause_carries_on_whether_the_intake_is_paused_whatever_comes_between(
 def test_erasing_a_repository_erases_its_name_from_pauses_and_leaves_it_paused(data: Path) -> None:
     with serving(data) as served:
         served.post("issues", issue(1, repo="octo/hush-hush"), new_guid())
-        with open_source(data, Config()) as source:
+        with open_source(data, config_in(data)) as source:
             source.act(PAUSE, Pause(what="repo", name="octo/hush-hush"))
             source.act(RESUME, Pause(what="repo", name="octo/hush-hush"))
             source.act(PAUSE, Pause(what="repo", name="octo/hush-hush"))
@@ -233,10 +233,10 @@ def test_erasing_a_repository_erases_its_name_from_pauses_and_leaves_it_paused(d
             assert [(one.name, one.repo) for one in source.pauses()] == [
                 (str(repository_number("octo/hush-hush")), None)
             ]
-    stored = b"".join(path.read_bytes() for path in (data / "journal").glob("*.jsonl"))
+    stored = b"".join(journal_lines(data))
     assert b"hush-hush" not in stored
     (data / "state.db").unlink()
-    with open_source(data, Config()) as source:
+    with open_source(data, config_in(data)) as source:
         assert [(one.name, one.repo) for one in source.pauses()] == [(str(repository_number("octo/hush-hush")), None)]
     assert Daemon(data).cli_json("verify")["ok"]
 
@@ -293,7 +293,7 @@ def test_a_paused_intake_stays_so_over_a_restart_and_is_logged_once(make_daemon:
 
 
 def test_an_unknown_thing_is_refused_by_the_command(data: Path) -> None:
-    with open_journal(data / "journal"):
+    with open_chosen(data):
         pass
     daemon = Daemon(data)
     assert b"pause what?" in daemon.cli("pause", exit_code=2).stderr

@@ -24,7 +24,7 @@ from covenq.operate.act.plan_text import FOR_EVER, STAYS, plan_lines, redaction_
 from covenq.operate.answers import PlannedGroup, PlanSummary
 from covenq.operate.parameters import Pause, Redact, Reroute, Selection
 from covenq.text import escape
-from journal.file.open import open_journal
+from tests.support.journals.chosen import config_in, open_chosen
 from tests.support.records import POLICY, START, moved, note, of, queued, received
 
 CONFIG = build(
@@ -41,10 +41,10 @@ TASK = ("task", "tasks")
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSource]:
+def source(journal_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSource]:
     """Twelve tasks: seven of `fix` failed, two of `look` timed out, one was cancelled, one waits, one is done."""
     data: Path = tmp_path_factory.mktemp("plans")
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for n in range(12):
             route = "look" if n in (7, 8) else "fix"
             kind = {"kind": "pull"} if route == "look" else {}
@@ -59,7 +59,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSource]:
         journal.append([moved("cancelled", of("g9"), reason="not wanted", by="me")])
         journal.append([moved("completed", of("g10"))])
         journal.append([received("g12"), received("g13"), note("ignored", "g13", reason="no_match")])
-    with LocalSource(data, CONFIG) as opened:
+    with LocalSource(data, config_in(data, CONFIG)) as opened:
         yield opened
 
 
@@ -117,9 +117,9 @@ def test_what_would_wait_is_told_with_what_ends_it(source: LocalSource) -> None:
 def test_a_paused_repository_is_resumed_by_its_name(source: LocalSource) -> None:
     source.act(operations.PAUSE, Pause(what="repo", name="acme/pay"))
     try:
-        unlimited = LocalSource(
-            Path(source.where), build({"route": [{"name": "fix", "match": "", "run": ["true"]}]}, None, {})
-        )
+        without = build({"route": [{"name": "fix", "match": "", "run": ["true"]}]}, None, {})
+        data = Path(source.where)
+        unlimited = LocalSource(data, config_in(data, without))
         found = planned(unlimited, "state:failed route:fix", operations.REQUEUE)
         assert [(one.cause, one.count, one.command) for one in found.waits] == [
             ("paused", 3, "covenq resume repo acme/pay")

@@ -15,9 +15,9 @@ from covenq.filter.grammar import parse
 from covenq.model.answers import NameStats, RouteStats
 from covenq.operate.inspect.stats import stats
 from covenq.state.fold import fold
-from journal.file.open import open_journal
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import START, as_records, empty_state, moved, note, of, queued, received
 
 
@@ -103,7 +103,7 @@ def test_each_setting_says_who_says_so(tmp_path: Path) -> None:
 def test_the_commands(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         journal.append([received("a"), queued("a")])
         journal.append([received("b", event="push")])
     daemon = Daemon(data=data)

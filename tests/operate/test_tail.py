@@ -186,11 +186,11 @@ def test_it_follows_over_a_restart_and_misses_nothing(make_daemon: Callable[...,
 
 
 def test_without_a_daemon_it_tells_what_there_is(tmp_path: Path) -> None:
-    from journal.file.open import open_journal
+    from tests.support.journals.chosen import open_chosen
 
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         for n in range(30):
             journal.append([received(f"g{n}")])
     daemon = Daemon(data=data)

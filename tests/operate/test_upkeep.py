@@ -18,11 +18,11 @@ from covenq.operate.maintain.upkeep import Upkeep, compact
 from covenq.operate.parameters import Compact
 from covenq.state.store import StateStore
 from journal.file.files import OsFiles
-from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
 from journal.health import Health, Room
 from tests.support.daemon import Daemon
 from tests.support.fold_thread import FoldThread
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import note, received
 from tests.support.requests import issue
 from tests.support.waiting import eventually
@@ -30,6 +30,7 @@ from tests.support.waiting import eventually
 Make = Callable[..., Daemon]
 
 
+@pytest.mark.files("calls of the disk fail")
 def test_a_daemon_lays_the_ballast_and_gives_it_to_the_end_of_what_runs(
     make_daemon: Make, faults: Path, tmp_path: Path
 ) -> None:
@@ -65,7 +66,7 @@ def test_what_is_kept_back_shrinks_with_the_disk(total: int, ballast: int, thres
 def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> None:
     kept, missing = 64 << 20, 16 << 20
     room = Room(kept - 1, kept, missing=missing)
-    with open_journal(tmp_path / "journal") as journal:
+    with open_chosen(tmp_path) as journal:
         admission = Admission(journal, lambda: Health(room=room))
         admission.check()
         assert [one.word for one in admission.reasons()] == ["disk_low"]
@@ -81,7 +82,7 @@ def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> 
 
 def test_an_engine_without_bounds_is_open_and_one_that_can_t_be_asked_is_not(tmp_path: Path) -> None:
     health = Health()
-    with open_journal(tmp_path / "journal") as journal:
+    with open_chosen(tmp_path) as journal:
         admission = Admission(journal, lambda: health)
         assert admission.intake(1 << 60) is None and admission.has_space() and admission.room() is None
         for word, is_database in (("disk_unknown", False), ("database_away", True)):
@@ -118,7 +119,7 @@ def can_be_made_immutable() -> bool:
 @contextmanager
 def opened_upkeep(data: Path) -> Iterator[Upkeep]:
     """Upkeep over a data directory, not started; stopped in the end."""
-    with open_journal(data / "journal") as journal, StateStore(data / "state.db", journal) as store:
+    with open_chosen(data) as journal, StateStore(data / "state.db", journal) as store:
         fold_thread = FoldThread(store, journal)
         fold_thread.start()
         upkeep = Upkeep(journal, store, fold_thread, data, Retention, truncate_wal=store.truncate_wal)
@@ -134,7 +135,7 @@ def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) ->
     """Of the segment that is written, the daily run leaves a small part alone; an operator's compaction takes it."""
     kept = received("kept", payload=b'{"a": "%s"}' % (b"x" * 10_000))
     with (
-        open_journal(tmp_path / "journal") as journal,
+        open_chosen(tmp_path) as journal,
         StateStore(tmp_path / "state.db", journal) as store,
     ):
         fold_thread = FoldThread(store, journal)

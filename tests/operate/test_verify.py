@@ -23,6 +23,7 @@ from journal.file.settings import WriteSettings
 from tests.support.checkout import clean_env
 from tests.support.daemon import Daemon, wait_for_daily_run
 from tests.support.journal_json import journal_lines, records, segments
+from tests.support.journals.chosen import open_chosen
 from tests.support.other_user import as_nobody
 from tests.support.records import received
 from tests.support.requests import HOOK, SECRET, issue, new_guid
@@ -67,6 +68,10 @@ def own_journal(path: Path) -> Daemon:
     """Commands on another data directory, with no daemon."""
     return Daemon(data=path)
 
+
+pytestmark = pytest.mark.files(
+    "damage of bytes in segments, backup and salvage: see tests/journal/postgres/test_verify.py"
+)
 
 # ---- verify
 
@@ -552,7 +557,7 @@ def test_a_copy_that_rotted_is_made_good_by_the_next_backup(data: Path, tmp_path
 
 
 def test_other_files_in_the_journal_are_nobodys_business(data: Path, tmp_path: Path) -> None:
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         journal.append([received("g")])
     (data / "journal" / "broken.jsonl").symlink_to("nowhere")
     (data / "journal" / "mine.jsonl").write_text("notes")

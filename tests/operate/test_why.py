@@ -23,10 +23,11 @@ from covenq.operate.inspect.why import target_of
 from covenq.operate.operations import PAUSE, REDACT
 from covenq.operate.parameters import Pause, Redact
 from covenq.routing.verdicts import Verdict
-from journal.file.open import open_journal
 from journal.records import Appended, Entry
+from tests.support import chosen_engine
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import POLICY, moved, note, of, queued, received
 from tests.support.terminal import InTerminal
 
@@ -51,7 +52,7 @@ class Past:
         self.data.mkdir(mode=0o700)
         self.config.write_text(CONFIG)
         self.sha256 = load(self.config, {}).sha256
-        with open_journal(self.data / "journal") as journal:
+        with open_chosen(self.data) as journal:
 
             def append(*entries: Entry) -> None:
                 assert isinstance(journal.append(entries), Appended)
@@ -95,7 +96,7 @@ class Past:
             '{"at":"2026-11-23T02:00:00.000000Z","error":"signature_wrong","status":401,"detail":"No secret made it.",'
             '"delivery":"forged","hook":"9"}\nnot json\n'
         )
-        self.source = LocalSource(self.data, load(self.config, {}))
+        self.source = LocalSource(self.data, load(self.config, chosen_engine.variables(self.data)))
 
     def story(self, id: str) -> Story:
         (story,) = self.source.why(id).stories
@@ -110,7 +111,7 @@ class Past:
 
 
 @pytest.fixture(scope="module")
-def past() -> Iterator[Past]:
+def past(journal_engine: None) -> Iterator[Past]:
     with tempfile.TemporaryDirectory(prefix="cq-") as name:
         yield Past(Path(name))
 
@@ -516,6 +517,6 @@ def recorded(directory: Path, entries: list[Entry], routes: str = CONFIG) -> Loc
     data, config = directory / "data", directory / "covenq.toml"
     data.mkdir(mode=0o700)
     config.write_text(routes)
-    with open_journal(data / "journal") as journal:
+    with open_chosen(data) as journal:
         assert isinstance(journal.append(entries), Appended)
-    return LocalSource(data, load(config, {}))
+    return LocalSource(data, load(config, chosen_engine.variables(data)))

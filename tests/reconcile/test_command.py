@@ -119,6 +119,7 @@ def test_the_first_day_sets_nothing_running_that_was_sent_before_covenq_was_ther
     assert rows(made, "--since", "2h", "--yes")[old.guid]["state"] == "fetched"
 
 
+@pytest.mark.files("a journal of files of an older version")
 def test_without_a_time_what_was_sent_since_the_first_record_is_missing(
     make_daemon: Make, plain: GithubLog, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 from covenq.operate.inspect.story_text import when
 from tests.support.daemon import Daemon
 from tests.support.github_log import CLIENT_ID, Attempt, Fault, GithubLog, app_table, github
+from tests.support.journal_json import journal_lines
 from tests.support.passes import last_of, received, status_of, wait_received
 from tests.support.waiting import eventually
 
@@ -244,6 +245,7 @@ def restored(daemon: Daemon, server: GithubLog, tmp_path: Path) -> tuple[list[At
     return after, first
 
 
+@pytest.mark.files("a backup is put in place")
 def test_after_a_restore_what_is_found_is_held_back_until_an_operator_routes_it(
     daemon: Daemon, server: GithubLog, tmp_path: Path
 ) -> None:
@@ -272,6 +274,7 @@ def test_after_a_restore_what_is_found_is_held_back_until_an_operator_routes_it(
     assert daemon.cli_json("deliveries", "reason:held")["items"] == []
 
 
+@pytest.mark.files("a backup is put in place")
 def test_what_was_held_back_supersedes_nothing_that_github_sent_later(
     make_daemon: Make, server: GithubLog, tmp_path: Path
 ) -> None:
@@ -325,6 +328,7 @@ def test_an_older_push_that_is_fetched_runs_before_a_newer_one_of_its_key_that_w
     assert not daemon.records("task.superseded")
 
 
+@pytest.mark.files("a backup is put in place")
 def test_the_command_holds_back_after_a_restore_too(daemon: Daemon, server: GithubLog, tmp_path: Path) -> None:
     after, _ = restored(daemon, server, tmp_path)
     words = f"{len(after)} of those will be held back".encode()
@@ -503,7 +507,7 @@ def test_a_log_that_can_not_be_read_keeps_no_other_from_it(
     wait_received(daemon, {one.guid})
     of_app, of_hook = status_of(daemon)["logs"]
     assert of_app["last"]["error"] and (of_hook["hook"], of_hook["last"]["error"]) == ("7", None)
-    assert b"o/r" not in (daemon.data / "journal").joinpath(f"{1:020}.jsonl").read_bytes()
+    assert b"o/r" not in b"".join(journal_lines(daemon.data))
     assert daemon.take_over() == 0
     other = server.add(hook="7", log=path)
     wait_received(daemon, {one.guid, other.guid})

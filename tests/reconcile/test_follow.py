@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from covenq.config.load import load
 from covenq.operate.log_records import read_state, write_state
-from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.github_log import Fault, GithubLog, app_table, github
+from tests.support.journals.chosen import open_chosen
 from tests.support.passes import last_of, received, status_of, wait_received
 from tests.support.requests import SECRET
 from tests.support.waiting import eventually
@@ -247,7 +247,7 @@ def test_a_first_pass_by_a_clock_that_was_ahead_leaves_nothing_out_in_silence(
     daemon.stop()
     assert daemon.config is not None and "was set back" not in daemon.log_tail()
     (log,) = load(daemon.config, {}).github_logs.all
-    with open_journal(daemon.data / "journal") as journal:
+    with open_chosen(daemon.data) as journal:
         known = read_state(journal, log)
         assert known is not None
         write_state(journal, log, known, replace(known, baseline=time.time() + 7200))

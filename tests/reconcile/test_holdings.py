@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from covenq.client.local import LocalSource
-from covenq.config.load import Config
 from covenq.model import DeliveryId
 from covenq.operate import operations
 from covenq.operate.parameters import Redact
 from covenq.reconcile.holdings import LOOKED_AT, StoredHoldings
-from journal.file.open import open_journal
+from tests.support.journals.chosen import config_in, open_chosen
 from tests.support.records import received
 
 
@@ -25,19 +24,19 @@ class Held:
     asked: list[str] = field(default_factory=list)
 
     def holdings(self) -> StoredHoldings:
-        return StoredHoldings(LocalSource(self.data, Config()))
+        return StoredHoldings(LocalSource(self.data, config_in(self.data)))
 
     def record(self, *guids: str, **data: object) -> None:
-        with open_journal(self.data / "journal") as journal:
+        with open_chosen(self.data) as journal:
             for guid in guids:
                 journal.append([received(guid, **data)])
 
     def erase(self, **what: object) -> None:
-        LocalSource(self.data, Config()).act(operations.REDACT, Redact(**what))
+        LocalSource(self.data, config_in(self.data)).act(operations.REDACT, Redact(**what))
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Held:
+def held(journal_engine: None, tmp_path: Path) -> Held:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     return Held(data)

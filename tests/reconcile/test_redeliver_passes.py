@@ -243,6 +243,7 @@ def test_a_staging_machine_with_the_production_key_asks_for_nothing(
     assert server.requests("/attempts") == []
 
 
+@pytest.mark.files("a backup is put in place")
 def test_a_copy_of_productions_data_with_its_key_and_address_asks_for_nothing(
     make: Make, another: Make, server: GithubLog, tmp_path: Path
 ) -> None:

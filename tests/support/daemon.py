@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support import chosen_engine
 from tests.support.checkout import clean_env
 from tests.support.commands import fork_daemon, run_command
 from tests.support.forking import ForkedDaemon
@@ -86,7 +87,7 @@ class Daemon:
 
     def environment(self) -> dict[str, str]:
         """The environment of `serve` and of the commands of `cli`."""
-        env = clean_env(COVENQ_DATA=str(self.data))
+        env = clean_env(COVENQ_DATA=str(self.data), **chosen_engine.variables(self.data))
         if self.secret is not None:
             env["COVENQ_WEBHOOK_SECRET"] = self.secret
         if self.config is not None:

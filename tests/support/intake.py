@@ -19,10 +19,9 @@ from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
 from covenq.state import query
 from covenq.state.store import StateStore
-from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
-from journal.file.open import open_journal
 from journal.records import Record
+from tests.support.journals.chosen import open_chosen
 from tests.support.requests import issue, signed
 
 SECRETS = (Key("new", b"a newer secret"), Key("test", b"a test's webhook secret"))
@@ -60,7 +59,7 @@ class House:
     files: TightFiles = field(default_factory=TightFiles)
 
     def open(self) -> House:
-        self.journal: FileJournal = open_journal(self.path / "journal", files=self.files)
+        self.journal = open_chosen(self.path, files=self.files)
         self.store = StateStore(self.path / "state.db", self.journal)
         return self
 

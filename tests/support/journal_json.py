@@ -1,4 +1,7 @@
-"""The journal read as plain JSON Lines, without the product: a test's oracle is not the code under test."""
+"""The journal read as plain JSON Lines, without the product: a test's oracle is not the code under test.
+
+Also one in tables, where this run of the tests keeps it there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.support import chosen_engine
 
 FINAL_KINDS = ("task.completed", "task.failed", "task.cancelled", "task.superseded")
 QUEUED_KINDS = ("task.queued", "task.requeued")
@@ -19,7 +24,16 @@ def segments(data: Path) -> list[Path]:
 
 
 def journal_lines(data: Path) -> Iterator[bytes]:
-    """Every whole line of the journal, without its newline. A tail still being written is left out."""
+    """Every whole line of the journal, without its newline. A tail still being written is left out.
+
+    Of a journal in tables the records alone, as they would stand in a file.
+    """
+    url = chosen_engine.url_of(data)
+    if url is not None:
+        from tests.support.postgres.lines import lines
+
+        yield from lines(url)
+        return
     for path in segments(data):
         content = path.read_bytes()
         yield from content.split(b"\n")[:-1]

@@ -16,11 +16,10 @@ from covenq.model.rows import Attempt, Task
 from covenq.state import query
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool, PoolSettings
-from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
-from journal.file.open import open_journal
 from journal.records import Appended, Entry, Record
 from tests.support.fold_thread import FoldThread
+from tests.support.journals.chosen import open_chosen
 from tests.support.waiting import eventually
 
 
@@ -45,7 +44,7 @@ class Harness:
 
     def open(self) -> Harness:
         self.data.mkdir(mode=0o700, exist_ok=True)
-        self.journal: FileJournal = open_journal(self.data / "journal", files=self.files)
+        self.journal = open_chosen(self.data, files=self.files)
         self.store = StateStore(self.data / "state.db", self.journal)
         self.store.catch_up()
         self.fold_thread = FoldThread(self.store, self.journal)

@@ -49,12 +49,12 @@ from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
-from journal.file.open import open_journal
 from journal.health import Health, Room
 from journal.interface import Monitored
+from tests.support import chosen_engine
 from tests.support.fold_thread import FoldThread
+from tests.support.journals.chosen import open_chosen
 from tests.support.requests import SECRET, Answer, UnixConnection, ask, encode, signed
 
 ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
@@ -115,7 +115,7 @@ class Served:
         return self.data / "covenq.sock"
 
     @property
-    def journal(self) -> FileJournal:
+    def journal(self) -> Any:
         return self.storage.journal
 
     def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
@@ -158,10 +158,11 @@ def serving(
     keys: tuple[Key, ...] = (Key("test", SECRET.encode()),),
 ) -> Iterator[Served]:
     """Everything but a running worker: tasks stay queued. `raw` is a configuration as TOML gives it."""
-    config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, os.environ)
+    env = {**os.environ, **chosen_engine.variables(data)}
+    config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, env)
     data.mkdir(parents=True, exist_ok=True)
     files = HeldFiles()
-    with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
+    with open_chosen(data, files=files) as journal, StateStore(data / "state.db", journal) as store:
         fold_thread = FoldThread(store, journal)
         state = FoldedState(journal, store, fold_thread)
         storage = Storage(data, journal, None, False, store, fold_thread, state)

@@ -13,18 +13,18 @@ from covenq.model import Kind, fence
 from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.outcome import Policy, Task
 from journal.errors import JournalFull
-from journal.file.engine import FileJournal
-from journal.file.open import open_journal
+from journal.interface import Engine
 from journal.records import Appended, Conflict, Entry, Unknown
+from tests.support.journals.chosen import open_chosen
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[FileJournal]:
-    with open_journal(tmp_path / "journal") as journal:
+def journal(journal_engine: None, tmp_path: Path) -> Iterator[Engine]:
+    with open_chosen(tmp_path) as journal:
         yield journal
 
 
-def queued(journal: FileJournal, name: str = "t1") -> Task:
+def queued(journal: Engine, name: str = "t1") -> Task:
     answer = journal.append([Entry(f"task.{name}", Kind.QUEUED, {}, expect=0)])
     assert isinstance(answer, Appended)
     return Task(
@@ -49,7 +49,7 @@ def queued(journal: FileJournal, name: str = "t1") -> Task:
     )
 
 
-def kinds(journal: FileJournal) -> list[str]:
+def kinds(journal: Engine) -> list[str]:
     return [r.kind for r in journal.read(0) if r.subject.startswith("task.")]
 
 
@@ -61,7 +61,7 @@ def phase(claim: Claim, name: str) -> None:
     claim.record([(Kind.PHASE, {"attempt": claim.attempt, "claim": claim.seq, "phase": name})])
 
 
-def test_of_many_that_claim_at_once_one_wins(journal: FileJournal) -> None:
+def test_of_many_that_claim_at_once_one_wins(journal: Engine) -> None:
     tasks = [queued(journal, f"t{n}") for n in range(8)]
     won: list[tuple[str, str]] = []
     start = threading.Barrier(8)
@@ -82,7 +82,7 @@ def test_of_many_that_claim_at_once_one_wins(journal: FileJournal) -> None:
     assert sorted(claimed) == sorted((f"task.{task}", worker) for task, worker in won)
 
 
-def test_the_token_is_the_seq_of_the_claim(journal: FileJournal) -> None:
+def test_the_token_is_the_seq_of_the_claim(journal: Engine) -> None:
     claim = Claim.acquire(journal, queued(journal), "w")
     assert claim is not None
     record = journal.get(claim.seq)
@@ -94,7 +94,7 @@ def test_the_token_is_the_seq_of_the_claim(journal: FileJournal) -> None:
     assert {r.data["claim"] for r in journal.read(claim.seq) if r.subject == "task.t1"} == {claim.seq}
 
 
-def test_a_phase_of_the_command_itself_does_not_end_the_claim(journal: FileJournal) -> None:
+def test_a_phase_of_the_command_itself_does_not_end_the_claim(journal: Engine) -> None:
     claim = Claim.acquire(journal, queued(journal), "w")
     assert claim is not None
     note = {"attempt": 1, "claim": claim.seq, "phase": "running tests"}
@@ -111,7 +111,7 @@ def test_a_phase_of_the_command_itself_does_not_end_the_claim(journal: FileJourn
         (Kind.PHASE, {"attempt": 2, "claim": 99, "phase": "of another claim"}),
     ],
 )
-def test_a_late_word_is_refused(journal: FileJournal, kind: Kind, data: dict[str, object]) -> None:
+def test_a_late_word_is_refused(journal: Engine, kind: Kind, data: dict[str, object]) -> None:
     claim = Claim.acquire(journal, queued(journal), "w")
     assert claim is not None
     assert isinstance(journal.append([Entry("task.t1", kind, data, expect=claim.seq)]), Appended)
@@ -121,7 +121,7 @@ def test_a_late_word_is_refused(journal: FileJournal, kind: Kind, data: dict[str
     assert kinds(journal) == ["task.queued", "task.claimed", kind.value]
 
 
-def test_after_a_takeover_only_the_new_claim_finishes(journal: FileJournal) -> None:
+def test_after_a_takeover_only_the_new_claim_finishes(journal: Engine) -> None:
     task = queued(journal)
     old = Claim.acquire(journal, task, "old")
     assert old is not None
@@ -141,7 +141,7 @@ def test_after_a_takeover_only_the_new_claim_finishes(journal: FileJournal) -> N
 class Deaf:
     """The real journal behind a line that loses answers: the append happens, the caller hears nothing."""
 
-    def __init__(self, journal: FileJournal, lost: int) -> None:
+    def __init__(self, journal: Engine, lost: int) -> None:
         self.journal = journal
         self.lost = lost
         self.known: dict[str, Appended] = {}
@@ -164,7 +164,7 @@ class Deaf:
 class Breaking:
     """The real journal until it has appended so often; then the disk is full."""
 
-    def __init__(self, journal: FileJournal, appends: int) -> None:
+    def __init__(self, journal: Engine, appends: int) -> None:
         self.journal, self.appends = journal, appends
         self.id, self.epoch, self.durability = journal.id, journal.epoch, journal.durability
         self.read, self.get, self.last = journal.read, journal.get, journal.last
@@ -178,7 +178,7 @@ class Breaking:
         return answer
 
 
-def test_claims_that_are_recorded_are_kept_when_the_next_one_fails(journal: FileJournal) -> None:
+def test_claims_that_are_recorded_are_kept_when_the_next_one_fails(journal: Engine) -> None:
     tasks = [queued(journal, name) for name in ("t1", "t2", "t3", "t4")]
     assert Claim.acquire(journal, tasks[0], "another") is not None, "so that each is claimed by itself"
     claims = Claim.acquire_all(Breaking(journal, 2), tasks, "w", None)
@@ -187,7 +187,7 @@ def test_claims_that_are_recorded_are_kept_when_the_next_one_fails(journal: File
         Claim.acquire_all(Breaking(journal, 0), tasks[3:], "w", None)
 
 
-def test_a_lost_answer_is_found_again(journal: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_answer_is_found_again(journal: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("journal.append.PAUSE_S", 0.0)
     deaf = Deaf(journal, 2)
     task = queued(journal)

@@ -26,10 +26,10 @@ from covenq.tasks.remote.task_locks import TaskLocks
 from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import OUTPUT_MAX, Usage
 from journal.errors import JournalFull
-from journal.file.engine import FileJournal
-from journal.file.open import open_journal
+from journal.interface import Engine
 from journal.records import Appended, Entry
 from tests.support.fold_thread import FoldThread
+from tests.support.journals.chosen import open_chosen
 from tests.support.records import queued, received
 from tests.support.waiting import eventually
 
@@ -51,7 +51,7 @@ class Harness:
 
     def open(self) -> Harness:
         self.data.mkdir(exist_ok=True)
-        self.journal: FileJournal = open_journal(self.data / "journal")
+        self.journal = open_chosen(self.data)
         self.store = StateStore(self.data / "state.db", self.journal)
         self.fold_thread = FoldThread(self.store, self.journal)
         self.fold_thread.start()
@@ -97,7 +97,7 @@ class Harness:
 
 
 @pytest.fixture
-def make_harness(tmp_path: Path) -> Iterator[Callable[[], Harness]]:
+def make_harness(journal_engine: None, tmp_path: Path) -> Iterator[Callable[[], Harness]]:
     opened: list[Harness] = []
     clock = Clock()
 
@@ -201,8 +201,13 @@ def test_no_output_is_written_where_a_link_leads(harness: Harness) -> None:
     assert sorted(path.name for path in elsewhere.rglob("*")) == ["1", "stdout"]
 
 
-class OvertakenJournal(FileJournal):
-    """A journal in which, once, another's record of a task comes just before an end that a worker reports of it."""
+def behave(journal: Engine, otherwise: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a journal do as this class says, before it does as its own."""
+    monkeypatch.setattr(journal, "__class__", type("Behaving", (otherwise, type(journal)), {}))
+
+
+class Overtaken:
+    """Of a journal in which, once, another's record of a task comes just before an end that a worker reports of it."""
 
     other: Entry | None = None
 
@@ -213,8 +218,8 @@ class OvertakenJournal(FileJournal):
         return super().append(entries, **more)
 
 
-class FullOnce(FileJournal):
-    """The real journal, whose disk is full at the next append."""
+class FullOnce:
+    """Of the real journal, with a disk that is full at the next append."""
 
     full = True
 
@@ -234,10 +239,10 @@ def test_files_of_a_report_that_comes_late_are_removed(
     found = claim(harness)
     cancelled = Entry(f"task.{task}", Kind.CANCELLED, {"by": "x"}, expect=found.task.last_seq)
     if room == "enough":
-        monkeypatch.setattr(harness.journal, "__class__", OvertakenJournal)
+        behave(harness.journal, Overtaken, monkeypatch)
         harness.journal.other = cancelled  # type: ignore[attr-defined]
     else:
-        monkeypatch.setattr(harness.journal, "__class__", FullOnce)
+        behave(harness.journal, FullOnce, monkeypatch)
         append = harness.journal.append
         monkeypatch.setattr(harness.claims.reports, "_on_full", lambda: isinstance(append([cancelled]), Appended))
     with pytest.raises(StaleFence):
@@ -578,8 +583,8 @@ def test_one_that_another_report_is_on_holds_up_none_of_the_others(harness: Harn
     assert len(locks) == 0
 
 
-class FullAfter(FileJournal):
-    """The real journal, whose disk is full after `left` appends."""
+class FullAfter:
+    """Of the real journal, with a disk that is full after `left` appends."""
 
     left = 0
 
@@ -596,7 +601,7 @@ def test_what_was_recorded_is_said_where_the_journal_fails_for_the_others(
     done = completions(harness, 3)
     reports = harness.claims.reports
     reports.complete(done[2].task, done[2].fence)
-    monkeypatch.setattr(harness.journal, "__class__", FullAfter)
+    behave(harness.journal, FullAfter, monkeypatch)
     with pytest.raises(JournalFull):
         reports.complete_all(done[:2])
     answers = reports.complete_all([done[2], done[0]])  # the first was recorded before, and needs no append
@@ -611,7 +616,7 @@ def test_several_ends_get_the_room_that_is_reserved_for_the_end_of_one(
     done = completions(harness, 3)
     released: list[bool] = []
     monkeypatch.setattr(harness.claims.reports, "_on_full", lambda: released.append(True) or True)
-    monkeypatch.setattr(harness.journal, "__class__", FullOnce)
+    behave(harness.journal, FullOnce, monkeypatch)
     assert [type(one) for one in harness.claims.reports.complete_all(done)] == [dict, dict, dict]
     assert released == [True]
 

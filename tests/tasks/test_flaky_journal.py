@@ -47,7 +47,7 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(journal_engine: None, tmp_path: Path) -> Iterator[Harness]:
     opened = Harness(tmp_path / "data").open()
     yield opened
     opened.close()

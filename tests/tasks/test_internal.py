@@ -24,7 +24,7 @@ RETRY = {"max": 1, "backoff_s": 0.01, "cap_s": 0.02}
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(journal_engine: None, tmp_path: Path) -> Iterator[Harness]:
     opened = Harness(tmp_path / "data").open()
     yield opened
     opened.files.full = False
@@ -89,6 +89,7 @@ def test_a_command_that_still_runs_is_ended_first(harness: Harness, tmp_path: Pa
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.files("the disk is full")
 def test_its_end_waits_for_a_disk_that_is_full(harness: Harness, tmp_path: Path) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)

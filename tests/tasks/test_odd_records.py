@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(journal_engine: None, tmp_path: Path) -> Iterator[Harness]:
     opened = Harness(tmp_path / "data").open()
     yield opened
     opened.close()

@@ -19,6 +19,7 @@ import pytest
 from covenq.model import Category, DeliveryId, Kind, fence, task_id
 from journal.errors import JournalPoisoned
 from journal.records import Appended, Entry
+from tests.support import chosen_engine
 from tests.support.checkout import ROOT
 from tests.support.pool import Harness, alive, kill
 from tests.support.waiting import eventually
@@ -27,7 +28,7 @@ PY = [sys.executable, "-S", "-c"]
 
 
 @pytest.fixture
-def make_harness(tmp_path: Path) -> Iterator[Callable[[], Harness]]:
+def make_harness(journal_engine: None, tmp_path: Path) -> Iterator[Callable[[], Harness]]:
     opened: list[Harness] = []
 
     def make() -> Harness:
@@ -239,6 +240,7 @@ def test_a_requeued_task_runs_again(harness: Harness) -> None:
     assert harness.wait(task, "completed").attempts == 2
 
 
+@pytest.mark.files("the disk is full")
 def test_a_full_disk_holds_the_end_until_there_is_space(harness: Harness, tmp_path: Path) -> None:
     admission = tmp_path / "gate"
     task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(admission)!r}): time.sleep(0.01)"])
@@ -256,6 +258,7 @@ def test_a_full_disk_holds_the_end_until_there_is_space(harness: Harness, tmp_pa
     assert pool.error is None
 
 
+@pytest.mark.files("the disk is full")
 def test_a_claim_on_a_full_disk_is_tried_again(harness: Harness) -> None:
     task = harness.add("g1", ["true"])
     harness.files.full = True
@@ -307,6 +310,7 @@ def test_a_policy_that_makes_no_sense_fails_its_task_alone(harness: Harness) -> 
     assert (harness.wait(odd).category, harness.wait(good).state) == ("policy", "completed")
 
 
+@pytest.mark.files("the disk is full")
 def test_a_stop_on_a_full_disk_leaves_the_task_to_recovery(make_harness: Callable[[], Harness]) -> None:
     harness = make_harness()
     task = harness.add("g1", ["sleep", "600"])
@@ -410,7 +414,7 @@ def test_a_killed_daemon_leaves_no_second_run_beside_the_first(
     tmp_path: Path, make_harness: Callable[[], Harness]
 ) -> None:
     """A real SIGKILL: what it ran lives on, and is ended before the next process runs the task again."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **chosen_engine.variables(tmp_path / "data")}
     task = task_id(DeliveryId("9", "g1"), "r", 0)
     pids: list[int] = []
     doomed = subprocess.Popen([sys.executable, "-c", DOOMED, str(tmp_path / "data")], env=environment)
@@ -461,6 +465,7 @@ def test_a_payload_no_longer_kept_fails_by_policy(harness: Harness) -> None:
     assert (row.state, row.category) == ("failed", "policy")
 
 
+@pytest.mark.files("a sync of the disk fails")
 def test_a_poisoned_journal_ends_the_pool_and_its_children(harness: Harness) -> None:
     task = harness.add("g1", ["sleep", "600"])
     pool = harness.pool()

@@ -49,14 +49,14 @@ EVIL = "<script>alert(1)</script>\x1b[2J\u202eevil\u200b\"'>"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(journal_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Without payloads; 60 deliveries of octo/hello, and a hostile one."""
     with serving(tmp_path_factory.mktemp("pages"), {"api": API, "route": ROUTES}) as found:
         yield filled(found)
 
 
 @pytest.fixture(scope="module")
-def served_with_payloads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served_with_payloads(journal_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("payloads"), {"api": {**API, "payloads": True}, "route": ROUTES}) as found:
         yield found
 

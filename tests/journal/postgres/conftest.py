@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from journal.postgres.engine import PostgresJournal
-from tests.support.postgres.journals import cluster, open_in
-from tests.support.postgres.server import Cluster
+from tests.support.postgres.journals import open_in
+from tests.support.postgres.server import Cluster, cluster
 
 
 @pytest.fixture

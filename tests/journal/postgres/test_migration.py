@@ -20,7 +20,7 @@ from journal.postgres.verify import verify as verify_tables
 from journal.records import Appended, Entry, Head, Record
 from tests.support.journals import making
 from tests.support.journals.entries import delivery
-from tests.support.postgres.journals import cluster
+from tests.support.postgres.server import cluster
 
 pytestmark = pytest.mark.postgres
 

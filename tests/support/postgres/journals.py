@@ -1,9 +1,7 @@
-"""Journals in the tests' PostgreSQL: a server a process, started when the first test asks, and ended with the process."""
+"""Journals in the server of the tests' own process, for the conformance suite: one at a time."""
 
 from __future__ import annotations
 
-import atexit
-from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -12,18 +10,10 @@ from journal.interface import Reader
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.open import open_journal
 from journal.postgres.reader import open_reader
-from tests.support.postgres.server import Cluster
+from tests.support.postgres.server import cluster
 
 MARK = "postgres"
 """The name of a file in the scratch directory of whoever the journal in the server's tables belongs to."""
-
-
-@cache
-def cluster(*, standby: bool) -> Cluster:
-    """Skips the test where no server can be run."""
-    made = Cluster(standby=standby)
-    atexit.register(made.close)
-    return made
 
 
 def open_in(scratch: Path, *, standby: bool) -> PostgresJournal:

@@ -5,6 +5,7 @@ The server refuses to run as root: root's tests run it as `nobody` or `postgres`
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import select
@@ -15,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -204,3 +206,11 @@ class Cluster:
             if server is not None:
                 server.stop()
         shutil.rmtree(self.base, ignore_errors=True)
+
+
+@cache
+def cluster(*, standby: bool) -> Cluster:
+    """The one of this process: started when the first test asks, ended with the process. Skips where no server can be run."""
+    made = Cluster(standby=standby)
+    atexit.register(made.close)
+    return made
