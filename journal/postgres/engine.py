@@ -20,7 +20,7 @@ from journal.postgres.erase import Eraser
 from journal.postgres.lease import LeaseKeeper
 from journal.postgres.rows import Rows, Segments, segment_name
 from journal.postgres.watch import Look, Watch
-from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
+from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown, Witness
 
 if TYPE_CHECKING:
 
@@ -45,7 +45,17 @@ class Opening(NamedTuple):
 class PostgresJournal:
     """See `journal.interface.Engine` for what the methods promise."""
 
-    def __init__(self, url: str, token: str, found: Opening, *, segment_max: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        found: Opening,
+        *,
+        segment_max: int,
+        missed: Callable[[Witness], None] = lambda witness: None,
+    ) -> None:
+        """`missed`: as of `journal.postgres.open.open_journal`."""
+        self._missed = missed
         self.created = found.created
         self._id, self._epoch, self._head = found.id, found.epoch, found.head
         self._durability: Durability = "fsync"
@@ -257,7 +267,11 @@ class PostgresJournal:
     def _check_head(self, conn: Conn) -> None:
         """On a new connection, perhaps to another server: whether it has the newest record that we answered for."""
         head = self._head
-        check_head(conn, head)
+        try:
+            check_head(conn, head)
+        except JournalDamaged:
+            self._missed(Witness(self._id, head.seq, head.sum))
+            raise
 
     def _lost(self) -> None:
         self._committer.poison(JournalPoisoned(TAKEN, hint=TAKEN_HINT))

@@ -32,12 +32,14 @@ def open_journal(
     segment_max: int = SEGMENT_BYTES,
     token: Callable[[int], str] = secrets.token_hex,
     now: Callable[[], float] = time.time,
+    missed: Callable[[Witness], None] = lambda witness: None,
 ) -> PostgresJournal:
     """The journal at this URL, made if there is none.
 
     `node` names who opens it: a lease that it still holds is taken over at once, so it has to be sure that it is alone under
     that name. `witnesses` are what caches had seen: a database that lacks one has lost records, and only `accept_head`, the seq
-    that it ends at, goes on, in a new epoch.
+    that it ends at, goes on, in a new epoch. `missed` is called, from another thread, with the newest record that was
+    acknowledged where the database is found to lack it later: a witness for the next opening.
 
     Raises JournalUnavailable, ServerUnsafe and its like, SchemaForbidden, FormatUnknown, JournalLocked, JournalDamaged,
     JournalUnaccepted.
@@ -63,7 +65,7 @@ def open_journal(
         raise unavailable(error) from error
     finally:
         conn.close()
-    journal = PostgresJournal(url, writer, found, segment_max=segment_max)
+    journal = PostgresJournal(url, writer, found, segment_max=segment_max, missed=missed)
     if accept_head is not None and not created:
         try:
             journal.begin_epoch(token(8))

@@ -6,6 +6,7 @@ daemons of this machine don't take the journal from each other, and a node that 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from covenq import atomic_file
 from covenq.config.journal import JournalSettings
 from covenq.errors import CovenqError, Refused
 from covenq.operate.maintain.moved_journal import check_not_moved
-from covenq.operate.maintain.state_witness import state_witness
+from covenq.operate.maintain.state_witness import forget_missed, note_missed, state_witness
 from covenq.paths import JOURNAL_NAME
 from journal.engines import require_postgres
 from journal.file.lock import DirectoryLock
@@ -25,6 +26,7 @@ from journal.presence import exists, is_directory
 from journal.records import Witness
 
 NODE_NAME = "node"
+log = logging.getLogger("covenq.daemon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,29 @@ def _open_database(url: str, data: Path, accept_head: int | None) -> OpenedJourn
         raise CovenqError(f"{directory} can't be made: {error.strerror}") from error
     lock = DirectoryLock(directory)
     try:
-        journal = open_journal(url, node=_node(directory), witnesses=witnesses_of(data), accept_head=accept_head)
+        journal = open_journal(
+            url,
+            node=_node(directory),
+            witnesses=witnesses_of(data),
+            accept_head=accept_head,
+            missed=lambda witness: _note(directory, witness),
+        )
+        try:
+            forget_missed(directory)
+        except BaseException:
+            journal.close()
+            raise
     except BaseException:
         lock.release()
         raise
     return OpenedJournal(journal, created=journal.created, release=lock.release)
+
+
+def _note(directory: Path, witness: Witness) -> None:
+    try:
+        note_missed(directory, witness)
+    except OSError as error:
+        log.error("that record %d is missed can't be noted in %s: %s", witness.seq, directory, error.strerror)
 
 
 def _node(directory: Path, token: Callable[[int], str] = secrets.token_hex) -> str:
