@@ -174,7 +174,7 @@ def test_killed_under_load_it_loses_and_doubles_nothing(daemon: Daemon) -> None:
             for one in sending:
                 one.result()
         daemon.start()
-    wait_done(daemon)
+        wait_done(daemon)  # a task that three kills had interrupted would have failed
     items = daemon.cli_json("deliveries", "--limit", "0")["items"]
     held = [one["guid"] for one in items]
     assert len(held) == len(set(held)) and accepted <= set(held) and len(accepted) > 30
