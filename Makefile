@@ -34,7 +34,7 @@ endif
 help:
 	@echo 'make run             start covenq on 127.0.0.1:8787 (BIND= DATA= CONFIG=)'
 	@echo 'make test            run the tests'
-	@echo 'make test-postgres   run the tests of the journal in PostgreSQL, where it is installed'
+	@echo 'make test-postgres   run the tests of a journal in PostgreSQL, where that is'
 	@echo 'make test-deep       run the tests that take minutes to hours'
 	@echo 'make lint            check formatting, lint, types and who imports whom'
 	@echo 'make format          format the code'

@@ -73,7 +73,7 @@ def headers(guid: str, body: bytes) -> list[list[str]]:
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Daemon:
+def there(journal_engine: None, tmp_path: Path) -> Daemon:
     """A directory to export from: three deliveries with odd bytes, one of which ran, and an ignored one."""
     data = tmp_path / "there"
     data.mkdir(mode=0o700)
@@ -87,7 +87,7 @@ def there(tmp_path: Path) -> Daemon:
     return Daemon(data=data)
 
 
-def here(journal_engine: None, tmp_path: Path) -> Daemon:
+def here(tmp_path: Path) -> Daemon:
     config = tmp_path / "here.toml"
     config.write_text(CONFIG)
     return Daemon(data=tmp_path / "here", config=config)
