@@ -32,8 +32,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-BOTH = tuple(ROOT / "tests" / name for name in ("cli", "http", "intake", "operate", "reconcile", "tasks"))
-"""Where tests are that say the same of a journal in files and of one in PostgreSQL."""
+OPERATIONS = ("actions", "archive", "pauses", "redaction", "retention", "tail", "why")
+BOTH = (
+    *(ROOT / "tests" / name for name in ("cli", "intake", "tasks")),
+    *(ROOT / "tests" / "operate" / f"test_{name}.py" for name in OPERATIONS),
+    *(ROOT / "tests" / "http" / f"test_{name}.py" for name in ("api", "webhook")),
+    ROOT / "tests" / "reconcile" / "test_redeliver_passes.py",
+)
+"""Where tests are that say the same of a journal in files and of one in PostgreSQL, and are run over that too."""
 
 OF_PROCESSES = ("test_hostile_files.py", "test_process_setup.py", "test_process_tree.py", "test_shortage.py")
 """Of those, what is about the processes of attempts and their files, where nothing depends on who keeps the journal."""
