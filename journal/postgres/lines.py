@@ -16,7 +16,7 @@ from journal.format.codec import Envelope, LineError, check_tail, line_of, open_
 from journal.format.header import Header, header_damage, make_header, parse_header
 from journal.postgres import schema, server
 from journal.postgres.connections import connect, told, unavailable
-from journal.postgres.rows import SMALL, large_payload, segment_name
+from journal.postgres.rows import SMALL, WITHIN, large_payload, segment_name
 from journal.records import Damage, Head
 
 PART_LINES = 500
@@ -28,8 +28,7 @@ _LOCK = 0x636F76656E72
 """The advisory lock of who copies a journal into the tables."""
 
 _ROWS = f"""SELECT r.seq, r.envelope, r.sum, c.about, {SMALL}, octet_length(c.payload), c.erasure, e.by
-  FROM covenq.record r LEFT JOIN covenq.content c USING (seq) LEFT JOIN covenq.erasure e ON e.id = c.erasure
-  WHERE r.seq > %s AND r.seq <= %s ORDER BY r.seq"""  # noqa: S608 - this package's own text
+  FROM {WITHIN}"""  # noqa: S608 - this package's own text
 _RECORDS = """INSERT INTO covenq.record (seq, before, subject, attempt, sum, envelope)
   SELECT e.seq, coalesce(
       lag(e.seq) OVER (PARTITION BY e.subject ORDER BY e.seq),
@@ -76,7 +75,7 @@ class TableLines:
                 # So that an erasure meanwhile takes no payload away between a row and its large payload.
                 conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 cursor.itersize = 200
-                cursor.execute(_ROWS, (max(after, header.first - 1), upto))
+                cursor.execute(_ROWS, {"low": max(after + 1, header.first), "high": upto})
                 for seq, envelope, total, about, small, size, erasure, by in cursor:
                     payload = large_payload(conn, seq) if size is not None and small is None else small
                     line = line_of(envelope, total, about, payload, None if erasure is None else by or 0)

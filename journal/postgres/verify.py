@@ -16,7 +16,7 @@ from journal.format.codec import ENVELOPE, line_of
 from journal.format.header import Header, header_damage, parse_header
 from journal.format.recoverable_ids import recoverable_id
 from journal.postgres.connections import Conn, connect, unavailable
-from journal.postgres.rows import SMALL, large_payload, segment_name
+from journal.postgres.rows import SMALL, WITHIN, large_payload, segment_name
 from journal.postgres.schema import check_version
 from journal.records import Damage, Witness
 from journal.reports import VerifyReport
@@ -30,8 +30,7 @@ FOUND_MAX = 100
 """Findings of one kind that are named; a table of which more are wrong was made anew."""
 
 _ROWS = f"""SELECT r.seq, r.subject, r.sum, r.envelope, c.about, {SMALL}, octet_length(c.payload), c.seq IS NOT NULL, c.erasure,
-  e.by FROM covenq.record r LEFT JOIN covenq.content c USING (seq) LEFT JOIN covenq.erasure e ON e.id = c.erasure
-  WHERE r.seq >= %s AND r.seq < %s ORDER BY r.seq"""  # noqa: S608 - this package's own text
+  e.by FROM {WITHIN}"""  # noqa: S608 - this package's own text
 _BEFORE = """SELECT seq, before, was FROM (
     SELECT seq, before, lag(seq, 1, 0::bigint) OVER (PARTITION BY subject ORDER BY seq) AS was FROM covenq.record WHERE seq <= %s
   ) links WHERE before <> was ORDER BY seq LIMIT %s"""
@@ -133,7 +132,7 @@ class _Verifier:
         """(seq, line) of each row: what would stand in a file. Where the columns say something else, that is noted."""
         with self._conn.cursor("covenq_verify", binary=True) as cursor:
             cursor.itersize = CHUNK
-            cursor.execute(_ROWS, (first, min(end, self._upto + 1)))
+            cursor.execute(_ROWS, {"low": first, "high": min(end - 1, self._upto)})
             for row in cursor:
                 seq, subject, total, envelope, about, payload, size, kept, erasure, by = row
                 if size is not None and payload is None:
