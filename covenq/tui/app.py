@@ -257,6 +257,8 @@ class Dashboard(App[int]):
 
     def show_story(self) -> None:
         """The story of the row under the cursor, beside a list that has room."""
+        if not self.screen_stack:  # what is remembered of it may be read when the dashboard has ended
+            return
         pane = self.pane
         row = pane.table.current if pane is not None else None
         story, had = self._story, self._story.display
