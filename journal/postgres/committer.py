@@ -44,6 +44,8 @@ BATCH_BYTES = 8 << 20
 PAUSE_S = 0.05
 PAUSE_MAX_S = 0.5
 """Seconds between two tries to reach the server, doubled at each up to the greatest."""
+IDLE_S = 2.0
+"""Seconds without an append after which the server is asked whether it is there."""
 EXPIRE_S = 0.2
 """Seconds between two looks for calls whose time is up."""
 REMEMBERED_S = 3600.0
@@ -87,6 +89,8 @@ class Committer(threading.Thread):
         self._batch: list[Call] = []
         self._asked_since: float | None = None
         """When the server was first asked for what it has not answered."""
+        self._answered_at = monotonic()
+        """When it last answered."""
         self._epoch: str | None = None
         self._unanswered: dict[str, float] = {}
         """Attempts that were sent, and of which somebody was told Unknown; when."""
@@ -199,20 +203,32 @@ class Committer(threading.Thread):
             ends = self.poisoned is not None or (self._closing and not self._batch)
         if self._batch and self.poisoned is None:
             self._commit()
-        elif self._asked_since is not None and not ends:
+        elif not ends and (self._asked_since is not None or self._monotonic() - self._answered_at >= IDLE_S):
             self._probe()
         return not ends
 
     def _probe(self) -> None:
-        """Look whether a server that was away is back, so that the next call needn't find out."""
+        """Ask whether the server is there, where it was away or has been asked nothing for a while.
+
+        So no call has to wait in order to find out that it is gone, or hangs, or is back.
+        """
+        if self._asked_since is None:
+            self._asked_since = self._monotonic()
         try:
-            self._connected()
+            self._connected().execute("SELECT 1")
+        except psycopg.Error as error:
+            self.away = str(unavailable(error))
+            self._disconnect()
         except JournalUnavailable as error:
             self.away = str(error)
         except JournalError as error:
             self.poison(error)
         else:
-            self.away, self._asked_since = None, None
+            self._came_back()
+
+    def _came_back(self) -> None:
+        """The server has answered."""
+        self.away, self._asked_since, self._answered_at = None, None, self._monotonic()
 
     def _take_batch(self) -> None:
         size = 0
@@ -284,14 +300,16 @@ class Committer(threading.Thread):
                 self._unanswer(calls, one_line(error))
             else:
                 failed = refusal(error)
-                self.full, self.away, self._asked_since = failed, None, None
+                self.full = failed
+                self._came_back()
                 self._settle(calls, lambda call: Unknown() if call.repeated else failed)
             return None
         warning = self._take_warning()
         if warning is not None:
             self._unanswer(calls, warning)
             return None
-        self.full, self.away, self._asked_since = None, None, None
+        self.full = None
+        self._came_back()
         with self._wake:
             if self._epoch == batch.epoch:
                 self._epoch = None

@@ -127,7 +127,7 @@ class Eraser:
                     raise JournalPoisoned("another process has taken the journal") from error
                 if isinstance(error, psycopg.errors.LockNotAvailable) and not call.repeated:
                     raise JournalUnavailable(
-                        f"nothing was erased: what is to be erased, or the journal's end, was locked for {HELD_S:.0f} s",
+                        f"what is to be erased, or the journal's end, was locked for {HELD_S:.0f} s",
                         hint="`covenq status` says whether commits wait for a standby; then try again.",
                     ) from error
                 if not is_unknown(error):
