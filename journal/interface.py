@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from journal.errors import JournalError
-from journal.health import Database, Health, Measurements
+from journal.health import Health, Measurements
 from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
+
+if TYPE_CHECKING:
+    from journal.database import Database
 
 Durability = Literal["fsync", "replicated"]
 """What an answered append rests on: synced to this machine's disk, or held by several machines as well."""

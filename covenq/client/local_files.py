@@ -22,13 +22,14 @@ from journal.errors import JournalClosed, JournalGone, JournalLocked, JournalRea
 from journal.file.lock import holder
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import NAME
-from journal.health import Database, Measurements
+from journal.health import Measurements
 from journal.interface import Reader
 from journal.presence import exists
 from journal.records import NO_SUM, Entry, Head, Record
 
 if TYPE_CHECKING:
     from covenq.operate.maintain.upkeep import UpkeepContext
+    from journal.database import Database
     from journal.interface import Engine
 
 LOCK_S = 1.0

@@ -47,8 +47,9 @@ from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
+from journal.database import Database
 from journal.errors import JournalError
-from journal.health import Database, Measurement
+from journal.health import Measurement
 from journal.histogram import Counts
 from journal.interface import Engine
 

@@ -9,9 +9,10 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from journal.append import append_known
+from journal.database import Database
 from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, copy_of
 from journal.format.entries import prepare_append
-from journal.health import Database, Health, Measurement, Measurements
+from journal.health import Health, Measurement, Measurements
 from journal.interface import Durability, Engine, Progress
 from journal.postgres.call import Answer, Batch, Done
 from journal.postgres.committer import HELD_S, TAKEN, TAKEN_HINT, Committer

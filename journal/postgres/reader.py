@@ -9,8 +9,9 @@ from typing import NoReturn
 
 import psycopg
 
+from journal.database import Database
 from journal.errors import JournalClosed, JournalDamaged
-from journal.health import Database, Measurements
+from journal.health import Measurements
 from journal.interface import Durability
 from journal.postgres.connections import Connections, unavailable
 from journal.postgres.engine import check_head

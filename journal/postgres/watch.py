@@ -16,8 +16,8 @@ from datetime import datetime
 
 import psycopg
 
+from journal.database import Database, Standby
 from journal.errors import JournalError
-from journal.health import Database, Standby
 from journal.postgres.connections import Conn, connect, hang_up, is_unknown, unavailable
 
 WATCH_S = 2.0

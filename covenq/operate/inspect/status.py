@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from covenq.config.journal import JournalSettings
 from covenq.config.load import Config
@@ -46,9 +47,12 @@ from covenq.operate.maintain import verify_note
 from covenq.paths import JOURNAL_NAME
 from covenq.routing.held import HELD
 from covenq.state import query
-from journal.health import Database, Health, Measurements, count, series
+from journal.health import Health, Measurements, count, series
 from journal.interface import Durability
 from journal.records import Head
+
+if TYPE_CHECKING:
+    from journal.database import Database
 
 SEGMENTS_MAX = 200
 SYNC_BOUNDS_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0)

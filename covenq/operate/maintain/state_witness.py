@@ -54,5 +54,6 @@ def _missed(path: Path) -> Witness | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CovenqError(
-            f"{path} can't be read: {error}", hint="It names a record that a database had lost."
+            f"{path} can't be read: {error}",
+            hint="It named a record that the database had lost. Where that is there again, remove the file.",
         ) from error

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from journal.database import Database, Standby
 from journal.errors import JournalUnavailable
-from journal.health import Database, Standby
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.open import open_journal
 from journal.postgres.reader import open_reader
