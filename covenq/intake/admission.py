@@ -102,10 +102,8 @@ class Admission:
         if self._journal.poisoned:
             return Reason("journal_poisoned", poisoned_sentence(self._journal.health()))
         if self._damaged():
-            return Reason(
-                JOURNAL_DAMAGED,
-                "The journal is damaged: `covenq verify` says where, `covenq salvage` what can be kept.",
-            )
+            keep = "" if self._health().database else ", `covenq salvage` what can be kept"
+            return Reason(JOURNAL_DAMAGED, f"The journal is damaged: `covenq verify` says where{keep}.")
         return self._disk(size) or self._paused
 
     def refresh(self) -> None:

@@ -35,7 +35,8 @@ def readiness(found: Status) -> Readiness:
     running = "" if found.pid is not None else "no daemon runs" if NOT_RUNNING in found.reasons else "no daemon answers"
     received = "deliveries are accepted" if found.ready else "nothing is received"
     if running:
-        received = f"{running}: nothing is received; what follows is read from the files"
+        kept = "database" if found.journal.engine == "postgres" else "files"
+        received = f"{running}: nothing is received; what follows is read from the {kept}"
     verified = found.verified
     if found.damaged or (verified is not None and not verified.ok):
         return Readiness(DAMAGED, f"the journal, and {received}")

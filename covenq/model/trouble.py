@@ -38,8 +38,10 @@ def troubles(found: Status, now: float) -> Iterator[Trouble]:
     seen = found.verified
     if seen and not seen.ok:
         more = f", and {seen.findings - 1:,} more" if seen.findings > 1 else ""
-        lists = "`covenq verify` lists it all; `covenq salvage` shows what can be kept."
-        yield Trouble("damaged", f"found {_ago(seen.at, now)} ago: {seen.first}{more}", lists)
+        keep = "" if found.journal.engine == "postgres" else "; `covenq salvage` shows what can be kept"
+        yield Trouble(
+            "damaged", f"found {_ago(seen.at, now)} ago: {seen.first}{more}", f"`covenq verify` lists it all{keep}."
+        )
     if found.state.damaged:
         words = "state.db, which a reader came upon: some of what is asked for can't be answered."
         yield Trouble("damaged", words, "Restart covenq, and it is made anew: nothing is lost.")

@@ -11,6 +11,7 @@ from covenq.client.local import LocalSource
 from covenq.config.load import Config
 from covenq.http.page.status import status_view
 from covenq.model.notices import NotifyStatus
+from covenq.model.readiness import readiness
 from covenq.model.status import Overdue, Reload, SecretProblem, Status, Stuck, UpkeepStatus, Verified
 from covenq.model.trouble import MENDED_LATER, NOTES, troubles
 from covenq.text import instant
@@ -54,3 +55,12 @@ def test_a_word_says_how_grave_it_is(tmp_path: Path) -> None:
 
 def test_nothing_is_wrong_with_what_is_well(tmp_path: Path) -> None:
     assert list(troubles(LocalSource(tmp_path, Config()).status(), NOW)) == []
+
+
+def test_of_a_journal_in_a_database_nothing_is_suggested_that_is_for_files(tmp_path: Path) -> None:
+    """`covenq salvage` would refuse."""
+    in_files = ill(tmp_path)
+    in_database = replace(in_files, journal=replace(in_files.journal, engine="postgres"))
+    assert [("salvage" in next(troubles(one, NOW)).next) for one in (in_files, in_database)] == [True, False]
+    assert "read from the files" in readiness(replace(in_files, verified=None)).sentence
+    assert "read from the database" in readiness(replace(in_database, verified=None)).sentence

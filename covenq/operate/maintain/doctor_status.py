@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from covenq.config.journal import POSTGRES
 from covenq.filter.explain import quoted
 from covenq.model.ledger import BY_HAND, missing_text
 from covenq.model.log_ingress import following_troubles
@@ -91,7 +92,7 @@ def _of_status(status: Status, now: float) -> Iterator[Finding]:
     verified = status.verified
     if verified is not None and not verified.ok:
         words = f"the last verification, {verified.at[:19]}Z, found damage: {verified.first}"
-        yield Finding("journal", BAD, words, "covenq salvage")
+        yield Finding("journal", BAD, words, "covenq verify" if status.journal.engine == POSTGRES else "covenq salvage")
 
 
 def _reconciled(passes: ReconcileStatus, now: float) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from covenq.config.journal import POSTGRES
 from covenq.config.live import Stamp, stamp
 from covenq.model.status import Verified
 from covenq.operate.maintain import verify_note
@@ -62,4 +63,5 @@ class KnownDamage:
 
 def _found(note: Verified) -> str:
     number = counted(note.findings, "finding")
-    return f"by {number} of the verification of {note.at[:19]}Z: `covenq verify` lists them, `covenq salvage` what can be kept"
+    keep = "" if note.engine == POSTGRES else ", `covenq salvage` what can be kept"
+    return f"by {number} of the verification of {note.at[:19]}Z: `covenq verify` lists them{keep}"
