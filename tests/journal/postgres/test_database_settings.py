@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -18,6 +19,7 @@ from journal.postgres.verify import verify
 from journal.records import Appended, Conflict
 from tests.support.journals.entries import delivery, digest
 from tests.support.postgres.server import HANG_S, Cluster
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgres
 
@@ -135,14 +137,18 @@ def test_a_server_that_stops_waiting_for_its_disk_is_refused_at_the_next_append(
     try:
         servers.sql(f"ALTER SYSTEM SET {name} = off")
         servers.sql("SELECT pg_reload_conf()")
-        for number in range(2, 2000):  # until the server's process of the connection has read it
+        number = itertools.count(2)
+
+        def refused() -> str:
+            """Only once the server's process of the connection has read it."""
             try:
-                journal.append([delivery(number)])
-            except JournalWriteFailed as refused:
-                assert f"{name} is off" in str(refused) and "CONTEXT" not in str(refused)
-                break
-        else:
-            pytest.fail("it went on")
+                journal.append([delivery(next(number))])
+            except JournalWriteFailed as error:
+                return str(error)
+            return ""
+
+        said = eventually(refused, HANG_S, "an append is refused")
+        assert f"{name} is off" in said and "CONTEXT" not in said
     finally:
         servers.sql("ALTER SYSTEM RESET ALL")
         servers.sql("SELECT pg_reload_conf()")

@@ -22,6 +22,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.waiting import eventually
+
 HANG_S = 60.0
 
 
@@ -186,6 +188,11 @@ class Cluster:
             self.standby.start()
             self.primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
             self.primary.sql("SELECT pg_reload_conf()")
+            # Each of the server's processes rereads its settings for itself: commits may wait before the standby is shown as one.
+            eventually(self._waits_for_the_standby, HANG_S, "commits wait for the standby")
+
+    def _waits_for_the_standby(self) -> bool:
+        return self.primary.sql("SELECT sync_state FROM pg_stat_replication") == [("sync",)]
 
     @property
     def url(self) -> str:
