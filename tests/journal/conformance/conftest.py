@@ -10,8 +10,10 @@ import pytest
 from journal.interface import Engine, Reader
 from tests.support.journals.engines import ENGINES, READERS, Open, Opened
 
+_ENGINES = [pytest.param(name, marks=pytest.mark.postgres if "postgres" in name else ()) for name in ENGINES]
 
-@pytest.fixture(params=ENGINES)
+
+@pytest.fixture(params=_ENGINES)
 def engine(request: pytest.FixtureRequest) -> Open:
     return ENGINES[request.param]
 
