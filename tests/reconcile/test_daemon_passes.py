@@ -178,8 +178,9 @@ def test_a_delivery_by_webhook_by_redelivery_and_by_fetch_at_once_makes_one_task
 
     def at_once() -> None:
         for _ in range(3):
-            threads.append(threading.Thread(target=post, args=(daemon, one)))
-            threads[-1].start()
+            thread = threading.Thread(target=post, args=(daemon, one))
+            thread.start()
+            threads.append(thread)
 
     server.before_detail = at_once
     one = server.add()

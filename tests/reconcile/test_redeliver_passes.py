@@ -149,9 +149,10 @@ def test_by_webhook_by_redelivery_and_by_fetch_at_once_it_makes_one_task(make: M
     webhooks: list[threading.Thread] = []
 
     def at_once() -> None:
-        webhooks.append(threading.Thread(target=daemon.request, args=("POST", "/webhook", one.body, one.headers)))
+        webhook = threading.Thread(target=daemon.request, args=("POST", "/webhook", one.body, one.headers))
+        webhook.start()
+        webhooks.append(webhook)
         now.set()
-        webhooks[-1].start()
 
     server.before_post = lambda: now.wait(60) and None
     server.before_detail = at_once

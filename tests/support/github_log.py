@@ -376,8 +376,8 @@ class _Handler(BaseHTTPRequestHandler):
 
         if server.door is not None:
             thread = threading.Thread(target=post)
-            server.redelivered.append(thread)
             thread.start()
+            server.redelivered.append(thread)  # to be joined, which is refused of one that has not started
 
     def log_message(self, *_: object) -> None:
         pass
