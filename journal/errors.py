@@ -184,6 +184,12 @@ class FormatUnknown(JournalError):
     hint = "Use the covenq version that wrote it, or a newer one."
 
 
+RESTORE = (
+    "Run `covenq verify` for the whole list, and put the tables back from a backup of the database: covenq-postgres(7)."
+)
+"""What to do about a damaged journal in a database: `covenq salvage` is for files."""
+
+
 class JournalDamaged(JournalError):
     """Bytes that had been proven durable no longer verify, or records are missing. Nothing is written."""
 
@@ -194,6 +200,8 @@ class JournalDamaged(JournalError):
         self.damage = tuple(damage)
         first = self.damage[0]
         more = f" (and {len(self.damage) - 1} more)" if len(self.damage) > 1 else ""
+        if hint is None and first.in_database:
+            hint = RESTORE
         super().__init__(f"the journal is damaged: {first}{more}", hint=hint)
 
 

@@ -151,6 +151,11 @@ class Damage:
     delivery: str | None
     detail: str
 
+    @property
+    def in_database(self) -> bool:
+        """Whether it is of a journal in a database: its segments are called by their first seqs, in files by those of files."""
+        return self.segment == "the database" or self.segment.startswith("segment ")
+
     def __str__(self) -> str:
         where = f"{self.segment} at byte {self.offset}" + (f", seq {self.seq}" if self.seq is not None else "")
         whose = f", delivery {self.delivery}" if self.delivery else ""

@@ -272,7 +272,7 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
     )
     return Intake(
         admission,
-        Refusals(storage.data / REFUSALS_NAME, room=admission.has_space, mask=mask),
+        Refusals(storage.data / REFUSALS_NAME, room=admission.keeps_refusals, mask=mask),
         make_twins(storage),
         ScopeBindings(journal),
         known_damage,

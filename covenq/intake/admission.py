@@ -134,8 +134,12 @@ class Admission:
         return found
 
     def has_space(self) -> bool:
-        """Whether there is room for what is only a convenience, such as a log of refusals."""
+        """Whether there is room for the records of work that is begun now."""
         return self._disk(0) is None and not self._journal.full
+
+    def keeps_refusals(self) -> bool:
+        """Whether the data directory has room for what is only a convenience: a database's room is not that disk's."""
+        return self._health().database or self.has_space()
 
     def room(self) -> tuple[Room, int] | None:
         """The engine's room, and the bytes of it that deliveries may not touch now; None if it sets no bound, or isn't known."""

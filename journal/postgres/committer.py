@@ -48,6 +48,8 @@ IDLE_S = 2.0
 """Seconds without an append after which the server is asked whether it is there."""
 EXPIRE_S = 0.2
 """Seconds between two looks for calls whose time is up."""
+_WRITES = "UPDATE covenq.head SET one = one WHERE false"
+"""Changes nothing, waits for nobody, and is refused where a server takes no writes."""
 REMEMBERED_S = 3600.0
 """Seconds for which an attempt that got no answer is known to have been sent."""
 
@@ -208,14 +210,14 @@ class Committer(threading.Thread):
         return not ends
 
     def _probe(self) -> None:
-        """Ask whether the server is there, where it was away or has been asked nothing for a while.
+        """Ask whether the server is there and takes writes, where it was away or has been asked nothing for a while.
 
-        So no call has to wait in order to find out that it is gone, or hangs, or is back.
+        So no call has to wait in order to find out that it is gone, or hangs, takes no writes, or is back.
         """
         if self._asked_since is None:
             self._asked_since = self._monotonic()
         try:
-            self._connected().execute("SELECT 1")
+            self._connected().execute(_WRITES)
         except psycopg.Error as error:
             self.away = str(unavailable(error))
             self._disconnect()

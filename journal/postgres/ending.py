@@ -14,9 +14,6 @@ from journal.postgres.connections import Conn
 from journal.postgres.rows import segment_name
 from journal.records import NO_SUM, Damage, Head
 
-RESTORE = (
-    "Run `covenq verify` for the whole list, and put the tables back from a backup of the database: covenq-postgres(7)."
-)
 _HEAD = "SELECT journal, epoch, seq, sum, link, segment, salt, closed FROM covenq.head"
 _NEWEST = "SELECT seq, sum FROM covenq.record ORDER BY seq DESC LIMIT 1"
 _HEADER = "SELECT first, header FROM covenq.segment ORDER BY first DESC LIMIT 1"
@@ -69,4 +66,4 @@ def check_ending(conn: Conn, ending: Ending) -> None:
 
 
 def _damaged(kind: str, ending: Ending, detail: str) -> JournalDamaged:
-    return JournalDamaged([Damage(kind, segment_name(ending.segment), 0, ending.seq, None, detail)], hint=RESTORE)
+    return JournalDamaged([Damage(kind, segment_name(ending.segment), 0, ending.seq, None, detail)])

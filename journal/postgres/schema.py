@@ -10,7 +10,6 @@ from psycopg import errors
 from journal.errors import FormatUnknown, JournalDamaged, JournalError, JournalGone
 from journal.format.header import GENESIS, make_header
 from journal.postgres.connections import GRANTED, Conn, one_line
-from journal.postgres.ending import RESTORE
 from journal.records import Damage
 
 VERSION = 1
@@ -77,7 +76,7 @@ def version_of(conn: Conn) -> int | None:
         return None
     if left == (True,):
         detail = "covenq.head has no row, and there are records or segments"
-        raise JournalDamaged([Damage("missing", "the database", 0, None, None, detail)], hint=RESTORE)
+        raise JournalDamaged([Damage("missing", "the database", 0, None, None, detail)])
     return None
 
 

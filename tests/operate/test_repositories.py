@@ -15,7 +15,7 @@ from covenq.state import repositories
 from covenq.state.fold import fold
 from covenq.tasks.scheduling.limiter import Limiter
 from journal.errors import JournalDamaged
-from journal.records import Entry
+from journal.records import Damage, Entry
 from tests.support.daemon import Daemon
 from tests.support.records import START, as_records, empty_state, received
 from tests.support.requests import HOOK, issue, new_guid
@@ -203,7 +203,7 @@ def test_damage_keeps_no_erasure_from_being_planned() -> None:
     class Damaged(_Reading):
         def read(self, after: int, *, payloads: bool = True) -> Any:
             yield from super().read(after)
-            raise JournalDamaged("segment 2 is damaged")
+            raise JournalDamaged([Damage("flipped", "segment 2", 0, 2, None, "its sum does not match")])
 
     journal: Any = Damaged([received("g1", payload=b'{"x":"acme/old"}')])
     found = mentions(journal, ["acme/old"], set())

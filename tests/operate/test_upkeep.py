@@ -89,7 +89,8 @@ def test_an_engine_without_bounds_is_open_and_one_that_can_t_be_asked_is_not(tmp
             health = Health(unreachable="it does not answer", database=is_database)
             reason = admission.intake()
             assert reason is not None and (reason.word, reason.sentence) == (word, "It does not answer.")
-        assert not admission.has_space()
+            assert not admission.has_space(), "what is begun could not be recorded"
+            assert admission.keeps_refusals() == is_database, "which is on no disk that is full or can't be asked"
 
 
 def test_a_journal_that_is_poisoned_says_whether_the_disk_failed_or_what_became_of_the_database() -> None:

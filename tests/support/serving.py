@@ -171,7 +171,7 @@ def serving(
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
-        refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
+        refusals = Refusals(data / "refused.jsonl", room=admission.keeps_refusals)
         known_damage = KnownDamage(data, "file", lambda: fold_thread.damage)
         intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage)
         times = AttemptTimes(lambda: {route.name for route in config.routes})

@@ -238,7 +238,8 @@ def _journal(context: DoctorContext) -> Iterator[Finding]:
         why = "the disk failed to sync" if status.journal.engine == "file" else "this process may write it no more"
         yield Finding("journal", BAD, f"{why}: nothing more is recorded", "Restart the daemon.")
     if status.state.error:
-        yield Finding("state", BAD, status.state.error, "Restart the daemon: state.db is only a cache.")
+        next = "covenq verify" if status.damaged else "Restart the daemon: state.db is only a cache."
+        yield Finding("state", BAD, status.state.error, next)
     if not damage and not reported and not status.journal.poisoned:
         words = f"{counted(status.journal.head.seq, 'record')} in {counted(status.journal.segments, 'segment')}"
         yield Finding("journal", GOOD, f"{words}; `covenq verify` proves every byte")

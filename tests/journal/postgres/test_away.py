@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from journal.append import append_known
@@ -153,24 +155,33 @@ def test_a_server_that_has_been_away_for_long_refuses_at_once(tmp_path: Path) ->
         servers.close()
 
 
-@pytest.mark.parametrize("hangs", [False, True])
-def test_a_server_that_is_gone_is_found_though_nothing_comes(hangs: bool) -> None:
+def take_writes(server: Server, *, writes: bool) -> None:
+    with psycopg.connect(f"{server.url}&options=-cdefault_transaction_read_only%3Doff", autocommit=True) as conn:
+        conn.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'off' if writes else 'on'}")
+        conn.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize(
+    ("lose", "give_back"),
+    [
+        pytest.param(Server.kill, Server.start, id="gone"),
+        pytest.param(Server.pause, Server.resume, id="hangs"),
+        pytest.param(partial(take_writes, writes=False), partial(take_writes, writes=True), id="takes no writes"),
+    ],
+)
+def test_a_server_that_is_away_is_found_though_nothing_comes(
+    lose: Callable[[Server], None], give_back: Callable[[Server], None]
+) -> None:
     """Else the first that comes would wait in vain, and until then all would be told that all is well."""
     servers = Cluster(standby=False)
     try:
         with open_journal(servers.url) as journal:
             journal.append([delivery(1)])
-            if hangs:
-                servers.primary.pause()
-            else:
-                servers.primary.kill()
+            lose(servers.primary)
             eventually(lambda: journal.health().unreachable, HANG_S, "it is found")
             with pytest.raises(JournalUnavailable, match="has not answered for"):
                 journal.append([delivery(2)])
-            if hangs:
-                servers.primary.resume()
-            else:
-                servers.primary.start()
+            give_back(servers.primary)
             eventually(lambda: journal.health().ok, HANG_S, "it is found again")
             assert journal.append([delivery(2)]) == Appended((2,))
     finally:

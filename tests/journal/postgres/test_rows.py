@@ -30,6 +30,7 @@ def test_what_does_not_verify_is_damage(opened: Callable[[], PostgresJournal], s
     with pytest.raises(JournalDamaged) as raised:
         list(journal.read(0))
     assert raised.value.damage[0].seq == 5
+    assert "backup of the database" in raised.value.hint and "salvage" not in raised.value.hint, "which is for files"
     read = journal.read(0)
     assert [next(read).seq for _ in range(4)] == [1, 2, 3, 4], "what comes before it is read"
     assert [record.seq for record in journal.read(5)] == [6, 7]
