@@ -6,6 +6,7 @@ import compileall
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,6 +110,8 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     REFUSED.unlink(missing_ok=True)
     yield
     chosen_engine.give_back(tmp_path)
+    tree = sys.modules.get("covenq.tasks.execution.process_tree")
+    assert tree is None or not tree._commands.adopting, "this process would end its own helpers with the next command"
     assert not REFUSED.exists(), f"it would have touched the covenq of whoever runs the tests:\n{REFUSED.read_text()}"
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, redirect_stderr, redirect_stdout
 from typing import NamedTuple
 from unittest.mock import patch
 
 from covenq.cli.main import _run
+from covenq.tasks.execution import process_tree
 from tests.support.checkout import clean_env
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -52,7 +53,14 @@ def run_piped(words: Sequence[str], env: Mapping[str, str]) -> tuple[int, bytes,
     kept = io.BytesIO(), io.BytesIO()
     out, err = (io.TextIOWrapper(one, "utf-8", newline="\n", write_through=True) for one in kept)
     argv, stdin = patch("sys.argv", ["covenq", *words]), patch("sys.stdin", io.StringIO())
-    with patch.dict("os.environ", env, clear=True), argv, stdin, redirect_stdout(out), redirect_stderr(err):
+    with (
+        patch.dict("os.environ", env, clear=True),
+        argv,
+        stdin,
+        _unadopting(),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
         code = _run()
     return code, kept[0].getvalue(), kept[1].getvalue()
 
@@ -61,5 +69,17 @@ def run_on_terminal(words: Sequence[str], env: Mapping[str, str], columns: int, 
     out, err = Terminal(encoding), Terminal(encoding)
     environment = clean_env(COLUMNS=str(columns), NO_COLOR="1", **env)
     argv, stdin = patch("sys.argv", ["covenq", *words]), patch("sys.stdin", io.StringIO())
-    with patch.dict("os.environ", environment, clear=True), argv, stdin, redirect_stdout(out), redirect_stderr(err):
+    with (
+        patch.dict("os.environ", environment, clear=True),
+        argv,
+        stdin,
+        _unadopting(),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
         return Said(_run(), out, err)
+
+
+def _unadopting() -> AbstractContextManager[object]:
+    """Keep `serve` and `worker` from having this process kill, for good, what of its children is no command: its helpers are."""
+    return patch.object(process_tree, "adopt", lambda: False)
