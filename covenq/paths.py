@@ -9,6 +9,9 @@ SECRET_NAME = "secret"  # noqa: S105 - a file's name
 TOKENS_NAME = "tokens.json"
 """Hashes of the API's tokens, where [api] tokens names no other file."""
 
+NODE_NAME = "node"
+"""Which node the directory is, among those that share a journal."""
+
 JOURNAL_NAME = "journal"
 """The directory of the log: the only thing that can't be rebuilt."""
 STATE_NAME = "state.db"

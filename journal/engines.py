@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from journal.interface import Reader
 
 
+IN_DATABASE = "database"
+"""A file in a journal's directory whose records are in a database: it is no empty one."""
+
+
 def open_reader(address: str | Path, *, upto: int | None = None) -> Reader:
     """A reader of the journal at `address`, up to what is proven durable, or up to the head that its running writer names.
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from journal.engines import open_reader, require_postgres
+from journal.engines import IN_DATABASE, open_reader, require_postgres
 from journal.erasure import ErasureLookup
 from journal.errors import JournalDamaged, JournalGone, JournalLocked, MigrationRefused
 from journal.file.erase import rewrite_segment
@@ -43,7 +43,7 @@ SEALED_KIND = "journal.sealed"
 COPY_SUFFIX = ".migrating"
 POLL_S = 0.2
 """Seconds between two tries for a lease."""
-_OF_A_DATABASE = (LOCK_NAME, "node")
+_OF_A_DATABASE = (LOCK_NAME, IN_DATABASE)
 """What is in a journal's directory while its records are in a database."""
 
 Progress = Callable[[int, int], None]

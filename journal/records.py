@@ -39,6 +39,20 @@ class ParsedJson(NamedTuple):
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Who opens a journal that several share. The id identifies; name and address are for who asks."""
+
+    id: str = ""
+    """Empty: nobody that could be known again."""
+    name: str = ""
+    address: str = ""
+    """`host:port`, or a URL; empty where it doesn't listen."""
+
+
+NOBODY = Node()
+
+
 class Entry(NamedTuple):
     """What a caller wants recorded.
 

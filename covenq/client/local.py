@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
     from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
-    from covenq.model.status import ActivePause, LedgerHour, ReconcileStatus, Status
+    from covenq.model.status import ActivePause, LedgerHour, NodeStatus, ReconcileStatus, Status
     from covenq.operate.inspect.history import Why
     from covenq.operate.inspect.slices import Exported
     from covenq.operate.operations import A, Operation, P
@@ -48,7 +48,7 @@ class LocalSource(Closing):
         """`lock_s` as `LocalFiles` takes it."""
         self._data = data
         self._config = config
-        self._files = LocalFiles(data, config.journal, lock_s)
+        self._files = LocalFiles(data, config.journal, lock_s, config.node)
 
     @property
     def where(self) -> str:
@@ -89,11 +89,20 @@ class LocalSource(Closing):
                 ),
                 state=StateStatus(position.seq if position else 0, 0, None),
                 process=DaemonProcess(
+                    node=self._node_status(),
                     reconcile=self._reconcile_status(reader),
                     damaged=bool(damage),
                     waiting=waiting(conn, time.time(), self._caps),
                 ),
             )
+
+    def _node_status(self) -> NodeStatus | None:
+        """None before the first start."""
+        from covenq.model.status import NodeStatus
+        from covenq.operate.maintain.node import known_node
+
+        node = known_node(self._data, self._config.node)
+        return None if node is None else NodeStatus(node.id, node.name)
 
     def _reconcile_status(self, reader: Reader) -> ReconcileStatus | None:
         """None where no log is configured, which is told without what asks GitHub."""

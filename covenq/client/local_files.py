@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from covenq.config.journal import IN_FILES, JournalSettings
 from covenq.config.load import Retention
+from covenq.config.node import UNNAMED, NodeSettings
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.net import unix_socket
 from covenq.operate.maintain.journal_lock import wait_for_lock
@@ -25,9 +26,10 @@ from journal.file.segment import NAME
 from journal.health import Measurements
 from journal.interface import Reader
 from journal.presence import exists
-from journal.records import NO_SUM, Entry, Head, Record
+from journal.records import NO_SUM, NOBODY, Entry, Head, Record
 
 if TYPE_CHECKING:
+    from covenq.operate.maintain.journal_home import OpenedJournal
     from covenq.operate.maintain.upkeep import UpkeepContext
     from journal.database import Database
     from journal.interface import Engine
@@ -39,10 +41,17 @@ LOCK_S = 1.0
 class LocalFiles:
     """The journal and the state of a data directory. Each call opens and closes them."""
 
-    def __init__(self, data: Path, settings: JournalSettings = IN_FILES, lock_s: float = LOCK_S) -> None:
+    def __init__(
+        self,
+        data: Path,
+        settings: JournalSettings = IN_FILES,
+        lock_s: float = LOCK_S,
+        node: NodeSettings = UNNAMED,
+    ) -> None:
         """To read, the journal's lock is waited for `lock_s` seconds; 0 where a daemon is known to hold it."""
         self.data = data
         self.settings = settings
+        self._node = node
         self._lock_s = lock_s
         self.state = data / STATE_NAME
         self.journal = data / JOURNAL_NAME
@@ -86,15 +95,13 @@ class LocalFiles:
         Raises NotFound where there are none; JournalLocked, or DaemonUnreachable for a daemon that holds the lock and
         doesn't answer.
         """
-        from covenq.operate.maintain.journal_home import open_to_write
-
         if not create and not self._is_there():
             where = self.data if self.settings.url is None else "that database"
             raise NotFound(f"nothing was ever received in {where}", hint="Start with `covenq serve`.")
         if create or self.settings.url is not None:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            opened = wait_for_lock(lambda: open_to_write(self.settings, self.data, use_reserve=use_reserve), LOCK_S)
+            opened = wait_for_lock(lambda: self._open(use_reserve), LOCK_S)
         except JournalLocked as locked:
             raise self._lock_error(locked) from None
         with closing(opened):
@@ -111,6 +118,17 @@ class LocalFiles:
         if pid is None:
             return None
         return JournalLocked(f"{self.journal} is in use by {f'process {pid}' if pid else 'another process'}")
+    def _open(self, use_reserve: bool) -> OpenedJournal:
+        """The journal, by a process that is the node's only where that has started before: it makes no node."""
+        from covenq.operate.maintain.journal_home import open_to_write
+        from covenq.operate.maintain.node import known_node
+
+        return open_to_write(
+            self.settings,
+            self.data,
+            find_node=lambda: (known_node(self.data, self._node) or NOBODY, None),
+            use_reserve=use_reserve,
+        )
 
     def _is_there(self) -> bool:
         """Whether anything can have been received. Where there is a state.db, a journal that is gone is an error.

@@ -18,6 +18,7 @@ from covenq.config.journal import VARIABLE as JOURNAL_VARIABLE
 from covenq.config.journal import shown_url
 from covenq.config.limits import Cap
 from covenq.config.load import FILE_MAX, Config
+from covenq.config.node import ADDRESS_VARIABLE, NAME_VARIABLE
 from covenq.config.notify import FailureShare
 from covenq.config.secret_source import SecretSource
 from covenq.model import Json
@@ -26,6 +27,7 @@ from covenq.paths import (
     ATTEMPTS_NAME,
     CONFIG_NAME,
     JOURNAL_NAME,
+    NODE_NAME,
     NOTICES_NAME,
     PHASE_SOCKET_NAME,
     REFUSALS_NAME,
@@ -67,6 +69,8 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "server.body_timeout": (lambda c: c.body_timeout_s, None),
     "server.threads": (lambda c: c.threads, None),
     "server.metrics": (lambda c: c.webhook_metrics, None),
+    "node.name": (lambda c: c.node.name, NAME_VARIABLE),
+    "node.address": (lambda c: c.node.address or (None if c.follows_log else c.bind), ADDRESS_VARIABLE),
     "journal.engine": (lambda c: c.journal.engine, JOURNAL_VARIABLE),
     "journal.url": (lambda c: shown_url(c.journal), JOURNAL_VARIABLE),
     "journal.replicated": (lambda c: "managed" if c.journal.managed else None, None),
@@ -153,9 +157,10 @@ def effective_paths(
             data / JOURNAL_NAME,
             "the records: the only thing that can't be rebuilt"
             if config.journal.url is None
-            else f"the lock, and this node's name: the records are in {shown_url(config.journal)}",
+            else f"the lock: the records are in {shown_url(config.journal)}",
         ),
         ("state", data / STATE_NAME, "a cache of the journal"),
+        ("node", data / NODE_NAME, "which node it is, made at the first start: not for another directory"),
         ("socket", data / SOCKET_NAME, "the daemon's, while it runs"),
         ("phase socket", data / PHASE_SOCKET_NAME, "on which its commands report phases"),
         ("takeover socket", data / TAKEOVER_NAME, "on which a new daemon asks for its sockets"),

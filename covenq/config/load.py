@@ -21,6 +21,7 @@ from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.ingress import LOG, WEBHOOK, parse_ingress, require_followable
 from covenq.config.journal import IN_FILES, JournalSettings, parse_journal
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
+from covenq.config.node import UNNAMED, NodeSettings, parse_node
 from covenq.config.notify import Notify, parse_notify
 from covenq.config.page import PageSettings, parse_page
 from covenq.config.public_url import parse_public_url
@@ -51,7 +52,7 @@ CONCURRENCY = 4
 DEFAULT_SECRET = "default"  # noqa: S105 - a name
 """The name of the data directory's own secret, which is used when the configuration names none."""
 
-SECTIONS = tuple("server journal api metrics github reconcile worker limits retention notify log route".split())
+SECTIONS = tuple("server node journal api metrics github reconcile worker limits retention notify log route".split())
 LOG_FORMATS = ("human", "json")
 LOG_LEVELS = ("info", "debug", "warning", "error")
 TWINS = ("mark", "refuse")
@@ -76,6 +77,7 @@ class Config:
     public_url: str | None = None
     """Where GitHub reaches this covenq, without the webhook's path; None: the configuration doesn't say."""
     data: Path | None = None
+    node: NodeSettings = UNNAMED
     journal: JournalSettings = IN_FILES
     body_limit: int = BODY_LIMIT
     header_timeout_s: float = HEADER_TIMEOUT_S
@@ -136,7 +138,7 @@ class Config:
 
 
 def load(path: Path | None, env: Mapping[str, str], *, complete: bool = True) -> Config:
-    """Read the file, if any, and what the environment overrides (COVENQ_BIND, COVENQ_WEBHOOK_SECRET, COVENQ_INGRESS).
+    """Read the file, if any, and what the environment overrides (COVENQ_BIND, COVENQ_WEBHOOK_SECRET and the like).
 
     Not `complete`: of one that is to be completed it isn't asked that a log be there which it says to follow.
     Raises ConfigError.
@@ -222,6 +224,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         webhook_path=webhook_path,
         public_url=parse_public_url(server, webhook_path),
         data=(base / Path(data).expanduser()) if data else None,
+        node=parse_node(top, env),
         journal=parse_journal(top, env),
         body_limit=server.integer("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),

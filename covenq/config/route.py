@@ -22,7 +22,9 @@ KEY_FIELDS = (
 )  # fmt: skip
 """The placeholders of a route's `key`."""
 
-UNDECIDED = frozenset({"seq", "state", "reason", "route", "kind", "worker", "category", "attempts", "duplicates"})
+UNDECIDED = frozenset(
+    {"seq", "state", "reason", "route", "kind", "worker", "node", "category", "attempts", "duplicates"}
+)
 """Fields of a filter that have no value yet when a route is chosen."""
 
 

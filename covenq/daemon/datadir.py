@@ -20,6 +20,7 @@ from covenq.errors import CovenqError, DiskFull, Refused
 from covenq.intake import resume
 from covenq.operate.maintain.journal_home import OpenedJournal, address_of, open_to_write, witnesses_of
 from covenq.operate.maintain.journal_lock import wait_for_lock
+from covenq.operate.maintain.node import own_node
 from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.folded import FoldedState
 from covenq.state.readers import Readers
@@ -31,7 +32,7 @@ from journal.file.open import forced
 from journal.file.reserve import Reserve
 from journal.interface import Engine, SpaceReserve
 from journal.presence import is_directory
-from journal.records import Damage
+from journal.records import NOBODY, Damage, Node
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
@@ -65,6 +66,8 @@ class Storage:
     fold: Following
     """Not started yet."""
     state: FoldedState
+    node: Node = NOBODY
+    """Which node this data directory is."""
 
 
 def make_directory(data: Path) -> bool:
@@ -96,12 +99,17 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
 
 
 def open_storage(
-    config: Config, data: Path, accept_head: int | None, cleanup: ExitStack, stopped: Callable[[], bool]
+    config: Config,
+    data: Path,
+    address: str,
+    accept_head: int | None,
+    cleanup: ExitStack,
+    stopped: Callable[[], bool],
 ) -> Storage:
     """Recover the journal, close what a crash left unfinished, and open the state that is folded from it.
 
     After the configuration, by whose routes a delivery is completed that a crash cut short; and that before anything else is
-    appended, since it is known by being the newest record.
+    appended, since it is known by being the newest record. `address` is where this node takes deliveries, empty if nowhere.
 
     Raises what `open_journal` raises, and StopAsked once `stopped()`.
     """
@@ -113,7 +121,7 @@ def open_storage(
 
     fold = _start_follower(address_of(config.journal, data), data, make_room)
     cleanup.callback(fold.stop, 0.0)
-    opened = _open_locked(config, data, accept_head)
+    opened = _open_locked(config, data, address, accept_head)
     cleanup.callback(opened.close)
     for warning in opened.warnings:
         log.warning("%s", warning)
@@ -125,7 +133,7 @@ def open_storage(
     cleanup.callback(readers.close_readers)
     cleanup.callback(fold.stop, FOLD_STOP_S)  # while there is a journal whose head it can be told
     state = FoldedState(journal, readers, fold)
-    return Storage(data, journal, reserve, opened.created, readers, fold, state)
+    return Storage(data, journal, reserve, opened.created, readers, fold, state, opened.node)
 
 
 def _start_follower(journal: str | Path, data: Path, on_full: Callable[[], bool]) -> Following:
@@ -164,11 +172,19 @@ def with_room(do: Callable[[], Done], on_full: Callable[[], bool]) -> Done:
     return do()
 
 
-def _open_locked(config: Config, data: Path, accept_head: int | None, wait_s: float = LOCK_S) -> OpenedJournal:
+def _open_locked(
+    config: Config, data: Path, address: str, accept_head: int | None, wait_s: float = LOCK_S
+) -> OpenedJournal:
     """The journal, waiting `wait_s` seconds for a reader that holds its lock. Raises as `open_to_write`."""
 
     def opened() -> OpenedJournal:
-        return open_to_write(config.journal, data, accept_head=accept_head, use_reserve=True)
+        return open_to_write(
+            config.journal,
+            data,
+            find_node=lambda: own_node(data, config.node, address),
+            accept_head=accept_head,
+            use_reserve=True,
+        )
 
     return wait_for_lock(opened, wait_s)
 

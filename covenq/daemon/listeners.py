@@ -86,6 +86,12 @@ class TcpSockets:
     def webhook_url(self) -> str | None:
         return None if self.webhook is None else f"http://{_reachable(address_of(self.webhook))}{self.webhook_path}"
 
+    def node_address(self, config: Config) -> str:
+        """Where other nodes reach this one's webhook; empty where nothing is posted here."""
+        if self.webhook is None:
+            return ""
+        return config.node.address or address_of(self.webhook)
+
     @property
     def api_url(self) -> str | None:
         return None if self.api is None else f"http://{_reachable(address_of(self.api))}"

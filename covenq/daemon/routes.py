@@ -77,7 +77,7 @@ def make_routes(
         ),
         MetricsRoutes(
             [
-                metrics.ReadinessMetrics(info.version, intake.admission, live),
+                metrics.ReadinessMetrics(info.version, storage.node.name, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
                 metrics.DatabaseMetrics(storage.journal.database),

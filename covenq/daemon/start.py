@@ -50,6 +50,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.intake.twins import Twins
 from covenq.model import at_text
+from covenq.model.status import NodeStatus
 from covenq.operate.act import pauses
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.maintain.known_damage import KnownDamage
@@ -132,7 +133,9 @@ def start(
     successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=managed)
     cleanup.callback(successors.release)  # when the journal is closed
     try:
-        storage = open_storage(config, data, options.accept_head, cleanup, stop_asked)
+        storage = open_storage(
+            config, data, opened.parts.sockets.node_address(config), options.accept_head, cleanup, stop_asked
+        )
     except JournalDamaged as error:
         tell_damage(live.now, env, data, error)
         raise
@@ -150,6 +153,7 @@ def start(
         sockets.metrics_url,
         descriptors=opened.parts.allowed.shown,
         watchdog=watchdog,
+        node=NodeStatus(storage.node.id, storage.node.name, storage.node.address or None),
     )
     stats: StatsByName = {}
     stopping = threading.Event()
@@ -348,7 +352,9 @@ def make_workers(
     """
     fold = storage.fold
     times = AttemptTimes(lambda: {route.name for route in live.now.config.routes})
-    dispatcher = Dispatcher(storage.journal, lambda: fold.folded, lambda: live.now.config.caps, times)
+    dispatcher = Dispatcher(
+        storage.journal, lambda: fold.folded, lambda: live.now.config.caps, times, storage.node.name or None
+    )
 
     def scrubber(secrets: Sequence[bytes] = ()) -> Scrubber:
         return Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)])

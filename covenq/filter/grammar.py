@@ -64,6 +64,7 @@ FIELDS: dict[str, str] = {
     "route": "the route that made the task",
     "kind": "how the task is run: run, forward or pull",
     "worker": "who runs it, or ran it last",
+    "node": "the node it runs on, or ran on last",
     "category": "why it failed: exit, signal, timeout, …",
     "attempts": "how many attempts a task had",
     "duplicates": "how often the delivery came again",

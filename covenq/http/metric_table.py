@@ -30,7 +30,7 @@ class Spec:
 
 
 METRICS: Mapping[str, Spec] = {
-    "covenq_build": Spec("info", "Versions of covenq and Python.", ("version", "python")),
+    "covenq_build": Spec("info", "Versions of covenq and Python; the name of the node.", ("version", "python", "node")),
     "covenq_ready": Spec("gauge", "1 while /readyz answers 200."),
     "covenq_intake_open": Spec("gauge", "1 while deliveries are accepted."),
     "covenq_paused": Spec("gauge", "What operators have paused, by what it is.", ("what",)),

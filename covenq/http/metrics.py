@@ -110,11 +110,12 @@ class ReadinessMetrics:
     """What runs, and whether it takes deliveries."""
 
     version: str
+    node: str
     admission: Admission
     live: Live
 
     def collect(self) -> Iterator[Metric]:
-        yield info("covenq_build", {"version": self.version, "python": platform.python_version()})
+        yield info("covenq_build", {"version": self.version, "python": platform.python_version(), "node": self.node})
         yield gauge("covenq_ready", not self.admission.reasons())
         yield gauge("covenq_intake_open", self.admission.intake() is None)
         yield gauge("covenq_config_reload_ok", self.live.last.ok)

@@ -225,6 +225,8 @@ class TaskProgress(TaskOrigin, kw_only=True):
     not_before: Time | None
     lease_until: Time | None
     worker: str | None
+    node: str | None = None
+    """The name of the node that its worker runs on, or claimed it over. An older record doesn't say."""
     last_seq: int
     claim_seq: int | None
     interruptions: Count
@@ -281,6 +283,8 @@ class AttemptStart(AttemptKey, kw_only=True):
     fence: str
     claim_seq: int
     worker: str | None
+    node: str | None = None
+    """The name of the node that gave the claim. An older record doesn't say."""
     started_at: Time
 
 

@@ -354,6 +354,15 @@ class ReconcileStatus(Struct):
     """Whether deliveries come out of these logs alone, and nothing is posted here."""
 
 
+class NodeStatus(Struct):
+    """Which node a data directory is, by its id and by its name."""
+
+    id: str
+    name: str
+    address: str | None = None
+    """Where other nodes reach its webhook; null without a daemon, and where nothing is posted to it."""
+
+
 class Status(Struct, kw_only=True):
     """A daemon's status. Without one, what only a running process knows is None or empty, and `ready` is false."""
 
@@ -361,6 +370,8 @@ class Status(Struct, kw_only=True):
     reasons: list[str]
     """Why nothing is received; empty if the daemon is ready. Without a daemon, the first says so."""
     version: str
+    node: NodeStatus | None = None
+    """Null before the first start, and of an older daemon."""
     pid: int | None = None
     started_at: Time | None = None
     data: str

@@ -77,6 +77,7 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         not_before=as_time(data.get("not_before")),
         lease_until=None,
         worker=None,
+        node=None,
         last_seq=record.seq,
         claim_seq=None,
         interruptions=0,
@@ -104,11 +105,12 @@ def _clear_reason(row: TaskRow) -> None:
 def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
     data = record.data
     number = as_integer(data.get("attempt")) or as_integer(row.attempts + 1) or row.attempts
-    worker = as_text(data.get("worker"))
+    worker, node = as_text(data.get("worker")), as_text(data.get("node"))
     _clear_reason(row)
     row.state = _RUNNING
     row.attempts = number
     row.worker = worker
+    row.node = node
     # A lease until no time has run out: the task is queued again. Without one it would count as the pool's for ever.
     until = data.get("lease_until")
     row.lease_until = None if until is None else as_time(until) or record.at
@@ -121,6 +123,7 @@ def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
         fence=fence(record.epoch, record.seq),
         claim_seq=record.seq,
         worker=worker,
+        node=node,
         started_at=record.at,
         ended_at=None,
         outcome=None,
@@ -182,7 +185,7 @@ def _retry(rows: Rows, row: TaskRow, record: Record) -> None:
     _clear_claim(row)
     _set_failure(row, record)
     row.state = _QUEUED
-    row.worker = None
+    row.worker = row.node = None
     row.not_before = as_time(record.data.get("not_before"))
     row.interruptions = as_integer(record.data.get("interruptions")) or 0
     # The daemon's end or an expired lease is not the command's failure, so it uses up no retry.
@@ -210,7 +213,7 @@ def _requeue(rows: Rows, row: TaskRow, record: Record) -> None:
     _clear_reason(row)
     row.state = _QUEUED
     row.reason = as_text(record.data.get("reason"))
-    row.worker = row.not_before = row.since = row.superseded_by = None
+    row.worker = row.node = row.not_before = row.since = row.superseded_by = None
     row.interruptions = row.retries = 0
     row.queued_seq = record.seq
 

@@ -9,38 +9,63 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psycopg
 
 from journal.errors import JournalDamaged, JournalError, JournalLocked
 from journal.postgres.connections import Conn, connect, hang_up
-from journal.records import Damage
+from journal.records import NOBODY, Damage, Node
 
 LEASE_S = 3.0
 RENEW_S = 1.0
 NO_LEASE = "As the role that owns the tables: INSERT INTO covenq.lease DEFAULT VALUES."
 
-_TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, until = clock_timestamp() + %(lease)s * interval '1 s'
+_TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, name = %(name)s, address = %(address)s,
+  until = clock_timestamp() + %(lease)s * interval '1 s'
   WHERE until < clock_timestamp() OR holder = %(token)s OR (node = %(node)s AND node <> '') RETURNING holder"""
+_HOLDER = """SELECT node, name, address, to_char(until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  extract(epoch FROM until)::float8 - extract(epoch FROM clock_timestamp())::float8
+  FROM covenq.lease WHERE until >= clock_timestamp()"""
 _NAME = "UPDATE covenq.head SET writer = %s WHERE split_part(writer, '.', 1) = %s"
 _RENEW = "UPDATE covenq.lease SET until = clock_timestamp() + %s * interval '1 s' WHERE holder = %s"
 
 
-def take(conn: Conn, token: str, node: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lease, until when (RFC 3339), and for how many seconds more: both by the server's clock."""
+
+    node: Node
+    until: str
+    left_s: float
+
+    def __str__(self) -> str:
+        address = f" ({self.node.address})" if self.node.address else ""
+        return f"{self.node.name or self.node.id or 'another process'}{address}"
+
+
+def holder(conn: Conn) -> Holder | None:
+    """Who holds the lease; None if nobody does."""
+    row = conn.execute(_HOLDER).fetchone()
+    return None if row is None else Holder(Node(*row[:3]), row[3], row[4])
+
+
+def take(conn: Conn, token: str, node: Node = NOBODY) -> None:
     """Take the lease, and with it the head. A node's own is taken at once: whoever calls has made sure that it is alone there.
 
-    Raises JournalLocked if another node holds it, JournalDamaged where there is none to be held.
+    It is the node's by its id: two that have the same name wait for each other. Raises JournalLocked if another node holds it,
+    JournalDamaged where there is none to be held.
     """
+    row = {"token": token, "node": node.id, "name": node.name, "address": node.address, "lease": LEASE_S}
     with conn.transaction():
-        if conn.execute(_TAKE, {"token": token, "node": node, "lease": LEASE_S}).fetchone() is None:
-            row = conn.execute("SELECT node FROM covenq.lease").fetchone()
-            if row is None:
+        if conn.execute(_TAKE, row).fetchone() is None:
+            if conn.execute("SELECT one FROM covenq.lease").fetchone() is None:
                 raise JournalDamaged(
                     [Damage("missing", "the database", 0, None, None, "covenq.lease has no row")], hint=NO_LEASE
                 )
-            other = row[0] or "another process"
             raise JournalLocked(
-                f"the journal is written by {other}", hint=f"Stop it, or wait {LEASE_S:.0f} s if it is gone already."
+                f"the journal is written by {holder(conn) or 'another process'}",
+                hint=f"Stop it, or wait {LEASE_S:.0f} s if it is gone already.",
             )
         conn.execute("UPDATE covenq.head SET writer = %s", (token,))
 

@@ -17,7 +17,7 @@ from journal.postgres.ending import Ending, check_ending, read_ending
 from journal.postgres.engine import Opening, PostgresJournal, check_head
 from journal.postgres.rows import Segments
 from journal.postgres.watch import look_once
-from journal.records import OWN_SUBJECT, Damage, Entry, Head, Witness
+from journal.records import NOBODY, OWN_SUBJECT, Damage, Entry, Head, Node, Witness
 
 NONE_LEFT = "Put the tables back from a backup of the database; or start with --accept-head 0 to begin a new journal."
 ANOTHER = "Name the database that state.db is of; or start with --accept-head to go on with what is there."
@@ -26,7 +26,7 @@ ANOTHER = "Name the database that state.db is of; or start with --accept-head to
 def open_journal(
     url: str,
     *,
-    node: str = "",
+    node: Node = NOBODY,
     witnesses: Sequence[Witness] = (),
     accept_head: int | None = None,
     segment_max: int = SEGMENT_BYTES,
@@ -36,10 +36,10 @@ def open_journal(
 ) -> PostgresJournal:
     """The journal at this URL, made if there is none.
 
-    `node` names who opens it: a lease that it still holds is taken over at once, so it has to be sure that it is alone under
-    that name. `witnesses` are what caches had seen: a database that lacks one has lost records, and only `accept_head`, the seq
-    that it ends at, goes on, in a new epoch. `missed` is called, from another thread, with the newest record that was
-    acknowledged where the database is found to lack it later: a witness for the next opening.
+    `node` is who opens it: a lease that it still holds is taken over at once, so it has to be sure that it is alone under its id.
+    `witnesses` are what caches had seen: a database that lacks one has lost records, and only `accept_head`, the seq that it ends
+    at, goes on, in a new epoch. `missed` is called, from another thread, with the newest record that was acknowledged where the
+    database is found to lack it later: a witness for the next opening.
 
     Raises JournalUnavailable, ServerUnsafe and its like, SchemaForbidden, FormatUnknown, JournalLocked, JournalDamaged,
     JournalUnaccepted.

@@ -12,7 +12,7 @@ from journal.format.header import GENESIS, make_header
 from journal.postgres.connections import GRANTED, Conn, one_line
 from journal.records import Damage
 
-VERSION = 1
+VERSION = 2
 _LEFT = "SELECT EXISTS (SELECT 1 FROM covenq.record) OR EXISTS (SELECT 1 FROM covenq.segment)"
 _LOCK = 0x636F76656E71
 """The advisory lock of who makes the tables: `covenq` in ASCII."""

@@ -22,9 +22,11 @@ CREATE TABLE covenq.head (
 -- Who may write, by this server's clock. Apart from head, so that renewing it waits for no append.
 CREATE TABLE covenq.lease (
   one    boolean PRIMARY KEY DEFAULT true CHECK (one),
-  holder text        NOT NULL DEFAULT '',
-  node   text        NOT NULL DEFAULT '',
-  until  timestamptz NOT NULL DEFAULT '-infinity'
+  holder  text        NOT NULL DEFAULT '',
+  node    text        NOT NULL DEFAULT '',     -- its id
+  name    text        NOT NULL DEFAULT '',
+  address text        NOT NULL DEFAULT '',     -- where it takes deliveries
+  until   timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 10);
 
 CREATE TABLE covenq.segment (

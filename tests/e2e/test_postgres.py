@@ -90,6 +90,28 @@ def test_it_accepts_runs_explains_and_proves(daemon: Daemon, servers: Cluster) -
 
 
 @pytest.mark.postgres
+def test_its_lease_says_which_node_has_it_and_a_copy_of_its_data_takes_nothing(
+    daemon: Daemon, servers: Cluster, tmp_path: Path
+) -> None:
+    node = daemon.cli_json("status")["node"]
+    assert servers.sql("SELECT node, name, address FROM covenq.lease") == [
+        (node["id"], node["name"], f"127.0.0.1:{daemon.port}")
+    ]
+    copy = tmp_path / "copied"
+    copy.mkdir()
+    for name in ("node", "journal/database"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes((daemon.data / name).read_bytes())
+    said = daemon.cli("serve", "--bind", "127.0.0.1:0", env={"COVENQ_DATA": str(copy)}, exit_code=None)
+    assert said.returncode == 4 and f"is written by {node['name']} (127.0.0.1:{daemon.port})".encode() in said.stderr
+    assert daemon.post("issues", issue(1)).status == 202, "it still has the journal"
+    wait_done(daemon)
+    assert [one["node"] for one in daemon.cli_json("tasks")["items"]] == [node["name"]]
+    daemon.kill()
+    assert daemon.start().cli_json("status")["node"] == node
+
+
+@pytest.mark.postgres
 def test_what_it_held_is_there_and_can_be_acted_on_without_a_daemon(daemon: Daemon) -> None:
     assert daemon.post("push", {"ref": "refs/heads/main"}, "push-1").status == 202
     wait_done(daemon)

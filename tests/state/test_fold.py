@@ -56,6 +56,19 @@ def claimed(attempt: int = 1, **data: Any) -> Entry:
     return moved("claimed", T, attempt=attempt, **({"worker": "w1", "lease_until": None} | data))
 
 
+def test_an_attempt_keeps_its_node_and_an_older_record_has_none(conn: sqlite3.Connection) -> None:
+    fold(conn, as_records([received("g1"), queued("g1"), claimed(), moved("retry", T, attempt=1, **FAILURE)]))
+    assert query.task(conn, T).node is None
+    fold(conn, as_records([claimed(2, node="alpha")], first=10))
+    assert query.task(conn, T).node == "alpha"
+    assert [(one.attempt, one.node) for one in query.attempts(conn, T)] == [(1, None), (2, "alpha")]
+    fold(conn, as_records([moved("retry", T, attempt=2, **FAILURE)], first=20))
+    assert query.task(conn, T).node is None, "nobody has it"
+    assert query.attempts(conn, T)[1].node == "alpha"
+    fold(conn, as_records([claimed(3, node=7)], first=30))
+    assert query.task(conn, T).node is None
+
+
 def test_a_received_delivery(conn: sqlite3.Connection) -> None:
     row = one(conn, received("g1", payload=b"{}"))
     assert asdict(row) | {"received_at": ""} == {

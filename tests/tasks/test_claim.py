@@ -83,11 +83,12 @@ def test_of_many_that_claim_at_once_one_wins(journal: Engine) -> None:
 
 
 def test_the_token_is_the_seq_of_the_claim(journal: Engine) -> None:
-    claim = Claim.acquire(journal, queued(journal), "w")
+    claim = Claim.acquire(journal, queued(journal), "w", node="alpha")
     assert claim is not None
     record = journal.get(claim.seq)
     assert record is not None
-    assert (record.kind, record.data) == ("task.claimed", {"attempt": 1, "worker": "w", "lease_until": None})
+    data = {"attempt": 1, "worker": "w", "lease_until": None, "node": "alpha"}
+    assert (record.kind, record.data) == ("task.claimed", data)
     assert claim.fence == fence(journal.epoch, claim.seq)
     phase(claim, "prepared")
     end(claim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,16 @@ def test_the_repository_has_room_before_numbers_and_ids_are_shown(width: int) ->
     ):
         widths = {column.title: wide for column, wide in shown}
         assert widths.get("Repo", 0) >= 36 or ids.isdisjoint(widths)
+
+
+def test_an_attempts_node_is_said_where_there_is_room() -> None:
+    wide, narrow = ({one.title for one, _ in columns.layout(columns.ATTEMPTS, width)} for width in (160, 80))
+    assert "Node" in wide and "Node" not in narrow
+    fields: dict[str, Any] = dict.fromkeys(Attempt.__struct_fields__)
+    began = {"task": "t1", "attempt": 1, "started_at": "2026-11-23T02:34:56.123456Z", "worker": "w", "phases": []}
+    for node, said in (("alpha", "worker w  node alpha"), (None, "worker w")):
+        one = Attempt(**{**fields, **began, "node": node})
+        assert plain(detail.attempt_lines(one, 0.0, marked=False)).endswith(said)
 
 
 def test_times_and_sizes_are_short() -> None:

@@ -42,6 +42,8 @@ ATTEMPT_COLUMNS: list[Column[Attempt]] = [
     Column("PHASES", lambda a: " ".join(str(name) for name, _ in a.phases), shrink=10, wraps=True, rank=5),
     Column("RESULT", lambda a: a.result, rank=6),
 ]
+NODE_COLUMN: Column[Attempt] = Column("NODE", lambda a: a.node, rank=7)
+"""Where an attempt was on another node than the task's: else the line above the table says it of all."""
 
 
 def _took(attempt: Attempt) -> str:
@@ -245,9 +247,11 @@ def _print_task(t: TaskHistory, attempts: Path | None) -> None:
     if t.waits:
         _field("waits", f"{clean(t.waits.word)}: {clean(t.waits.why)}")
     _field("worker", clean(t.worker))
+    _field("node", clean(t.node))
     if t.attempt_objects:
         output.line()
-        print_table(ATTEMPT_COLUMNS, t.attempt_objects)
+        elsewhere = any(one.node != t.node for one in t.attempt_objects)
+        print_table([*ATTEMPT_COLUMNS, NODE_COLUMN] if elsewhere else ATTEMPT_COLUMNS, t.attempt_objects)
         directory = None if attempts is None else attempts / t.id / str(t.attempt_objects[-1].attempt)
         if directory is not None and is_directory(directory):
             output.line()

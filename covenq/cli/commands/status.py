@@ -170,6 +170,9 @@ def _work_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
 
 def _location_lines(found: Status) -> Iterator[tuple[str, str]]:
     """Where it is, and what it rests on."""
+    if found.node is not None:
+        address = f" at {clean(found.node.address)}" if found.node.address else ""
+        yield "node", f"{clean(found.node.name)}{address}"
     if found.webhook_url:
         yield "webhook", clean(found.webhook_url)
     if found.api_url:

@@ -20,6 +20,7 @@ from covenq.model.status import (
     Descriptors,
     FollowerStatus,
     LogLine,
+    NodeStatus,
     ReconcileStatus,
     SecretProblem,
     StateStatus,
@@ -55,6 +56,7 @@ class DaemonInfo:
     """What the limit of open files allows."""
     watchdog: Watchdog | None = None
     """systemd's."""
+    node: NodeStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ def status(sources: StatusSources) -> model_status.Status:
         ),
         state=state,
         process=inspect_status.DaemonProcess(
+            node=sources.info.node,
             pid=os.getpid(),
             started_at=sources.info.started_at,
             webhook_url=sources.info.webhook_url,

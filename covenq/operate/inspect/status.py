@@ -29,6 +29,7 @@ from covenq.model.status import (
     Descriptors,
     Disk,
     LogLine,
+    NodeStatus,
     Overdue,
     ReconcileStatus,
     Reload,
@@ -63,6 +64,8 @@ HELD_BACK = parse(f"state:received reason:{HELD}")
 class DaemonProcess:
     """What only a running daemon knows of itself; without one, the defaults."""
 
+    node: NodeStatus | None = None
+    """Without a daemon too."""
     pid: int | None = None
     started_at: str | None = None
     webhook_url: str | None = None
@@ -117,6 +120,7 @@ def status(
         ready=not reasons,
         reasons=list(reasons),
         version=version,
+        node=process.node,
         pid=process.pid,
         started_at=process.started_at,
         data=str(data),

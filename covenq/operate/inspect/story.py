@@ -16,7 +16,7 @@ from covenq.operate.inspect.delivery_facts import DeliveryFacts
 from covenq.operate.inspect.history import Story, StoryEvent, StoryRules, StoryTask
 from covenq.operate.inspect.next_steps import next_steps
 from covenq.operate.inspect.story_answers import answers
-from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause
+from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause, who
 from covenq.operate.inspect.verdict import verdict
 from covenq.operate.origin import FETCHED
 from covenq.operate.signed_later import parse_note
@@ -95,7 +95,7 @@ def _attempt_events(task: Task, attempt: Attempt, *, several: bool) -> Iterator[
     """The events of one attempt. Where the delivery has several tasks, each says whose it is."""
     again = f", replay {task.replay}" if task.replay else ""
     number = f"{attempt.attempt} ({task.route}{again})" if several else str(attempt.attempt)
-    yield _event(attempt.started_at, attempt.claim_seq, "attempt", f"attempt {number} by {attempt.worker}", task.id)
+    yield _event(attempt.started_at, attempt.claim_seq, "attempt", f"attempt {number} by {who(attempt)}", task.id)
     for phase in attempt.phases:
         yield _event(phase[1], attempt.claim_seq, "phase", f"attempt {number}: {phase[0]}", task.id)
     if attempt.ended_at:

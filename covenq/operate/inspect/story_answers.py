@@ -11,7 +11,7 @@ from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import AcceptedAnswer, NowAnswer, StoryAnswer, StoryAnswers
 from covenq.operate.inspect.not_retried import why_not_retried
-from covenq.operate.inspect.story_text import ENDED, by_whom, cause, count, route_list, times, when
+from covenq.operate.inspect.story_text import ENDED, by_whom, cause, count, route_list, times, when, who
 from covenq.routing.held import HELD
 from journal.records import Record
 
@@ -176,7 +176,7 @@ def _task_now(task: Task, facts: DeliveryFacts) -> str:
         case State.RUNNING:
             phase = f", {attempts[-1].phases[-1][0]}" if attempts and attempts[-1].phases else ""
             since = when(attempts[-1].started_at) if attempts else "a moment ago"
-            return f"{name} runs: attempt {task.attempts} since {since} at {task.worker}{phase}."
+            return f"{name} runs: attempt {task.attempts} since {since} at {who(task)}{phase}."
         case state:
             why = f", {task.reason.rstrip('.')}" if task.reason and state != State.COMPLETED else ""
             return f"{name} {ENDED[state]} at {when(task.updated_at)}{why}."

@@ -33,6 +33,11 @@ NEAREST_MAX = 3
 ENDED = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled", "superseded": "was superseded"}
 
 
+def who(attempt: Attempt | Task) -> str:
+    """The worker, and the node that gave it the task, where the records say that."""
+    return f"{attempt.worker} (node {attempt.node})" if attempt.node else str(attempt.worker)
+
+
 def lines(story: Story, *, all_rules: bool = False, more: str = "--rules") -> Iterator[tuple[str, str]]:
     """(heading or "", words) for each line of a story but its verdict, which the printer must clean of control characters.
 

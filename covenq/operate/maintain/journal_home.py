@@ -1,13 +1,12 @@
 """Where the journal of a data directory is kept, by its configuration, and how it is opened to write: in files, or in a database.
 
-A data directory belongs to one process at a time whichever it is. With a database, its lock is beside the node's name: so two
-daemons of this machine don't take the journal from each other, and a node that starts again is known to be the one that was.
+A data directory belongs to one process at a time whichever it is: with a database too its lock is in it. So a node whose id the
+directory has (`node`) is alone under it, and may take the lease that it had when it was killed.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +17,17 @@ from covenq.errors import CovenqError, Refused
 from covenq.operate.maintain.moved_journal import check_not_moved
 from covenq.operate.maintain.state_witness import forget_missed, note_missed, state_witness
 from covenq.paths import JOURNAL_NAME
-from journal.engines import require_postgres
+from journal.engines import IN_DATABASE, require_postgres
 from journal.file.lock import DirectoryLock
 from journal.file.segment import NAME
 from journal.interface import Engine, SpaceReserve
 from journal.presence import exists, is_directory
-from journal.records import Witness
+from journal.records import NOBODY, Node, Witness
 
-NODE_NAME = "node"
 log = logging.getLogger("covenq.daemon")
+
+FindNode = Callable[[], tuple[Node, str | None]]
+"""The node that opens it, and what an operator is to be told of it; asked with the data directory's lock held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class OpenedJournal:
     """Space that the engine sets aside; None if it has none."""
     created: bool = False
     """Whether it was not there before."""
+    node: Node = NOBODY
+    """Who opened it."""
     warnings: Sequence[str] = ()
     """What an operator is to be told of the opening, a sentence each."""
     release: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -55,7 +58,12 @@ def address_of(settings: JournalSettings, data: Path) -> str | Path:
 
 
 def open_to_write(
-    settings: JournalSettings, data: Path, *, accept_head: int | None = None, use_reserve: bool = False
+    settings: JournalSettings,
+    data: Path,
+    *,
+    find_node: FindNode,
+    accept_head: int | None = None,
+    use_reserve: bool = False,
 ) -> OpenedJournal:
     """The journal, checked against what state.db witnesses; made if there is none.
 
@@ -63,8 +71,8 @@ def open_to_write(
     JournalDamaged, JournalUnavailable and the like.
     """
     if settings.url is not None:
-        return _open_database(settings.url, data, accept_head)
-    return _open_files(data, accept_head, use_reserve)
+        return _open_database(settings.url, data, find_node, accept_head)
+    return _open_files(data, find_node, accept_head, use_reserve)
 
 
 def witnesses_of(data: Path) -> list[Witness]:
@@ -73,17 +81,22 @@ def witnesses_of(data: Path) -> list[Witness]:
     return [] if seen is None else [seen]
 
 
-def _open_files(data: Path, accept_head: int | None, use_reserve: bool) -> OpenedJournal:
+def _open_files(data: Path, find_node: FindNode, accept_head: int | None, use_reserve: bool) -> OpenedJournal:
     from journal.file.open import open_journal
 
     directory = data / JOURNAL_NAME
-    if exists(directory / NODE_NAME):
+    if exists(directory / IN_DATABASE):
         raise Refused(
             f"{data} is of a journal in a database, and no [journal] names one",
             hint="Put [journal] back into the configuration, or choose another data directory with --data.",
         )
     check_not_moved(data)
     journal = open_journal(directory, witnesses=witnesses_of(data), accept_head=accept_head, use_reserve=use_reserve)
+    try:
+        node, told = find_node()
+    except BaseException:
+        journal.close()
+        raise
     recovery = journal.recovery
     warnings = [] if recovery.warning is None else [recovery.warning]
     if recovery.used_reserve:
@@ -92,10 +105,11 @@ def _open_files(data: Path, accept_head: int | None, use_reserve: bool) -> Opene
         warnings.append(f"a torn tail of {recovery.torn.length} bytes was cut off the journal and saved")
     for id in recovery.possibly:
         warnings.append(f"{id} was in the torn tail and may have been acknowledged: redeliver it from GitHub")
-    return OpenedJournal(journal, journal.reserve, recovery.created, warnings)
+    warnings += [] if told is None else [told]
+    return OpenedJournal(journal, journal.reserve, recovery.created, node, warnings)
 
 
-def _open_database(url: str, data: Path, accept_head: int | None) -> OpenedJournal:
+def _open_database(url: str, data: Path, find_node: FindNode, accept_head: int | None) -> OpenedJournal:
     require_postgres()
     from journal.postgres.open import open_journal
 
@@ -111,9 +125,11 @@ def _open_database(url: str, data: Path, accept_head: int | None) -> OpenedJourn
         raise CovenqError(f"{directory} can't be made: {error.strerror}") from error
     lock = DirectoryLock(directory)
     try:
+        node, told = find_node()
+        _mark(directory)
         journal = open_journal(
             url,
-            node=_node(directory),
+            node=node,
             witnesses=witnesses_of(data),
             accept_head=accept_head,
             missed=lambda witness: _note(directory, witness),
@@ -126,7 +142,8 @@ def _open_database(url: str, data: Path, accept_head: int | None) -> OpenedJourn
     except BaseException:
         lock.release()
         raise
-    return OpenedJournal(journal, created=journal.created, release=lock.release)
+    warnings = [] if told is None else [told]
+    return OpenedJournal(journal, created=journal.created, node=node, warnings=warnings, release=lock.release)
 
 
 def _note(directory: Path, witness: Witness) -> None:
@@ -136,12 +153,11 @@ def _note(directory: Path, witness: Witness) -> None:
         log.error("that record %d is missed can't be noted in %s: %s", witness.seq, directory, error.strerror)
 
 
-def _node(directory: Path, token: Callable[[int], str] = secrets.token_hex) -> str:
-    """Who this directory is to the database: made once, and kept. Raises CovenqError."""
-    path = directory / NODE_NAME
+def _mark(directory: Path) -> None:
+    """Leave the mark of a journal in a database, if it isn't there. Raises CovenqError."""
+    path = directory / IN_DATABASE
     try:
         if not exists(path):
-            atomic_file.create(path, token(8).encode() + b"\n")
-        return path.read_text("ascii").strip()[:64]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CovenqError(f"{path} can't be read or written: {error}", hint="Check the data directory.") from error
+            atomic_file.create(path, b"The records are in a database: [journal] in the configuration says which.\n")
+    except OSError as error:
+        raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check the data directory.") from error

@@ -102,7 +102,12 @@ class Attempt:
         try:
             # Without a deadline: a claim that may be recorded must not be left with nobody to run it.
             claim = Claim.acquire(
-                context.journal, self.task, context.worker, deadline=math.inf, stopped=context.stop.is_set
+                context.journal,
+                self.task,
+                context.worker,
+                node=context.node,
+                deadline=math.inf,
+                stopped=context.stop.is_set,
             )
             newest = context.journal.last(self.task.subject) if claim is None else None
         except JournalUnanswered:

@@ -20,14 +20,15 @@ from journal.records import Record
 class AttemptContext:
     """What all attempts of a pool share.
 
-    `delivery_of` returns the record of a task's delivery; `scrubber` makes the scrubber for the output of a command that has
-    these secrets; `secret_of` returns the webhook secret of that name as it is now, or None; `breakers` are those of the
-    receivers that deliveries are forwarded to; `times` counts how long what.
+    `node` is the name of the node that the pool runs on; `delivery_of` returns the record of a task's delivery; `scrubber` makes
+    the scrubber for the output of a command that has these secrets; `secret_of` returns the webhook secret of that name as it is
+    now, or None; `breakers` are those of the receivers that deliveries are forwarded to; `times` counts how long what.
     """
 
     journal: Journal
     data: Path
     worker: str
+    node: str | None
     stop: StopEvent
     environ: Mapping[str, str]
     clock: Callable[[], float]

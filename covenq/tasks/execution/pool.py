@@ -135,6 +135,7 @@ class Pool:
             journal=journal,
             data=self._data,
             worker=self.id,
+            node=self._dispatcher.node,
             stop=self._stop,
             environ=dict(os.environ if settings.environ is None else settings.environ),
             clock=settings.clock,

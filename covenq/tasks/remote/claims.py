@@ -215,7 +215,7 @@ class Claims:
         last, picked = {task.id: 0 for task in tasks}, {task.id: task for task in tasks}
         try:
             until = at_text(self._clock() + lease_s)
-            claims = Claim.acquire_all(self._journal, tasks, worker, until)
+            claims = Claim.acquire_all(self._journal, tasks, worker, until, node=self._dispatcher.node)
             for claim in claims:
                 last[claim.task] = claim.seq
                 self._leases.grant(claim.task, until, lease_s)
@@ -240,7 +240,7 @@ class Claims:
         record = self._journal.get(claim.seq)
         row.state = State.RUNNING.value
         row.reason = row.category = row.detail = row.not_before = None
-        row.attempts, row.worker, row.lease_until = claim.attempt, claim.worker, until
+        row.attempts, row.worker, row.node, row.lease_until = claim.attempt, claim.worker, self._dispatcher.node, until
         row.claim_seq = row.last_seq = claim.seq
         if record is not None:
             row.updated_at = record.at

@@ -77,12 +77,16 @@ class Claim:
         worker: str,
         lease_until: str | None = None,
         *,
+        node: str | None = None,
         deadline: float | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Claim | None:
-        """Claim the task; None if it has moved since it was read. `deadline`, `stopped` and what is raised: `append_known`."""
+        """Claim the task; None if it has moved since it was read. `node` is the name of the one that gives it.
+
+        `deadline`, `stopped` and what is raised: `append_known`.
+        """
         attempt = task.attempts + 1
-        data: dict[str, object] = {"attempt": attempt, "worker": worker, "lease_until": lease_until}
+        data = _claim_data(attempt, worker, lease_until, node)
         entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
         answer = append_known(journal, [entry], deadline, stopped=stopped)
         if isinstance(answer, Conflict):
@@ -90,7 +94,9 @@ class Claim:
         return cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until)
 
     @classmethod
-    def acquire_all(cls, journal: Journal, tasks: Sequence[Task], worker: str, lease_until: str | None) -> list[Claim]:
+    def acquire_all(
+        cls, journal: Journal, tasks: Sequence[Task], worker: str, lease_until: str | None, *, node: str | None = None
+    ) -> list[Claim]:
         """Claim several tasks in one append, and so one sync. Where one of them has moved, claim each by itself, without it.
 
         Claims that are recorded are returned whatever the journal says of the next: nobody else could hold them. Raises as
@@ -98,7 +104,7 @@ class Claim:
         """
         deadline = time.monotonic() + REQUEST_S
         if len(tasks) > 1:
-            notes = [{"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until} for task in tasks]
+            notes = [_claim_data(task.attempts + 1, worker, lease_until, node) for task in tasks]
             answer = append_known(
                 journal,
                 [Entry(t.subject, Kind.CLAIMED, note, expect=t.last_seq) for t, note in zip(tasks, notes, strict=True)],
@@ -112,7 +118,7 @@ class Claim:
         claims: list[Claim] = []
         for task in tasks:
             try:
-                claim = cls.acquire(journal, task, worker, lease_until, deadline=deadline)
+                claim = cls.acquire(journal, task, worker, lease_until, node=node, deadline=deadline)
             except JournalError:
                 if claims:
                     break
@@ -195,6 +201,10 @@ def record_late(journal: Journal, claim: Claim, what: str) -> None:
         append_known(journal, [Entry(LATE, LATE, data)])
     except JournalError as error:
         log.warning("a late word could not be recorded: %s", error)
+
+
+def _claim_data(attempt: int, worker: str, lease_until: str | None, node: str | None) -> dict[str, object]:
+    return {"attempt": attempt, "worker": worker, "lease_until": lease_until, "node": node}
 
 
 def _claim_seq(journal: Journal, token: str) -> int | None:

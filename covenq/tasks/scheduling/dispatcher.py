@@ -35,7 +35,10 @@ class Dispatcher:
         folded: Callable[[], int],
         caps: Callable[[], Caps] = lambda: NO_CAPS,
         times: AttemptTimes | None = None,
+        node: str | None = None,
     ) -> None:
+        """`node` is the name of the node that hands out, which the claims have."""
+        self.node = node
         self.times = times or AttemptTimes()
         self._journal = journal
         self._folded = folded

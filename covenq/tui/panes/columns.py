@@ -182,4 +182,5 @@ ATTEMPTS: Sequence[Column[LatestAttempt]] = (
     Column("Exit", 4, _plain(lambda row: row.exit_code), rank=9, right=True),
     Column("Worker", 12, _plain(lambda row: row.worker), weight=1, rank=10),
     Column("Task", 9, _short(lambda row: row.task), rank=11),
+    Column("Node", 12, _plain(lambda row: row.node), weight=1, rank=12),
 )

@@ -12,7 +12,8 @@ from textual.widgets import Input
 from covenq.tui.rows import Row
 
 COMPLETED_FIELDS = (
-    "repo", "event", "action", "route", "sender", "owner", "label", "worker", "reason", "secret", "number", "guid", "id",
+    "repo", "event", "action", "route", "sender", "owner", "label", "worker", "node", "reason", "secret", "number", "guid",
+    "id",
 )  # fmt: skip
 """Fields whose values are suggested from the rows listed."""
 VALUES_MAX = 200

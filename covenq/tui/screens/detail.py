@@ -101,6 +101,8 @@ def attempt_lines(one: Attempt, now: float, *, marked: bool, output: LastOutput 
     first = f"  {MARK if marked else ' '} attempt {one.attempt}  {text.state(outcome)}"
     took = text.span(one.started_at, one.ended_at, now)
     parts = [f"{took}", f"worker {text.clean(one.worker or text.ABSENT)}"]
+    if one.node:
+        parts.append(f"node {text.clean(one.node)}")
     if one.category:
         parts.append(f"category {text.clean(one.category)}")
     if one.exit_code is not None:

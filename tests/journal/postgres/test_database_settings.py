@@ -16,7 +16,7 @@ from journal.postgres.engine import PostgresJournal
 from journal.postgres.open import open_journal
 from journal.postgres.reader import open_reader
 from journal.postgres.verify import verify
-from journal.records import Appended, Conflict
+from journal.records import Appended, Conflict, Node
 from tests.support.journals.entries import delivery, digest
 from tests.support.postgres.server import HANG_S, Cluster
 from tests.support.waiting import eventually
@@ -50,12 +50,12 @@ def role(servers: Cluster) -> Iterator[Callable[[str], str]]:
 
 def works(url: str) -> None:
     entries = [delivery(number) for number in range(14)]
-    with open_journal(url, node="n") as journal:
+    with open_journal(url, node=Node("n")) as journal:
         assert journal.append(entries[:1]) == Appended((1,))
         assert journal.append(entries[1:]) == Appended(tuple(range(2, 15)))
         assert isinstance(journal.append(entries[:1]), Conflict)
         assert [digest(record) for record in journal.read(0)] == [digest(entry) for entry in entries]
-    with open_journal(url, node="n") as journal:
+    with open_journal(url, node=Node("n")) as journal:
         assert journal.last(entries[3].subject) == journal.get(4)
     with open_reader(url) as reader:
         assert reader.head().seq == 14 and not reader.damage

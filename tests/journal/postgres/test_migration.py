@@ -139,7 +139,7 @@ def test_the_lease_of_a_move_that_was_killed_is_waited_for_and_that_of_a_daemon_
         back.finish()
     conn = connect(url)
     try:
-        lease.take(conn, "0" * 32, "")
+        lease.take(conn, "0" * 32)
     finally:
         conn.close()
     head = back.finish()

@@ -10,6 +10,7 @@ from journal.interface import Reader
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.open import open_journal
 from journal.postgres.reader import open_reader
+from journal.records import Node
 from tests.support.postgres.server import cluster
 
 MARK = "postgres"
@@ -25,7 +26,7 @@ def open_in(scratch: Path, *, standby: bool) -> PostgresJournal:
             conn.execute("SET client_min_messages = error")
             conn.execute("DROP SCHEMA IF EXISTS covenq CASCADE")
         mark.touch()
-    return open_journal(url, node=str(scratch))
+    return open_journal(url, node=Node(str(scratch)))
 
 
 def reader_in(scratch: Path, *, standby: bool) -> Reader:

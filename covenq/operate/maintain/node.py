@@ -1,0 +1,105 @@
+"""Which node a data directory is: an id of 8 hex digits, made at the first start and kept in DATA/node.
+
+The id identifies: by it a daemon that starts again takes its own lease at once, so no two directories may have the same. The
+name is what is shown. A directory that was copied, or restored elsewhere, is another node than the one that it was copied from,
+and both may run: so beside the id stands a digest of where it was made (machine, file system, directory), which no copy has
+too, and an id that was made elsewhere counts for nothing. What is restored into the directory itself, and a directory that is
+renamed, is the node that it was. A copy of a whole machine can't be told from what it was copied from: there DATA/node has to
+be removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from covenq import atomic_file
+from covenq.config.node import NAME_MAX, NodeSettings
+from covenq.config.regular_file import read
+from covenq.errors import CovenqError
+from covenq.paths import NODE_NAME
+from journal.presence import is_named
+from journal.records import Node
+
+MACHINE_ID = Path("/etc/machine-id")
+_FILE_MAX = 256
+_CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{16})\n?\Z")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_CHECK = "Check the data directory."
+
+
+def known_node(data: Path, settings: NodeSettings, machine: Path = MACHINE_ID) -> Node | None:
+    """The node that the directory is; None before its first start. It has no address: nobody listens. Raises CovenqError."""
+    path = data / NODE_NAME
+    try:
+        kept = _read(path)
+        id = None if kept is None or kept[1] != _location(data, machine) else kept[0]
+    except OSError as error:
+        raise CovenqError(f"{path} can't be read: {error.strerror}", hint=_CHECK) from error
+    return None if id is None else Node(id, name_of(id, settings))
+
+
+def own_node(
+    data: Path,
+    settings: NodeSettings,
+    address: str,
+    *,
+    machine: Path = MACHINE_ID,
+    token: Callable[[int], str] = secrets.token_hex,
+) -> tuple[Node, str | None]:
+    """The node that the directory is, made one if it is none yet; and what an operator is to be told of that, if anything.
+
+    For a daemon that holds the directory's lock: nobody else writes the file. Where there is no room for it, the id is this
+    start's alone, and the next one makes another. Raises CovenqError.
+    """
+    path = data / NODE_NAME
+    id = warning = None
+    try:
+        kept, place = _read(path), _location(data, machine)
+        if kept is not None and kept[1] == place:
+            return Node(kept[0], name_of(kept[0], settings), address), None
+        id = token(4)
+        if is_named(path):
+            what = "can't be understood" if kept is None else f"is that of {name_of(kept[0], settings)}, from elsewhere"
+            warning = f"{path} {what}: this directory is a node of its own, with the id {id}"
+        atomic_file.replace(path, f"{id} {place}\n".encode())
+    except OSError as error:
+        if error.errno in _NO_SPACE and id is not None:
+            told = f"{path} can't be written: {error.strerror}. The id of this node, {id}, is that of this start alone"
+            return Node(id, name_of(id, settings), address), told
+        raise CovenqError(f"{path} can't be read or written: {error.strerror}", hint=_CHECK) from error
+    return Node(id, name_of(id, settings), address), warning
+
+
+def name_of(id: str, settings: NodeSettings, host: Callable[[], str] = socket.gethostname) -> str:
+    """As configured, else the host's name and the id."""
+    if settings.name is not None:
+        return settings.name
+    own = re.sub(r"[^0-9A-Za-z._-]+", "-", host()).strip("-.")[: NAME_MAX - len(id) - 1]
+    return f"{own or 'host'}-{id}"
+
+
+def _read(path: Path) -> tuple[str, str] | None:
+    """The id and its place; None where there is no file, or none that can be understood. Raises OSError."""
+    try:
+        content, _ = read(path, _FILE_MAX)
+    except FileNotFoundError:
+        return None
+    found = _CONTENT.match(content)
+    return None if found is None else (found[1].decode(), found[2].decode())
+
+
+def _location(data: Path, machine: Path) -> str:
+    """A digest of where the directory is: another one for every copy, the same at every start. Raises OSError."""
+    try:
+        id, _ = read(machine, _FILE_MAX)
+    except OSError:
+        id = b""  # there is none everywhere: then file system and directory tell
+    found = (os.statvfs(data).f_fsid, data.stat().st_ino)
+    return hashlib.sha256(b"%s %d %d" % (id.strip(), *found)).hexdigest()[:16]
