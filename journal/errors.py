@@ -77,6 +77,12 @@ class JournalPoisoned(JournalError):
     hint = "Check the disk (dmesg), then start covenq again: it recovers what is proven."
 
 
+class JournalTaken(JournalPoisoned):
+    """Another process appends to this journal now: nothing more is written by this one."""
+
+    hint = "Look at `covenq status` there; started again, this one stands by."
+
+
 class JournalClosed(JournalError):
     """The journal was closed; the append never began."""
 
@@ -93,6 +99,12 @@ class JournalUnavailable(JournalError):
     """The engine can't be reached; nothing of the append is in the log. The same may be tried again."""
 
     hint = "Look at `covenq status`: the connection to the journal's engine was lost; it is tried again."
+
+
+class JournalStandby(JournalUnavailable):
+    """Another node appends to this journal, and this one stands by; nothing of the append is in the log."""
+
+    hint = "Ask the node that leads: `covenq status` names it. This one takes over when that is gone."
 
 
 class ErasureFailed(JournalError):

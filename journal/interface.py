@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from journal.errors import JournalError
 from journal.health import Health, Measurements
-from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
+from journal.records import Appended, Conflict, Damage, Entry, Head, Leader, NodeSeen, Record, Rewritten, Unknown
 
 if TYPE_CHECKING:
     from journal.database import Database
@@ -194,6 +194,43 @@ class Monitored(Protocol):
 
     def database(self) -> Database | None:
         """What the database that keeps the journal said of itself last; it isn't asked now. None of an engine without one."""
+
+
+class Succeeding(Protocol):
+    """A journal that several nodes have open, of which one leads: it alone appends. Optional; methods from any thread.
+
+    Until this node leads, its head moves as the leader's does, and an append raises JournalStandby. A node that loses the lead is
+    poisoned, and never leads again.
+    """
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node appends, or did until it was poisoned or closed."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether another node has taken the lead from this one, which is poisoned by that."""
+
+    def leader(self) -> Leader | None:
+        """Who leads, as it was seen last; None if nobody does."""
+
+    def lead(self) -> bool:
+        """Take the lead if nobody has it; whether this node leads now. May wait for an append of the last leader, for seconds.
+
+        Raises JournalDamaged where the journal lacks what was read here, JournalSealed; JournalUnavailable.
+        """
+
+    def step_down(self) -> None:
+        """Answer what was submitted, append nothing more, and let another node lead at once; go on reading. Never to lead again.
+
+        Does nothing where this node doesn't lead. Waits for what is in flight, hardly longer than an append is held.
+        """
+
+    def tell(self, about: str) -> None:
+        """Have other nodes shown this of this one, in place of what was told before: a few KB at most."""
+
+    def nodes(self) -> Sequence[NodeSeen]:
+        """Every node that has the journal open, or had it not long ago. Raises JournalUnavailable."""
 
 
 class SpaceReserve(Protocol):

@@ -143,6 +143,34 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Leader:
+    """The node that appends to a journal of several: its name, where it is reached, if it said so, and since when (RFC 3339)."""
+
+    node: str
+    address: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node that has, or had, a journal of several open. Times are the journal's, in RFC 3339."""
+
+    id: str
+    name: str
+    address: str
+    since: str
+    """When it was opened there."""
+    seen: str
+    """When it last said that it is there."""
+    silent_s: float
+    stopped: bool
+    """Whether it closed the journal in order."""
+    about: str
+    """What it says of itself."""
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Witness:
     """A cache's position: it had seen record `seq`, with sum `sum`, of journal `journal`, as durable.
 

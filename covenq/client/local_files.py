@@ -118,6 +118,7 @@ class LocalFiles:
         if pid is None:
             return None
         return JournalLocked(f"{self.journal} is in use by {f'process {pid}' if pid else 'another process'}")
+
     def _open(self, use_reserve: bool) -> OpenedJournal:
         """The journal, by a process that is the node's only where that has started before: it makes no node."""
         from covenq.operate.maintain.journal_home import open_to_write

@@ -30,7 +30,7 @@ from journal.file import reader as files
 from journal.file.lock import LOCK_NAME, check_filesystem
 from journal.file.open import forced
 from journal.file.reserve import Reserve
-from journal.interface import Engine, SpaceReserve
+from journal.interface import Engine, SpaceReserve, Succeeding
 from journal.presence import is_directory
 from journal.records import NOBODY, Damage, Node
 
@@ -68,6 +68,8 @@ class Storage:
     state: FoldedState
     node: Node = NOBODY
     """Which node this data directory is."""
+    succession: Succeeding | None = None
+    """The journal, where several nodes have it."""
 
 
 def make_directory(data: Path) -> bool:
@@ -127,13 +129,15 @@ def open_storage(
         log.warning("%s", warning)
 
     journal, reserve = opened.journal, opened.reserve
-    with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
+    succession = opened.succession
+    if succession is None or succession.leads:
+        with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
     with_room(lambda: fold.open(journal, stopped), make_room)
     readers = Readers(data / STATE_NAME, fold.distrust)
     cleanup.callback(readers.close_readers)
     cleanup.callback(fold.stop, FOLD_STOP_S)  # while there is a journal whose head it can be told
     state = FoldedState(journal, readers, fold)
-    return Storage(data, journal, reserve, opened.created, readers, fold, state, opened.node)
+    return Storage(data, journal, reserve, opened.created, readers, fold, state, opened.node, opened.succession)
 
 
 def _start_follower(journal: str | Path, data: Path, on_full: Callable[[], bool]) -> Following:
@@ -184,6 +188,7 @@ def _open_locked(
             find_node=lambda: own_node(data, config.node, address),
             accept_head=accept_head,
             use_reserve=True,
+            may_stand_by=True,
         )
 
     return wait_for_lock(opened, wait_s)

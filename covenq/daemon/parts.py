@@ -10,9 +10,11 @@ from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
 from covenq.daemon.notifier import Notifier
 from covenq.daemon.reconciler import Reconciler
+from covenq.daemon.succession import Succession
 from covenq.daemon.takeover import TakeoverServer
 from covenq.http.api.status import DaemonInfo
 from covenq.http.counters import AcceptedCounts
+from covenq.http.passing import Passing
 from covenq.http.server.listener import Listener, ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
@@ -38,6 +40,8 @@ class Intake:
     twins: Twins
     bindings: ScopeBindings
     known_damage: KnownDamage
+    passing: Passing | None = None
+    """What becomes of deliveries while another node leads; None where there is no other."""
     accepted: AcceptedCounts = field(default_factory=AcceptedCounts)
     """Deliveries that the webhook accepted, by status and event."""
 
@@ -112,5 +116,6 @@ class Daemon:
     background: Background
     listeners: Listeners
     takeover: TakeoverServer
+    succession: Succession
     stopping: threading.Event
     """Set when event streams, waiting requests and rerouting have to end."""

@@ -66,6 +66,7 @@ def make_routes(
             intake.twins,
             AnswerRecorder(intake.accepted, intake.refusals),
             live.now.config.webhook_path,
+            intake.passing,
         ),
         HealthRoutes(
             info.version,

@@ -92,6 +92,7 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             notifier.stopping()
             stop(daemon, drain_s=1.0)
             return 1
+        daemon.succession.check()
         daemon.intake.admission.check()
         daemon.intake.known_damage.check()
         if signals.reload_asked():
@@ -123,6 +124,8 @@ def _can_not_fold(daemon: Daemon) -> bool:
 def _status_line(daemon: Daemon) -> str:
     """Readiness in one line, for the service manager."""
     reasons = [reason.sentence for reason in daemon.intake.admission.reasons()]
+    if len(reasons) == 1 and (standby := daemon.succession.standby()) is not None:
+        return standby.sentence
     if reasons:
         return " ".join(["NOT READY:", *reasons])
     url = daemon.info.webhook_url

@@ -36,14 +36,16 @@ from covenq.daemon.notifier import Notifier, Observer, tell_damage
 from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
 from covenq.daemon.pass_schedule import PassSchedule, PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
-from covenq.daemon.reroute import Rerouter
 from covenq.daemon.routes import make_routes
+from covenq.daemon.start_order import start_in_order
 from covenq.daemon.stop import UPKEEP_S
+from covenq.daemon.succession import Succession
 from covenq.daemon.systemd import watchdog_of
 from covenq.daemon.takeover import Predecessor, TakeoverServer
 from covenq.errors import ConfigError, PortBusy, Refused, UsageError
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
+from covenq.http.passing import Passing
 from covenq.http.server.listener import address_of
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
@@ -142,9 +144,17 @@ def start(
     if options.observer is not None:
         options.observer.opened(storage.journal)
     reserve = storage.reserve
-    intake = make_intake(storage, mask)
+    succession = Succession(storage.succession)
+    intake = make_intake(storage, succession, mask)
     upkeep = make_upkeep(live, storage, cleanup)
-    workers = make_workers(live, storage, intake.admission.has_space, lambda: release_ballast(reserve, TO_END), cleanup)
+    workers = make_workers(
+        live,
+        storage,
+        intake.admission.has_space,
+        lambda: release_ballast(reserve, TO_END),
+        succession.require_lead,
+        cleanup,
+    )
     info = DaemonInfo(
         __version__,
         at_text(time.time()),
@@ -162,9 +172,8 @@ def start(
     routes = make_routes(info, effective, storage, intake, workers, background, stats, stopping)
     listeners = make_listeners(live.now.config, storage, opened.parts, routes, intake.refusals, stats, cleanup)
     cleanup.callback(successors.close)
-    daemon = Daemon(info, live, storage, intake, workers, background, listeners, successors, stopping)
-    start_in_order(daemon)
-    background.notifier.start(Observer(routes.api.status))
+    daemon = Daemon(info, live, storage, intake, workers, background, listeners, successors, succession, stopping)
+    start_in_order(daemon, Observer(routes.api.status))
     first = opened.first or storage.created
     if options.observer is not None:
         options.observer.ready()
@@ -259,7 +268,7 @@ def open_config(
     return live
 
 
-def make_intake(storage: Storage, mask: LogMask) -> Intake:
+def make_intake(storage: Storage, succession: Succession, mask: LogMask) -> Intake:
     """What receives deliveries. Before the workers, who ask its admission whether the disk has room.
 
     An operator's pause is read here, so nothing is accepted before, and what is known of damage, so it is logged before anything
@@ -273,6 +282,7 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
         journal,
         paused=lambda: pauses.intake(journal),
         damaged=lambda: fold.damage is not None,
+        standby=succession.standby,
     )
     return Intake(
         admission,
@@ -280,6 +290,7 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
         make_twins(storage),
         ScopeBindings(journal),
         known_damage,
+        None if storage.succession is None else Passing(storage.succession, lambda: succession.works),
     )
 
 
@@ -343,12 +354,18 @@ def make_background(
 
 
 def make_workers(
-    live: Live, storage: Storage, room: Callable[[], bool], on_full: Callable[[], bool], cleanup: ExitStack
+    live: Live,
+    storage: Storage,
+    room: Callable[[], bool],
+    on_full: Callable[[], bool],
+    require_lead: Callable[[], None],
+    cleanup: ExitStack,
 ) -> Workers:
     """What runs tasks: one dispatcher for the pool and for the claims, or a task could be handed out by both.
 
-    `room` and `on_full` are as `Pool` takes them. The pool has no part in the cleanup: `covenq.daemon.stop` ends it. Where a
-    listener can't start after it, its threads end with the process, and the next start recovers what they ran.
+    `room` and `on_full` are as `Pool` takes them; `require_lead` raises where another node hands tasks out. The pool has no part
+    in the cleanup: `covenq.daemon.stop` ends it. Where a listener can't start after it, its threads end with the process, and the
+    next start recovers what they ran.
     """
     fold = storage.fold
     times = AttemptTimes(lambda: {route.name for route in live.now.config.routes})
@@ -359,13 +376,17 @@ def make_workers(
     def scrubber(secrets: Sequence[bytes] = ()) -> Scrubber:
         return Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)])
 
+    def room_to_claim() -> bool:
+        require_lead()
+        return room()
+
     claims = Claims(
         storage.journal,
         storage.readers,
         fold,
         ReportFiles(storage.data, scrubber),
         dispatcher=dispatcher,
-        room=room,
+        room=room_to_claim,
         on_full=on_full,
     )
     cleanup.callback(claims.stop)
@@ -384,31 +405,6 @@ def make_workers(
         on_full=on_full,
     )
     return Workers(pool, claims, times)
-
-
-def start_in_order(daemon: Daemon) -> None:
-    """Start every thread, and listen.
-
-    The follower first, since all others wait for what it has folded. Then the socket that commands report on, and what works on
-    tasks, whose recovery needs the fold. The other listeners last, the webhook's the very last, so that a delivery is accepted
-    only when everything that works on it runs.
-    Another process may take over even sooner: then this one stops once it has started.
-    Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes. So may
-    the passes over GitHub's logs: what is sent from now on comes by itself.
-    Reloads act on parts only once all of them run.
-    """
-    daemon.storage.fold.start()
-    daemon.listeners.phases.start()
-    daemon.workers.pool.start()
-    daemon.workers.claims.start()
-    daemon.background.upkeep.start()
-    daemon.takeover.start()
-    daemon.listeners.start()
-    rerouter = Rerouter(daemon.live, daemon.storage, daemon.background.upkeep.operations_lock, daemon.stopping)
-    rerouter.start()
-    daemon.background.reconciler.start()
-    daemon.live.subscribe(rerouter.start_if_changed)
-    daemon.live.subscribe(lambda before, now: daemon.workers.pool.wake())
 
 
 def _announce(

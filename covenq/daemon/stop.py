@@ -6,6 +6,8 @@ and recorded as interrupted, the API's streams end, and the fold stops. `covenq.
 Where another process takes over (`covenq.daemon.takeover`), it holds requests for eight seconds at most: so commands are ended
 while the webhook still answers what is in flight, and each step gets less time. What is queued in the kernel is left to it, and
 it gets the connections that have no request.
+
+Where another node stands by (`covenq.daemon.succession`), it leads before the webhook's listener closes.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ def stop(
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
     daemon.intake.admission.stopping = True
+    retires = False
     daemon.background.notifier.ask_stop()
     daemon.background.reconciler.ask_stop()
     if daemon.takeover.successor is None:
@@ -68,9 +71,12 @@ def stop(
         drain_s, grace_s, api_s = min(drain_s, TAKEN_DRAIN_S), min(grace_s, TAKEN_GRACE_S), min(drain_s, TAKEN_API_S)
     deadline = time.monotonic() + drain_s
     pass_on = None if successor is None else successor.pass_on
-    drained = _drain_webhook(daemon, drain_s if successor is None else 0.0, pass_on)
-    if successor is None:
-        _close_webhook(daemon, drained, drain_s)
+    if successor is not None:
+        _drain_webhook(daemon, 0.0, pass_on)
+    elif daemon.succession.retire():
+        grace_s, retires = min(grace_s, TAKEN_GRACE_S), True
+    else:
+        _close_webhook(daemon, _drain_webhook(daemon, drain_s, None), drain_s)
         keep_alive()
     if not daemon.workers.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
@@ -81,6 +87,10 @@ def stop(
     keep_alive()
     daemon.background.upkeep.stop(UPKEEP_S)
     keep_alive()
+    if retires:
+        daemon.succession.hand_over()
+        _close_webhook(daemon, _drain_webhook(daemon, drain_s, None), drain_s)
+        keep_alive()
     if successor is not None:
         drained = _drain_webhook(daemon, max(0.0, deadline - time.monotonic()), pass_on)
         _close_webhook(daemon, drained, drain_s)
@@ -107,9 +117,12 @@ def stop_poisoned(daemon: Daemon) -> int:
     watchdog.daemon = True
     watchdog.start()
     health = daemon.storage.journal.health()
-    _tell_poisoned(daemon, poisoned_sentence(health))
-    log.critical("the journal can't be relied on any more, so covenq ends: %s", health.poisoned)
-    if health.database:
+    if not daemon.succession.lost:
+        _tell_poisoned(daemon, poisoned_sentence(health))
+        log.critical("the journal can't be relied on any more, so covenq ends: %s", health.poisoned)
+    if daemon.succession.lost:
+        log.critical("another node has taken the lead, so covenq ends: started again, it stands by")
+    elif health.database:
         log.critical("look at the database, and whether another covenq runs on it; then start covenq again")
     else:
         log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")

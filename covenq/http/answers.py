@@ -22,7 +22,7 @@ from covenq.errors import (
     StaleFence,
     UsageError,
 )
-from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalFull, JournalPoisoned
+from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalFull, JournalPoisoned, JournalStandby
 
 RETRY_AFTER_S = 30
 
@@ -39,6 +39,7 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (JournalPoisoned, 503, "journal_poisoned"),
     (JournalClosed, 503, "journal_closed"),
     (JournalDamaged, 503, "journal_damaged"),
+    (JournalStandby, 503, "standby"),
     (JournalError, 503, "journal_unavailable"),
     (CovenqError, 500, "failed"),
 )

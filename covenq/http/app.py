@@ -27,6 +27,7 @@ from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
 from covenq.http.metrics import Metrics, MetricSource
 from covenq.http.openapi.document import Document
+from covenq.http.passing import Passing
 from covenq.http.webhook import AnswerRecorder, Webhook, WebhookIntake
 from covenq.intake import refusal_evidence
 from covenq.intake.admission import Admission
@@ -66,9 +67,10 @@ class WebhookRoutes:
     twins: Twins
     recorder: AnswerRecorder
     path: str
+    passing: Passing | None = None
 
     def resources(self) -> Iterator[tuple[str, object]]:
-        webhook = Webhook(self.intake, self.twins, self.recorder)
+        webhook = Webhook(self.intake, self.twins, self.recorder, self.passing)
         for path in spellings(self.path):
             yield path, webhook
 

@@ -14,8 +14,10 @@ import falcon
 from covenq.config.live import Live
 from covenq.http.answers import respond
 from covenq.http.counters import AcceptedCounts
+from covenq.http.passing import Passing
+from covenq.http.server.channel import BEGAN
 from covenq.intake import receive, refusal_evidence
-from covenq.intake.admission import Admission, ClosedJournal
+from covenq.intake.admission import STANDBY, Admission, ClosedJournal
 from covenq.intake.answer import Answer, refuse
 from covenq.intake.first_delivery import Lookup
 from covenq.intake.refusal_log import Refusals
@@ -113,7 +115,11 @@ class AnswerRecorder:
 class Webhook:
     """The only resource that anyone may post to."""
 
-    def __init__(self, intake: WebhookIntake, twins: Twins, recorder: AnswerRecorder) -> None:
+    def __init__(
+        self, intake: WebhookIntake, twins: Twins, recorder: AnswerRecorder, passing: Passing | None = None
+    ) -> None:
+        """`passing` is where several nodes have the journal, of which one takes deliveries in."""
+        self._passing = passing
         self._intake = intake
         self._twins = twins
         self._recorder = recorder
@@ -125,12 +131,27 @@ class Webhook:
         with self._memory.acquired(size):
             body = req.env["wsgi.input"].read()
             start = body[: refusal_evidence.BODY_START]
-            answer = self._answer(headers, body, size)
+            passed = self._passed(req, headers, body)
+            answer = self._answer(headers, body, size) if passed is None else passed
+            if passed is None and answer.status == 503 and self._stepped_down():
+                passed = self._passed(req, headers, body)
+                answer = passed or answer
             del body  # it must be freed before its bytes are given back
-        self._recorder.record(answer, headers.get, path=req.path, client=req.remote_addr, start=start)
+        if passed is None or passed.refusal == STANDBY:  # the node that leads has recorded the others
+            self._recorder.record(answer, headers.get, path=req.path, client=req.remote_addr, start=start)
         for name, value in answer.headers.items():
             resp.set_header(name, value)
         respond(resp, answer.status, answer.body)
+
+    def _passed(self, req: falcon.Request, headers: Mapping[str, str], body: bytes) -> Answer | None:
+        if self._passing is None:
+            return None
+        began = req.env.get(BEGAN, time.monotonic())
+        return self._passing.answer(req.path, headers, canonical_name, body, began)
+
+    def _stepped_down(self) -> bool:
+        """Whether another node is to take deliveries in by now: what was refused here is passed on to it."""
+        return self._passing is not None and not self._passing.accepts()
 
     def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> Answer:
         intake = self._intake

@@ -21,6 +21,8 @@ from journal.records import Conflict, Entry, Head, Record
 DISK_FAILED = "The disk failed to make deliveries durable."
 DATABASE_AWAY, DISK_UNKNOWN = "database_away", "disk_unknown"
 JOURNAL_DAMAGED = "journal_damaged"
+STANDBY = "standby"
+"""The word of a node that doesn't lead."""
 
 log = logging.getLogger("covenq.intake")
 
@@ -77,17 +79,20 @@ class Admission:
         health: Callable[[], Health] | None = None,
         paused: Callable[[], Reason | None] = lambda: None,
         damaged: Callable[[], bool] = lambda: False,
+        standby: Callable[[], Reason | None] = lambda: None,
     ) -> None:
         """`health` measures the journal's; by default with a cache, since each delivery asks for the room there is.
 
         `paused` returns the reason if an operator has paused the intake; it may raise JournalError. It is called here once, so
         nothing is accepted before. `damaged` returns whether the journal, as far as it was read, is damaged: then nothing more
-        is written to it, since what comes after the damage couldn't be worked on either.
+        is written to it, since what comes after the damage couldn't be worked on either. `standby` returns the reason while
+        another node takes deliveries in.
         """
         self._journal = journal
         self._health = CachedHealth(journal) if health is None else health
         self._closed: Reason | None = None
         self._damaged = damaged
+        self._standby = standby
         self._read_pause = paused
         self._paused = paused()
         self._pause_unread = False
@@ -101,6 +106,9 @@ class Admission:
         """Why a delivery of `size` bytes can't be accepted now; None if it can."""
         if self._journal.poisoned:
             return Reason("journal_poisoned", poisoned_sentence(self._journal.health()))
+        standby = self._standby()
+        if standby is not None:
+            return standby
         if self._damaged():
             keep = "" if self._health().database else ", `covenq salvage` what can be kept"
             return Reason(JOURNAL_DAMAGED, f"The journal is damaged: `covenq verify` says where{keep}.")
@@ -153,7 +161,8 @@ class Admission:
         if closed is None and self._journal.full:
             closed = self._probe_write()
         if closed is not None and (self._closed is None or self._closed.word != closed.word):
-            log.error("the intake is closed: %s", f"{closed.sentence} {closed.log_detail}".rstrip())
+            level = logging.INFO if closed.word == STANDBY else logging.ERROR
+            log.log(level, "the intake is closed: %s", f"{closed.sentence} {closed.log_detail}".rstrip())
         if closed is None and self._closed is not None:
             log.warning("the intake is open again")
         self._closed = closed

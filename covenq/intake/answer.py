@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from covenq.intake.admission import STANDBY
 from covenq.model import JsonObject
-from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned, JournalUnanswered
+from journal.errors import (
+    EntryRefused,
+    JournalClosed,
+    JournalError,
+    JournalFull,
+    JournalPoisoned,
+    JournalStandby,
+    JournalUnanswered,
+)
 
 RETRY_AFTER_S = 30
 
@@ -39,6 +48,8 @@ def unavailable(error: JournalError) -> Answer:
             )
         case JournalClosed():
             return refuse(503, "journal_closed", "The intake is closed.")
+        case JournalStandby():
+            return refuse(503, STANDBY, f"This node doesn't lead: {error}.")
         case JournalUnanswered():
             return refuse(
                 503, "journal_unavailable", "The journal did not answer: whether the delivery is durable isn't known."

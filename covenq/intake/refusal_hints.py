@@ -99,6 +99,7 @@ HINTS: Mapping[str, str] = {
         "The body isn't spaced as GitHub's JSON is: something between GitHub and covenq decoded it and wrote "
         "it anew. The raw bytes must arrive: see covenq-proxy(7)."
     ),
+    "standby": "No node led for 8 s, or the one that does gave no answer: `covenq status` of each says why. {again}",
     "starting": "covenq was restarted, and that took longer than 8 s: its log says why. {again}",
     "state_behind": "The state was behind the journal: `covenq status`. {again}",
     "streams_busy": "There were as many event streams as there may be: close some.",

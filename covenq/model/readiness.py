@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from covenq.model.status import Status
 
 DAMAGED, NO_DAEMON, NO_ANSWER, NOT_READY, READY = "DAMAGED", "NO DAEMON", "NO ANSWER", "NOT READY", "READY"
-EXIT_CODES = {READY: 0, NOT_READY: 1, DAMAGED: 5, NO_DAEMON: 6, NO_ANSWER: 6}
+STANDBY = "STANDBY"
+WELL = (READY, STANDBY)
+"""The words of a daemon that is as it should be."""
+EXIT_CODES = {READY: 0, STANDBY: 0, NOT_READY: 1, DAMAGED: 5, NO_DAEMON: 6, NO_ANSWER: 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +47,8 @@ def readiness(found: Status) -> Readiness:
         return Readiness(DAMAGED, f"state.db, which is a cache of the journal, and {received}")
     if running:
         return Readiness(NO_DAEMON if NOT_RUNNING in found.reasons else NO_ANSWER, received)
+    if found.standby and len(found.reasons) == 1:
+        return Readiness(
+            STANDBY, "deliveries are passed on to the node that leads, and this one takes over if it is lost"
+        )
     return Readiness(READY if found.ready else NOT_READY, received)

@@ -369,6 +369,8 @@ class Status(Struct, kw_only=True):
     ready: bool
     reasons: list[str]
     """Why nothing is received; empty if the daemon is ready. Without a daemon, the first says so."""
+    standby: bool = False
+    """Whether another node leads, or is to: this one passes deliveries on, and takes over when that is gone."""
     version: str
     node: NodeStatus | None = None
     """Null before the first start, and of an older daemon."""

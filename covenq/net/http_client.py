@@ -32,7 +32,7 @@ from covenq.net.address import Remote, parse_url
 from covenq.net.no_answer import reason
 from covenq.net.transport import CHUNK, NO_ANSWER, Connection, Response, read_up_to
 from covenq.net.unix_connection import UnixConnection
-from journal.errors import JournalError, JournalFull, JournalPoisoned
+from journal.errors import JournalError, JournalFull, JournalPoisoned, JournalStandby
 
 TIMEOUT_S = 60.0
 """Seconds of one wait."""
@@ -60,6 +60,7 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "journal_damaged": Damaged,
     "journal_full": JournalFull,
     "journal_poisoned": JournalPoisoned,
+    "standby": JournalStandby,
     "token_missing": Refused,
     "token_wrong": Refused,
     "role_insufficient": Refused,

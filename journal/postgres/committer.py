@@ -25,7 +25,7 @@ import psycopg
 
 from journal.append import REQUEST_S
 from journal.commit_stats import CommitStats
-from journal.errors import JournalClosed, JournalError, JournalPoisoned, JournalUnavailable, copy_of
+from journal.errors import JournalClosed, JournalError, JournalPoisoned, JournalTaken, JournalUnavailable, copy_of
 from journal.format.codec import Prepared
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres.call import FENCED, SEALED, Answer, Batch, Call, Done, send
@@ -53,7 +53,8 @@ _WRITES = "UPDATE covenq.head SET one = one WHERE false"
 REMEMBERED_S = 3600.0
 """Seconds for which an attempt that got no answer is known to have been sent."""
 
-TAKEN, TAKEN_HINT = "another process has taken the journal", "Look at `covenq status` there."
+TAKEN = "another process has taken the journal"
+MOVED_HINT = "Look at `covenq status` there."
 
 
 class Committer(threading.Thread):
@@ -288,10 +289,13 @@ class Committer(threading.Thread):
             batch = send(conn, self.writer, calls, salt=self._salt(), epoch=epoch, segment_max=self._segment_max)
         except psycopg.Error as error:
             if error.sqlstate in (FENCED, SEALED):
-                words = TAKEN if error.sqlstate == FENCED else one_line(error)
-                fenced = JournalPoisoned(words, hint=TAKEN_HINT)
-                self.poison(fenced)
-                self._settle(calls, lambda call: Unknown() if call.repeated else fenced)
+                ends = (
+                    JournalTaken(TAKEN)
+                    if error.sqlstate == FENCED
+                    else JournalPoisoned(one_line(error), hint=MOVED_HINT)
+                )
+                self.poison(ends)
+                self._settle(calls, lambda call: Unknown() if call.repeated else ends)
             elif isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 # Another server has become the primary, or this one is to take no writes for now.
                 self.away = str(unavailable(error))
@@ -352,7 +356,7 @@ class Committer(threading.Thread):
                 self._connects += 1
                 self.writer = f"{self._token}.{self._connects}"
                 if not name_writer(conn, self._token, self.writer):
-                    raise JournalPoisoned(TAKEN, hint=TAKEN_HINT)
+                    raise JournalTaken(TAKEN)
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 conn.close()
                 raise unavailable(error) from error

@@ -6,14 +6,16 @@ salt that no header names: they would be answered, and read by nobody. So it is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from journal.errors import JournalDamaged, JournalGone
+from journal.errors import JournalDamaged, JournalGone, JournalSealed, JournalUnaccepted
 from journal.format.header import parse_header
 from journal.postgres.connections import Conn
-from journal.postgres.rows import segment_name
-from journal.records import NO_SUM, Damage, Head
+from journal.postgres.rows import Segments, segment_name
+from journal.records import NO_SUM, Damage, Head, Witness
 
+ANOTHER = "Name the database that state.db is of; or start with --accept-head to go on with what is there."
 _HEAD = "SELECT journal, epoch, seq, sum, link, segment, salt, closed FROM covenq.head"
 _NEWEST = "SELECT seq, sum FROM covenq.record ORDER BY seq DESC LIMIT 1"
 _HEADER = "SELECT first, header FROM covenq.segment ORDER BY first DESC LIMIT 1"
@@ -67,3 +69,46 @@ def check_ending(conn: Conn, ending: Ending) -> None:
 
 def _damaged(kind: str, ending: Ending, detail: str) -> JournalDamaged:
     return JournalDamaged([Damage(kind, segment_name(ending.segment), 0, ending.seq, None, detail)])
+
+
+def end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None = None) -> tuple[Ending, Segments]:
+    """Where the journal ends, and its segments. Raises JournalSealed, JournalDamaged, JournalUnaccepted."""
+    ending = read_ending(conn)
+    if ending.closed:
+        raise JournalSealed(ending.closed)
+    if accept_head is None:
+        for witness in witnesses:
+            if witness.journal != ending.journal:
+                detail = f"it is journal {ending.journal[:8]}…, and seq {witness.seq} of {witness.journal[:8]}… had been seen"
+                raise JournalDamaged([Damage("foreign", "the database", 0, witness.seq, None, detail)], hint=ANOTHER)
+            check_head(conn, Head(witness.seq, witness.sum))
+    elif accept_head != ending.seq:
+        raise JournalUnaccepted(
+            f"the database's journal ends at {ending.seq}, not at {accept_head}",
+            hint=f"Look at `covenq verify`, then give --accept-head {ending.seq} if that is what you mean.",
+        )
+    check_ending(conn, ending)
+    segments = Segments()
+    segments.load(conn)
+    return ending, segments
+
+
+def check_head(conn: Conn, head: Head) -> None:
+    """Raises JournalDamaged if the database lacks the record `head`, or has another one there."""
+    if not head.seq:
+        return
+    row = conn.execute("SELECT sum FROM covenq.record WHERE seq = %s", (head.seq,)).fetchone()
+    if row is not None and row[0] == head.sum:
+        return
+    newest = conn.execute("SELECT seq, segment FROM covenq.head").fetchone()
+    seq, segment = (0, 1) if newest is None else newest
+    if row is None:
+        detail = f"record {head.seq} was acknowledged, and the database ends at {seq}: it lost what was not replicated"
+        if seq >= head.seq:
+            detail = f"record {head.seq} was acknowledged, and is gone, though the database says that it ends at {seq}"
+    else:
+        detail = f"record {head.seq} is another one than was acknowledged"
+    raise JournalDamaged(
+        [Damage("lost", segment_name(segment), 0, head.seq, None, detail)],
+        hint=f"Put back the server that has it; or `covenq serve --accept-head {seq}` goes on with what is there.",
+    )

@@ -8,25 +8,55 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+import psycopg
+
 from journal.append import append_known
 from journal.database import Database
-from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalPoisoned, copy_of
+from journal.errors import (
+    JournalClosed,
+    JournalDamaged,
+    JournalError,
+    JournalLocked,
+    JournalStandby,
+    JournalTaken,
+    copy_of,
+)
 from journal.format.entries import prepare_append
 from journal.health import Health, Measurement, Measurements
-from journal.interface import Durability, Engine, Progress
+from journal.interface import Durability, Engine, Progress, Succeeding
+from journal.postgres import lease
 from journal.postgres.call import Answer, Batch, Done
-from journal.postgres.committer import HELD_S, TAKEN, TAKEN_HINT, Committer
-from journal.postgres.connections import Conn, Connections
+from journal.postgres.committer import HELD_S, TAKEN, Committer
+from journal.postgres.connections import Conn, Connections, connect, unavailable
+from journal.postgres.ending import check_head, end_of
 from journal.postgres.erase import Eraser
+from journal.postgres.follow import HeadFollower
 from journal.postgres.lease import LeaseKeeper
-from journal.postgres.rows import Rows, Segments, segment_name
+from journal.postgres.nodes import Heartbeat, nodes_of
+from journal.postgres.rows import Rows, Segments
 from journal.postgres.watch import Look, Watch
-from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown, Witness
+from journal.records import (
+    OWN_SUBJECT,
+    Appended,
+    Conflict,
+    Entry,
+    Head,
+    Leader,
+    Node,
+    NodeSeen,
+    Record,
+    Rewritten,
+    Unknown,
+    Witness,
+)
 
 if TYPE_CHECKING:
 
     def _conforms(journal: PostgresJournal) -> Engine:
         """Checked statically: it promises all that the interface asks of an engine."""
+        return journal
+
+    def _succeeds(journal: PostgresJournal) -> Succeeding:
         return journal
 
 
@@ -50,14 +80,19 @@ class PostgresJournal:
         self,
         url: str,
         token: str,
+        node: Node,
         found: Opening,
         *,
         segment_max: int,
+        leads: bool = True,
         missed: Callable[[Witness], None] = lambda witness: None,
     ) -> None:
-        """`missed`: as of `journal.postgres.open.open_journal`."""
+        """`leads`: `token` has taken the lease; else this node stands by. `missed`: as `journal.postgres.open` takes it."""
         self._missed = missed
         self.created = found.created
+        self._url, self._node, self._leads = url, node, leads
+        self._leader: Leader | None = None
+        self._stepped_down = False
         self._id, self._epoch, self._head = found.id, found.epoch, found.head
         self._durability: Durability = "fsync"
         self._connections = Connections(url)
@@ -76,11 +111,80 @@ class PostgresJournal:
             segment_max=segment_max,
         )
         self._eraser = Eraser(self._connections, lambda: self._committer.writer, self._hangs, segment_max)
-        self._keeper = LeaseKeeper(url, token, self._lost)
+        self._heartbeat = Heartbeat(node)
+        self._keeper = LeaseKeeper(url, token, self._lost, beat=self._heartbeat.beat)
+        self._follower = self._make_follower()
         self._watch = Watch(url, found.look)
+        self._leading = threading.Lock()
+        if leads:
+            self._start()
+        else:
+            self._follower.start()
+        self._watch.start()
+
+    def _make_follower(self) -> HeadFollower:
+        return HeadFollower(self._url, self._saw, self._check_head, self._committer.poison, self._heartbeat)
+
+    def _start(self) -> None:
         self._committer.start()
         self._keeper.start()
-        self._watch.start()
+
+    @property
+    def leads(self) -> bool:
+        return self._leads
+
+    @property
+    def lost(self) -> bool:
+        return isinstance(self._committer.poisoned, JournalTaken)
+
+    def leader(self) -> Leader | None:
+        return self._leader
+
+    def lead(self) -> bool:
+        """See `journal.interface.Succeeding.lead`.
+
+        What is read here may have been folded: so the head that the lease was taken with has to come after what this node saw.
+        """
+        with self._leading:
+            if self._leads or self._stepped_down or self._closed or self._committer.poisoned is not None:
+                return self._leads
+            conn = connect(self._url, local=True)
+            try:
+                lease.take(conn, self._token, self._node)
+                try:
+                    end, _ = end_of(conn, [Witness(self._id, self._head.seq, self._head.sum)])
+                except BaseException:
+                    lease.give_up(conn, self._token)
+                    raise
+            except JournalLocked:
+                return False
+            except psycopg.Error as error:
+                raise unavailable(error) from error
+            finally:
+                conn.close()
+            self._follower.stop(leaves=False)
+            self._saw(end.head, end.epoch, Leader(self._node.name, self._node.address, ""))
+            self._start()
+            self._leads = True
+            return True
+
+    def step_down(self) -> None:
+        """See `journal.interface.Succeeding.step_down`."""
+        with self._leading:
+            if not self._leads or self._closed:
+                return
+            self._committer.stop()
+            self._leads, self._stepped_down = False, True
+            self._keeper.stop()
+            self._leader = None
+            self._follower = self._make_follower()
+            self._follower.start()
+
+    def tell(self, about: str) -> None:
+        self._heartbeat.about = about
+
+    def nodes(self) -> list[NodeSeen]:
+        return self._connections.ask(nodes_of)
 
     @property
     def id(self) -> str:
@@ -116,7 +220,17 @@ class PostgresJournal:
 
     def _submit(self, entries: Sequence[Entry], done: Done, after: Callable[[], None] | None, *, start: bool) -> None:
         prepared = prepare_append(entries)
+        self._refuse_standby()
         self._committer.submit(prepared, self._attempt(entries), done, after, start=start)
+
+    def _refuse_standby(self) -> None:
+        if not self._leads and not self._closed and self._committer.poisoned is None:
+            leader = self._leader
+            raise JournalStandby(
+                "no node appends to the journal now"
+                if leader is None
+                else f"{leader.node or 'another node'} appends to the journal"
+            )
 
     def _attempt(self, entries: Sequence[Entry]) -> str:
         """The caller's name for this append, or one of ours: a call is sent again within this engine too."""
@@ -146,7 +260,7 @@ class PostgresJournal:
 
     @property
     def beat(self) -> float:
-        return self._committer.beat
+        return self._committer.beat if self._leads else self._follower.beat
 
     @property
     def poisoned(self) -> bool:
@@ -165,6 +279,8 @@ class PostgresJournal:
 
     def _unreachable(self) -> str | None:
         """Where appends have had no answer for long: what they wait for, as far as the database has said."""
+        if not self._leads:
+            return self._follower.unreachable
         found = self._committer.unreachable
         if found is None:
             return None
@@ -218,6 +334,7 @@ class PostgresJournal:
         if self._committer.poisoned is not None:
             raise copy_of(self._committer.poisoned)
         prepared = prepare_append(entries)
+        self._refuse_standby()
         found = self._eraser.erase(prepared, self._attempt(entries), self._head.seq)
         if found is None:
             return Unknown(), Rewritten()
@@ -242,11 +359,16 @@ class PostgresJournal:
         """Answer what was submitted, take no more, and give the lease up. Repeatable."""
         if self._closed:
             return
-        self._committer.stop()
+        with self._leading:
+            leads = self._leads
+            if leads:
+                self._committer.stop()
+            self._follower.stop()
         with self._advanced:
             self._closed = True
             self._advanced.notify_all()
-        self._keeper.stop()
+        if leads:
+            self._keeper.stop(self._heartbeat.leave)
         self._watch.stop()
         self._connections.close()
 
@@ -256,7 +378,15 @@ class PostgresJournal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ---- on the committer's thread, and on that of who erases
+    # ---- on the committer's thread, on that of who follows or leads, and on that of who erases
+
+    def _saw(self, head: Head, epoch: str, leader: Leader | None) -> None:
+        """What another node has appended."""
+        self._leader = leader
+        with self._advanced:
+            if head.seq > self._head.seq:
+                self._head, self._epoch = head, epoch
+                self._advanced.notify_all()
 
     def _publish(self, batch: Batch) -> None:
         with self._advanced:
@@ -275,27 +405,6 @@ class PostgresJournal:
             raise
 
     def _lost(self) -> None:
-        self._committer.poison(JournalPoisoned(TAKEN, hint=TAKEN_HINT))
+        self._committer.poison(JournalTaken(TAKEN))
         with self._advanced:
             self._advanced.notify_all()
-
-
-def check_head(conn: Conn, head: Head) -> None:
-    """Raises JournalDamaged if the database lacks the record `head`, or has another one there."""
-    if not head.seq:
-        return
-    row = conn.execute("SELECT sum FROM covenq.record WHERE seq = %s", (head.seq,)).fetchone()
-    if row is not None and row[0] == head.sum:
-        return
-    newest = conn.execute("SELECT seq, segment FROM covenq.head").fetchone()
-    seq, segment = (0, 1) if newest is None else newest
-    if row is None:
-        detail = f"record {head.seq} was acknowledged, and the database ends at {seq}: it lost what was not replicated"
-        if seq >= head.seq:
-            detail = f"record {head.seq} was acknowledged, and is gone, though the database says that it ends at {seq}"
-    else:
-        detail = f"record {head.seq} is another one than was acknowledged"
-    raise JournalDamaged(
-        [Damage("lost", segment_name(segment), 0, head.seq, None, detail)],
-        hint=f"Put back the server that has it; or `covenq serve --accept-head {seq}` goes on with what is there.",
-    )

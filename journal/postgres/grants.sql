@@ -6,6 +6,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA covenq TO :writer;
 GRANT INSERT ON covenq.segment, covenq.record TO :writer;            -- never changed, never removed
 GRANT INSERT, UPDATE ON covenq.content, covenq.erasure TO :writer;   -- what can be erased, and what erased it
 GRANT UPDATE ON covenq.head, covenq.lease TO :writer;
+GRANT INSERT, UPDATE, DELETE ON covenq.node TO :writer;              -- who has the journal open
 
 -- As who may make roles. Whom you make a member of it may look: GRANT :reader TO somebody.
 DO $$ BEGIN IF to_regrole(':reader') IS NULL THEN CREATE ROLE :reader NOLOGIN; END IF; END $$;

@@ -21,8 +21,11 @@ LEASE_S = 3.0
 RENEW_S = 1.0
 NO_LEASE = "As the role that owns the tables: INSERT INTO covenq.lease DEFAULT VALUES."
 
+TAKE_S = 2
+"""Seconds that a taker waits for an append of the last holder that is under way."""
+
 _TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, name = %(name)s, address = %(address)s,
-  until = clock_timestamp() + %(lease)s * interval '1 s'
+  since = clock_timestamp(), until = clock_timestamp() + %(lease)s * interval '1 s'
   WHERE until < clock_timestamp() OR holder = %(token)s OR (node = %(node)s AND node <> '') RETURNING holder"""
 _HOLDER = """SELECT node, name, address, to_char(until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   extract(epoch FROM until)::float8 - extract(epoch FROM clock_timestamp())::float8
@@ -54,20 +57,27 @@ def take(conn: Conn, token: str, node: Node = NOBODY) -> None:
     """Take the lease, and with it the head. A node's own is taken at once: whoever calls has made sure that it is alone there.
 
     It is the node's by its id: two that have the same name wait for each other. Raises JournalLocked if another node holds it,
-    JournalDamaged where there is none to be held.
+    or has an append under way still; JournalDamaged where there is none to be held.
     """
     row = {"token": token, "node": node.id, "name": node.name, "address": node.address, "lease": LEASE_S}
-    with conn.transaction():
-        if conn.execute(_TAKE, row).fetchone() is None:
-            if conn.execute("SELECT one FROM covenq.lease").fetchone() is None:
-                raise JournalDamaged(
-                    [Damage("missing", "the database", 0, None, None, "covenq.lease has no row")], hint=NO_LEASE
-                )
-            raise JournalLocked(
-                f"the journal is written by {holder(conn) or 'another process'}",
-                hint=f"Stop it, or wait {LEASE_S:.0f} s if it is gone already.",
-            )
-        conn.execute("UPDATE covenq.head SET writer = %s", (token,))
+    try:
+        with conn.transaction():
+            if conn.execute(_TAKE, row).fetchone() is None:
+                if conn.execute("SELECT one FROM covenq.lease").fetchone() is None:
+                    raise JournalDamaged(
+                        [Damage("missing", "the database", 0, None, None, "covenq.lease has no row")], hint=NO_LEASE
+                    )
+                raise _locked(str(holder(conn) or "another process"))
+            conn.execute(f"SET LOCAL lock_timeout = '{TAKE_S}s'")
+            conn.execute("UPDATE covenq.head SET writer = %s", (token,))
+    except psycopg.errors.LockNotAvailable:
+        raise _locked("a process that has lost it, and has an append under way") from None
+
+
+def _locked(by: str) -> JournalLocked:
+    return JournalLocked(
+        f"the journal is written by {by}", hint=f"Stop it, or wait {LEASE_S:.0f} s if it is gone already."
+    )
 
 
 def name_writer(conn: Conn, token: str, writer: str) -> bool:
@@ -87,11 +97,22 @@ def give_up(conn: Conn, token: str) -> None:
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews the lease every second, on a connection of its own. `lost` is called once if another process has taken it."""
+    """Renews the lease every second, on a connection of its own. `lost` is called once if another process has taken it.
 
-    def __init__(self, url: str, token: str, lost: Callable[[], None]) -> None:
+    `beat(conn)` is called after each renewal; it may raise psycopg.Error.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        lost: Callable[[], None],
+        *,
+        beat: Callable[[Conn], None] = lambda conn: None,
+    ) -> None:
         super().__init__(name="journal-lease", daemon=True)
         self._url, self._token, self._lost = url, token, lost
+        self._beat = beat
         self._ending = threading.Event()
         self._conn: Conn | None = None
 
@@ -103,12 +124,13 @@ class LeaseKeeper(threading.Thread):
                 if self._conn.execute(_RENEW, (LEASE_S, self._token)).rowcount == 0:
                     self._lost()
                     return
+                self._beat(self._conn)
             except (psycopg.Error, JournalError):
                 # While the server is away nobody else can take the lease either; the committer says that it is away.
                 self._disconnect()
 
-    def stop(self) -> None:
-        """End, and give the lease up if the server can be asked."""
+    def stop(self, leave: Callable[[Conn], None] = lambda conn: None) -> None:
+        """End, and give the lease up if the server can be asked; `leave(conn)` is called before. It may raise psycopg.Error."""
         self._ending.set()
         self.join(LEASE_S)
         if self.is_alive():  # a server that hangs: the lease ends by itself
@@ -118,6 +140,7 @@ class LeaseKeeper(threading.Thread):
         try:
             if self._conn is None:
                 self._conn = connect(self._url, local=True)
+            leave(self._conn)
             give_up(self._conn, self._token)
         except (psycopg.Error, JournalError):
             pass  # it ends by itself

@@ -9,24 +9,23 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from journal.append import append_known
-from journal.errors import JournalDamaged, JournalSealed, JournalUnaccepted
+from journal.errors import JournalDamaged, JournalLocked
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres import lease, schema, server
 from journal.postgres.connections import Conn, connect, unavailable
-from journal.postgres.ending import Ending, check_ending, read_ending
-from journal.postgres.engine import Opening, PostgresJournal, check_head
-from journal.postgres.rows import Segments
+from journal.postgres.ending import end_of
+from journal.postgres.engine import Opening, PostgresJournal
 from journal.postgres.watch import look_once
-from journal.records import NOBODY, OWN_SUBJECT, Damage, Entry, Head, Node, Witness
+from journal.records import NOBODY, OWN_SUBJECT, Damage, Entry, Node, Witness
 
 NONE_LEFT = "Put the tables back from a backup of the database; or start with --accept-head 0 to begin a new journal."
-ANOTHER = "Name the database that state.db is of; or start with --accept-head to go on with what is there."
 
 
 def open_journal(
     url: str,
     *,
     node: Node = NOBODY,
+    may_stand_by: bool = False,
     witnesses: Sequence[Witness] = (),
     accept_head: int | None = None,
     segment_max: int = SEGMENT_BYTES,
@@ -36,10 +35,11 @@ def open_journal(
 ) -> PostgresJournal:
     """The journal at this URL, made if there is none.
 
-    `node` is who opens it: a lease that it still holds is taken over at once, so it has to be sure that it is alone under its id.
-    `witnesses` are what caches had seen: a database that lacks one has lost records, and only `accept_head`, the seq that it ends
-    at, goes on, in a new epoch. `missed` is called, from another thread, with the newest record that was acknowledged where the
-    database is found to lack it later: a witness for the next opening.
+    `node` is who opens it: a lease that it still holds is taken over at once, so it has to be sure that it is alone under
+    its id. Where another node holds it, this one stands by, if it `may_stand_by`. `witnesses` are what caches had seen: a
+    database that lacks one has lost records, and only `accept_head`, the seq that it ends at, goes on, in a new epoch. `missed`
+    is called, from another thread, with the newest record that was acknowledged where the database is found to lack it later: a
+    witness for the next opening.
 
     Raises JournalUnavailable, ServerUnsafe and its like, SchemaForbidden, FormatUnknown, JournalLocked, JournalDamaged,
     JournalUnaccepted.
@@ -54,18 +54,21 @@ def open_journal(
         created = schema.make(conn, token)
         schema.check_version(conn)
         writer = token(16)
-        lease.take(conn, writer, node)
+        leads = _take(conn, writer, node, may_stand_by=may_stand_by and accept_head is None)
         try:
-            ending, segments = _end_of(conn, witnesses, accept_head)
+            with conn.transaction():
+                # Of one moment: while this node stands by, another one appends.
+                conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                ending, segments = end_of(conn, witnesses, accept_head)
             found = Opening(ending.journal, ending.epoch, ending.head, segments, look_once(conn, now), created)
         except BaseException:
-            lease.give_up(conn, writer)
+            lease.give_up(conn, writer)  # does nothing where it was not taken
             raise
     except psycopg.Error as error:
         raise unavailable(error) from error
     finally:
         conn.close()
-    journal = PostgresJournal(url, writer, found, segment_max=segment_max, missed=missed)
+    journal = PostgresJournal(url, writer, node, found, segment_max=segment_max, leads=leads, missed=missed)
     if accept_head is not None and not created:
         try:
             journal.begin_epoch(token(8))
@@ -75,6 +78,16 @@ def open_journal(
             journal.close()
             raise
     return journal
+
+
+def _take(conn: Conn, writer: str, node: Node, *, may_stand_by: bool) -> bool:
+    try:
+        lease.take(conn, writer, node)
+    except JournalLocked:
+        if not may_stand_by:
+            raise
+        return False
+    return True
 
 
 def prepare(url: str, *, token: Callable[[int], str] = secrets.token_hex, now: Callable[[], float] = time.time) -> bool:
@@ -97,25 +110,3 @@ def _check_seen(conn: Conn, witnesses: Sequence[Witness]) -> None:
         newest = max(witnesses, key=lambda witness: witness.seq)
         detail = f"there is no journal, but seq {newest.seq} of one had been seen"
         raise JournalDamaged([Damage("gone", "the database", 0, newest.seq, None, detail)], hint=NONE_LEFT)
-
-
-def _end_of(conn: Conn, witnesses: Sequence[Witness], accept_head: int | None) -> tuple[Ending, Segments]:
-    """Where the journal ends, and its segments. Raises JournalSealed, JournalDamaged, JournalUnaccepted."""
-    ending = read_ending(conn)
-    if ending.closed:
-        raise JournalSealed(ending.closed)
-    if accept_head is None:
-        for witness in witnesses:
-            if witness.journal != ending.journal:
-                detail = f"it is journal {ending.journal[:8]}…, and seq {witness.seq} of {witness.journal[:8]}… had been seen"
-                raise JournalDamaged([Damage("foreign", "the database", 0, witness.seq, None, detail)], hint=ANOTHER)
-            check_head(conn, Head(witness.seq, witness.sum))
-    elif accept_head != ending.seq:
-        raise JournalUnaccepted(
-            f"the database's journal ends at {ending.seq}, not at {accept_head}",
-            hint=f"Look at `covenq verify`, then give --accept-head {ending.seq} if that is what you mean.",
-        )
-    check_ending(conn, ending)
-    segments = Segments()
-    segments.load(conn)
-    return ending, segments

@@ -14,7 +14,7 @@ from journal.errors import JournalClosed, JournalDamaged
 from journal.health import Measurements
 from journal.interface import Durability
 from journal.postgres.connections import Connections, unavailable
-from journal.postgres.engine import check_head
+from journal.postgres.ending import check_head
 from journal.postgres.rows import Rows, Segments
 from journal.postgres.schema import check_version
 from journal.postgres.watch import Look, look

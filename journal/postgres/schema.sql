@@ -21,12 +21,24 @@ CREATE TABLE covenq.head (
 
 -- Who may write, by this server's clock. Apart from head, so that renewing it waits for no append.
 CREATE TABLE covenq.lease (
-  one    boolean PRIMARY KEY DEFAULT true CHECK (one),
-  holder  text        NOT NULL DEFAULT '',
-  node    text        NOT NULL DEFAULT '',     -- its id
-  name    text        NOT NULL DEFAULT '',
-  address text        NOT NULL DEFAULT '',     -- where it takes deliveries
+  one     boolean PRIMARY KEY DEFAULT true CHECK (one),
+  holder  text        NOT NULL DEFAULT '',  -- the token of a process
+  node    text        NOT NULL DEFAULT '',  -- the id of its node
+  name    text        NOT NULL DEFAULT '',  -- what it is called
+  address text        NOT NULL DEFAULT '',  -- where it takes deliveries
+  since   timestamptz NOT NULL DEFAULT '-infinity',
   until   timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (fillfactor = 10);
+
+-- Who has the journal open. For people: nothing of what is promised rests on it.
+CREATE TABLE covenq.node (
+  id      text PRIMARY KEY,
+  name    text        NOT NULL,
+  address text        NOT NULL,
+  since   timestamptz NOT NULL,
+  seen    timestamptz NOT NULL,
+  stopped boolean     NOT NULL,
+  about   text        NOT NULL
 ) WITH (fillfactor = 10);
 
 CREATE TABLE covenq.segment (

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Sized
+from wsgiref.types import WSGIEnvironment
 
 # `channel` and `request` are declared by covenq's own tasks, by its own classes.
 class Task:
@@ -23,6 +24,7 @@ class ErrorTask(Task):
 
 class WSGITask(Task):
     def execute(self) -> None: ...
+    def get_environment(self) -> WSGIEnvironment: ...
 
 class ThreadedTaskDispatcher:
     active_count: int

@@ -22,7 +22,7 @@ from covenq.cli.waiting_lines import typed_here, waiting_lines
 from covenq.client.suggestion import with_suggestions
 from covenq.errors import CovenqError
 from covenq.model import NOT_RUNNING
-from covenq.model.readiness import NO_DAEMON, READY, Readiness, readiness
+from covenq.model.readiness import NO_DAEMON, WELL, Readiness, readiness
 from covenq.model.trouble import MENDED_LATER, troubles
 from covenq.text import duration, instant
 from journal.errors import JournalError
@@ -55,7 +55,7 @@ def status(
 ) -> None:
     """Whether it is ready, where it is, what waits.
 
-    Exits with 0 if it is ready, 1 if not, 5 if anything is damaged, 6 if no daemon runs or answers.
+    Exits with 0 if it is ready or stands by, 1 if not, 5 if anything is damaged, 6 if no daemon runs or answers.
     """
     with source(data, config) as opened:
         found = opened.status()
@@ -75,7 +75,7 @@ def _print(found: Status, told: Readiness, now: float, failing: Sequence[tuple[s
     """The verdict and what is wrong, then what is done, then where it is and what it rests on: paragraphs, the worst first."""
     coloured = output.has_colour(output.stdout())
     wrong = [*_wrong_lines(found, now), *failing]
-    if wrong or told.word != READY:
+    if wrong or told.word not in WELL:
         start = "`covenq serve` starts one. " if told.word == NO_DAEMON else ""
         wrong += [("", f"{start}`covenq doctor` says what to do."), *_log_lines(found, now)]
     first = True
@@ -92,7 +92,7 @@ def _print(found: Status, told: Readiness, now: float, failing: Sequence[tuple[s
 
 def _colour(label: str) -> str:
     """Of what is wrong, by how bad it is, and of what is well; by weight too, for who sees no colours."""
-    if label == READY:
+    if label in WELL:
         return output.BOLD + output.GOOD
     if label.lower() in MENDED_LATER:
         return output.BOLD + output.WARNING

@@ -12,7 +12,7 @@ import falcon
 
 from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
-from covenq.intake.admission import JOURNAL_DAMAGED, Admission
+from covenq.intake.admission import JOURNAL_DAMAGED, STANDBY, Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import status as model_status
 from covenq.model.notices import NotifyStatus
@@ -147,6 +147,7 @@ def status(sources: StatusSources) -> model_status.Status:
             secrets=[SecretProblem(one.name, why) for one, why in live.secret_status() if why],
             reconcile=sources.reconcile(),
             log=sources.log(),
+            standby=any(reason.word == STANDBY for reason in reasons),
             damaged=any(reason.word == JOURNAL_DAMAGED for reason in reasons),
             waiting=sources.waiting.read(conn),
             notify=sources.notify(),

@@ -21,7 +21,7 @@ from covenq.http.page.render import respond_page
 from covenq.http.page.sources import PageSources, only
 from covenq.model.database_text import standbys_text
 from covenq.model.palette import STATE_TONES, Tone
-from covenq.model.readiness import READY, readiness
+from covenq.model.readiness import WELL, readiness
 from covenq.model.route_times import failing, failing_text
 from covenq.model.status import Status
 from covenq.model.trouble import troubles
@@ -107,7 +107,7 @@ def status_view(found: Status, now: float, failed: Sequence[Wrong] = ()) -> Stat
     told = readiness(found)
     return StatusView(
         told.word,
-        "good" if told.word == READY else "bad",
+        "good" if told.word in WELL else "bad",
         told.sentence,
         list(found.reasons),
         [*_wrong(found, now), *failed],

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from wsgiref.types import WSGIEnvironment
 
 import falcon
 import orjson
@@ -43,6 +44,8 @@ SENDING_S = 0.001
 LINGER_S = 5.0
 LINGER_BYTES = 64 << 20
 """How long, and how much, a refused client may go on sending while it is read and dropped."""
+BEGAN = "covenq.began"
+"""In the WSGI environment: when the first byte of the request came, by the monotonic clock."""
 FIRST_BYTE_S = 0.5
 """Seconds a fresh connection has to send its first byte before a drain closes it."""
 
@@ -100,6 +103,9 @@ class Task(WSGITask):
 
     channel: Channel
     request: Parser
+
+    def get_environment(self) -> WSGIEnvironment:
+        return {**super().get_environment(), BEGAN: self.request.began}
 
     def start(self) -> None:
         super().start()

@@ -67,6 +67,7 @@ class DaemonProcess:
     node: NodeStatus | None = None
     """Without a daemon too."""
     pid: int | None = None
+    standby: bool = False
     started_at: str | None = None
     webhook_url: str | None = None
     api_url: str | None = None
@@ -119,6 +120,7 @@ def status(
     return Status(
         ready=not reasons,
         reasons=list(reasons),
+        standby=process.standby,
         version=version,
         node=process.node,
         pid=process.pid,

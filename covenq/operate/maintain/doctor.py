@@ -195,6 +195,8 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("daemon", BAD, status.reasons[0], words)
     elif status.pid is None:
         yield Finding("daemon", BAD, "none is running: nothing is received", "covenq serve")
+    elif status.standby and len(status.reasons) == 1:
+        yield Finding("daemon", GOOD, f"stands by, pid {status.pid}. {status.reasons[0]}")
     elif not status.ready:
         yield Finding("daemon", BAD, f"it is not ready: {' '.join(status.reasons)}", "covenq status")
     else:

@@ -20,7 +20,7 @@ from covenq.paths import JOURNAL_NAME
 from journal.engines import IN_DATABASE, require_postgres
 from journal.file.lock import DirectoryLock
 from journal.file.segment import NAME
-from journal.interface import Engine, SpaceReserve
+from journal.interface import Engine, SpaceReserve, Succeeding
 from journal.presence import exists, is_directory
 from journal.records import NOBODY, Node, Witness
 
@@ -43,6 +43,8 @@ class OpenedJournal:
     """Who opened it."""
     warnings: Sequence[str] = ()
     """What an operator is to be told of the opening, a sentence each."""
+    succession: Succeeding | None = None
+    """The journal, if several nodes have it."""
     release: Callable[[], None] = field(default=lambda: None, repr=False)
     """Gives back what else was taken to open it."""
 
@@ -64,6 +66,7 @@ def open_to_write(
     find_node: FindNode,
     accept_head: int | None = None,
     use_reserve: bool = False,
+    may_stand_by: bool = False,
 ) -> OpenedJournal:
     """The journal, checked against what state.db witnesses; made if there is none.
 
@@ -71,7 +74,7 @@ def open_to_write(
     JournalDamaged, JournalUnavailable and the like.
     """
     if settings.url is not None:
-        return _open_database(settings.url, data, find_node, accept_head)
+        return _open_database(settings.url, data, find_node, accept_head, may_stand_by)
     return _open_files(data, find_node, accept_head, use_reserve)
 
 
@@ -109,7 +112,9 @@ def _open_files(data: Path, find_node: FindNode, accept_head: int | None, use_re
     return OpenedJournal(journal, journal.reserve, recovery.created, node, warnings)
 
 
-def _open_database(url: str, data: Path, find_node: FindNode, accept_head: int | None) -> OpenedJournal:
+def _open_database(
+    url: str, data: Path, find_node: FindNode, accept_head: int | None, may_stand_by: bool
+) -> OpenedJournal:
     require_postgres()
     from journal.postgres.open import open_journal
 
@@ -130,6 +135,7 @@ def _open_database(url: str, data: Path, find_node: FindNode, accept_head: int |
         journal = open_journal(
             url,
             node=node,
+            may_stand_by=may_stand_by,
             witnesses=witnesses_of(data),
             accept_head=accept_head,
             missed=lambda witness: _note(directory, witness),
@@ -143,7 +149,9 @@ def _open_database(url: str, data: Path, find_node: FindNode, accept_head: int |
         lock.release()
         raise
     warnings = [] if told is None else [told]
-    return OpenedJournal(journal, created=journal.created, node=node, warnings=warnings, release=lock.release)
+    return OpenedJournal(
+        journal, created=journal.created, node=node, warnings=warnings, succession=journal, release=lock.release
+    )
 
 
 def _note(directory: Path, witness: Witness) -> None:

@@ -111,7 +111,7 @@ def _damage(status: Status) -> Iterator[Condition]:
 
 
 def _intake(status: Status) -> Iterator[Condition]:
-    if not status.ready:
+    if not status.ready and not status.standby:
         paused = any(one.what == PauseTarget.INTAKE for one in status.pauses)
         command = "covenq resume intake" if paused else "covenq doctor"
         yield Condition("intake", "intake", f"Nothing is received: {' '.join(status.reasons)}", command)

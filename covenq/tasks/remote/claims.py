@@ -93,8 +93,8 @@ class Claims:
     ) -> None:
         """`files` is where what workers report is kept; `dispatcher` is shared with the pool.
 
-        Nothing is claimed while `room` returns False: the disk is low. `on_full` makes room for the end of an attempt when the
-        disk is full, and returns whether it could.
+        Nothing is claimed while `room` returns False: the disk is low. It may raise what a claim then raises. `on_full` makes
+        room for the end of an attempt when the disk is full, and returns whether it could.
         """
         self._journal = journal
         self._readers = readers

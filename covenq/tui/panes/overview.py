@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from covenq.client.suggestion import suggested
 from covenq.model import NOT_RUNNING, State
 from covenq.model.palette import STATE_TONES, Tone
-from covenq.model.readiness import NOT_READY, READY, readiness
+from covenq.model.readiness import NOT_READY, READY, STANDBY, WELL, readiness
 from covenq.model.route_times import failing
 from covenq.model.waiting import TONES, untold_pauses
 from covenq.text import counted, shorten_middle
@@ -102,7 +102,7 @@ def overview(
     return [*lines, *worker, [], *disk, [], *tasks, [], *deliveries, *minutes, *refused, [], *where]
 
 
-_SENTENCES = {READY: "accepts deliveries", NOT_READY: "receives nothing"}
+_SENTENCES = {READY: "accepts deliveries", NOT_READY: "receives nothing", STANDBY: "passes deliveries on"}
 
 
 def _failing(status: Status, throughput: Throughput | None) -> list[RouteMinutes]:
@@ -118,11 +118,11 @@ def _verdict(status: Status, alarmed: int, width: int, *, here: bool) -> list[Li
     ready = readiness(status)
     bad = alarmed + sum(TONES.get(one.cause) == "bad" for one in status.waiting)
     waits = _waits(status)
-    tone: Tone = "bad" if ready.word != READY else "warning" if bad else "good"
+    tone: Tone = "bad" if ready.word not in WELL else "warning" if bad else "good"
     # Shorter than it is elsewhere; and that it is read from the files stands above.
     sentence = _SENTENCES.get(ready.word) or ready.sentence.partition(";")[0]
     wrong = f"{counted(bad, 'thing')} {'is' if bad == 1 else 'are'} wrong" if bad else "nothing is wrong"
-    if ready.word != READY and not bad:
+    if ready.word not in WELL and not bad:
         wrong = ""
     waiting = f"{text.number(waits)} {'waits' if waits == 1 else 'wait'}" if waits else "nothing waits"
     words = "; ".join(filter(None, (sentence, wrong, waiting)))

@@ -1,0 +1,60 @@
+"""The order in which a daemon's threads start: at once, or, where this node stands by, in part when it leads."""
+
+from __future__ import annotations
+
+from covenq.daemon.notifier import Observer
+from covenq.daemon.parts import Daemon
+from covenq.daemon.reroute import Rerouter
+from covenq.intake import resume
+
+
+def start_in_order(daemon: Daemon, observer: Observer) -> None:
+    """Start every thread, and listen.
+
+    The follower first, since all others wait for what it has folded. Then the socket that commands report on, and what works on
+    tasks, whose recovery needs the fold. The other listeners last, the webhook's the very last, so that a delivery is accepted
+    only when everything that works on it runs.
+    Another process may take over even sooner: then this one stops once it has started.
+    Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes. So may
+    the passes over GitHub's logs: what is sent from now on comes by itself.
+
+    A node that stands by listens without what works: deliveries are passed on, until it leads (`covenq.daemon.succession`).
+    """
+    daemon.storage.fold.start()
+    daemon.listeners.phases.start()
+    leads = daemon.succession.works
+    if leads:
+        start_work(daemon)
+    daemon.takeover.start()
+    daemon.listeners.start()
+    if leads:
+        start_rounds(daemon, observer)
+    else:
+        daemon.succession.wait(lambda: take_up(daemon), lambda: start_rounds(daemon, observer))
+
+
+def take_up(daemon: Daemon) -> None:
+    """What the node that led has left, and what works on it. Before a delivery is taken in here. Raises JournalError.
+
+    As at a start: what a crash cut short is known by being the newest record.
+    """
+    daemon.intake.bindings.forget()
+    resume.resume(daemon.storage.journal, daemon.live.now.config)
+    start_work(daemon)
+
+
+def start_work(daemon: Daemon) -> None:
+    """What works on deliveries and tasks that are accepted."""
+    daemon.workers.pool.start()
+    daemon.workers.claims.start()
+    daemon.background.upkeep.start()
+
+
+def start_rounds(daemon: Daemon, observer: Observer) -> None:
+    """What looks by itself whether there is something to be done. Reloads act on parts only once all of them run."""
+    rerouter = Rerouter(daemon.live, daemon.storage, daemon.background.upkeep.operations_lock, daemon.stopping)
+    rerouter.start()
+    daemon.background.reconciler.start()
+    daemon.live.subscribe(rerouter.start_if_changed)
+    daemon.live.subscribe(lambda before, now: daemon.workers.pool.wake())
+    daemon.background.notifier.start(observer)

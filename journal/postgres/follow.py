@@ -1,0 +1,122 @@
+"""Following a journal that another node appends to: where it ends, who leads, and whether anybody does.
+
+A node that stands by looks POLL_S apart. What it sees is committed, and where a standby of the server is waited for, held there
+too: a commit is shown to others when its wait has ended. So it may fold and answer by it, as by what it appended itself. The
+exception is a server that was killed while commits waited: what they wrote is seen when it is back. Each new connection is
+therefore asked for the newest record that was seen, as one that appends is: a server that lacks it has lost what was read here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import psycopg
+
+from journal.append import REQUEST_S
+from journal.errors import JournalDamaged, JournalError, JournalGone, JournalUnavailable
+from journal.postgres.connections import Conn, connect, hang_up, one_line
+from journal.postgres.nodes import Heartbeat
+from journal.records import Head, Leader
+
+POLL_S = 0.1
+STOP_S = 3.0
+
+_LOOK = """SELECT h.seq, h.sum, h.epoch, l.name, l.address, to_char(l.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  l.until > clock_timestamp() FROM covenq.head h, covenq.lease l"""
+
+Seen = Callable[[Head, str, Leader | None], None]
+"""Called with the newest record, the epoch, and who leads; None if nobody does."""
+
+
+class HeadFollower:
+    """Looks, on a thread of its own, until it is stopped or fails for good.
+
+    `check(conn)` is called with each new connection, and may raise JournalDamaged; `failed` is then called with it, once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        seen: Seen,
+        check: Callable[[Conn], None],
+        failed: Callable[[JournalError], None],
+        heartbeat: Heartbeat,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.away_since: float | None = None
+        """Since when the server can't be asked, by the monotonic clock."""
+        self.away = ""
+        """Why."""
+        self.beat = monotonic()
+        """When it last looked, or found that it can't."""
+        self._url, self._seen, self._check, self._failed = url, seen, check, failed
+        self._heartbeat = heartbeat
+        self._monotonic = monotonic
+        self._ending = threading.Event()
+        self._leaves = False
+        self._conn: Conn | None = None
+        self._thread = threading.Thread(target=self._run, name="journal-follow", daemon=True)
+
+    @property
+    def unreachable(self) -> str | None:
+        """Why the server can't be asked, once that has lasted for as long as calls are held for it."""
+        since = self.away_since
+        if since is None or (lasted := self._monotonic() - since) <= REQUEST_S:
+            return None
+        return f"the database has not answered for {lasted:.0f} s: {self.away}"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, leaves: bool = True) -> None:
+        """End it; the node `leaves`, or leads from now on. Repeatable."""
+        self._leaves = leaves
+        self._ending.set()
+        if self._thread.ident is None or self._thread is threading.current_thread():
+            return
+        self._thread.join(STOP_S)
+        if self._thread.is_alive():  # it waits for a server that hangs
+            hang_up(self._conn)
+            self._thread.join(STOP_S)
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.wait(POLL_S):
+                self._look()
+        except (JournalDamaged, JournalGone) as error:
+            self._failed(error)
+        finally:
+            with suppress(psycopg.Error):
+                if self._leaves and self._conn is not None:
+                    self._heartbeat.leave(self._conn)
+            self._disconnect()
+
+    def _look(self) -> None:
+        self.beat = self._monotonic()
+        try:
+            if self._conn is None:
+                self._conn = connect(self._url, local=True)
+                self._check(self._conn)
+            row = self._conn.execute(_LOOK).fetchone()
+            self._heartbeat.beat(self._conn)
+        except (psycopg.Error, JournalUnavailable) as error:
+            self._disconnect()
+            self.away = str(error) if isinstance(error, JournalError) else one_line(error)
+            if self.away_since is None:
+                self.away_since = self._monotonic()
+            return
+        if row is None:
+            raise JournalGone("there is no journal in that database any more")
+        seq, total, epoch, name, address, since, held = row
+        self.away_since, self.away = None, ""
+        if not self._ending.is_set():
+            self._seen(Head(seq, total), epoch, Leader(name, address, since) if held else None)
+
+    def _disconnect(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()

@@ -1,0 +1,64 @@
+"""The nodes that have a journal open: each says that it is there, about once a second, and what it is to be known by.
+
+Only what people are shown rests on it, and whether a node that stops may expect to be succeeded: who appends is the lease's.
+So no standby of the server is waited for, and a row that is lost comes again. The times are the server's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from journal.postgres.connections import Conn
+from journal.records import Node, NodeSeen
+
+BEAT_S = 1.0
+KEPT_DAYS = 30
+"""Days after which a node that is gone is forgotten."""
+ABOUT_MAX = 4096
+"""Characters of what a node says of itself."""
+
+_BEAT = """INSERT INTO covenq.node AS n (id, name, address, since, seen, stopped, about)
+  VALUES (%(id)s, %(name)s, %(address)s, clock_timestamp(), clock_timestamp(), %(stopped)s, %(about)s)
+  ON CONFLICT (id) DO UPDATE SET name = excluded.name, address = excluded.address, about = excluded.about, seen = excluded.seen,
+    stopped = excluded.stopped, since = CASE WHEN %(first)s THEN excluded.since ELSE n.since END"""
+_FORGET = "DELETE FROM covenq.node WHERE seen < clock_timestamp() - %s * interval '1 day'"
+_NODES = """SELECT n.id, n.name, n.address, to_char(n.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  to_char(n.seen AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), extract(epoch FROM clock_timestamp() - n.seen)::float8,
+  n.stopped, n.about, l.node = n.id AND l.until > clock_timestamp()
+  FROM covenq.node n, covenq.lease l ORDER BY n.name, n.id"""
+
+
+class Heartbeat:
+    """Says that this node is there. Each method on the connection of whoever calls it; may raise psycopg.Error."""
+
+    def __init__(self, node: Node, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.about = ""
+        """What else others are shown of it, from the next time on."""
+        self._node = node
+        self._monotonic = monotonic
+        self._said_at: float | None = None
+
+    def beat(self, conn: Conn) -> None:
+        """Say it, unless it was said less than BEAT_S ago."""
+        now = self._monotonic()
+        if self._node.id and (self._said_at is None or now - self._said_at >= BEAT_S):
+            self._say(conn, stopped=False)
+            if self._said_at is None:
+                conn.execute(_FORGET, (KEPT_DAYS,))
+            self._said_at = now
+
+    def leave(self, conn: Conn) -> None:
+        """Say that it stopped in order."""
+        if self._node.id:
+            self._say(conn, stopped=True)
+
+    def _say(self, conn: Conn, *, stopped: bool) -> None:
+        node = self._node
+        values = {"id": node.id, "name": node.name, "address": node.address, "about": self.about[:ABOUT_MAX]}
+        conn.execute(_BEAT, {**values, "stopped": stopped, "first": self._said_at is None})
+
+
+def nodes_of(conn: Conn) -> list[NodeSeen]:
+    """Every node that was seen in KEPT_DAYS, by name. May raise psycopg.Error."""
+    return [NodeSeen(*row) for row in conn.execute(_NODES).fetchall()]

@@ -1,0 +1,170 @@
+"""Two nodes with one journal: what one takes in the other shows and passes on, and when one is lost the other goes on.
+
+Nobody sends anything twice here, as GitHub doesn't, and balancers don't repeat a POST.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.postgres.server import Cluster
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.postgres
+
+CONFIG = """
+[worker]
+concurrency = 4
+[[route]]
+name = "hello"
+match = "event:issues"
+run = ["cat"]
+"""
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Cluster]:
+    made = Cluster(standby=True)
+    yield made
+    made.close()
+
+
+@dataclass
+class Nodes:
+    """Daemons, each with a data directory of its own, and one journal."""
+
+    servers: Cluster
+    base: Path
+    made: list[Daemon] = field(default_factory=list)
+
+    def add(self) -> Daemon:
+        name = "abc"[len(self.made)]
+        config = self.base / "covenq.toml"
+        config.write_text(CONFIG)
+        env = {"COVENQ_JOURNAL_URL": self.servers.url}
+        self.made.append(Daemon(self.base / name, config=config, env=env, forked=True))
+        return self.made[-1]
+
+
+@pytest.fixture
+def nodes(servers: Cluster, tmp_path: Path) -> Iterator[Nodes]:
+    servers.sql("DROP SCHEMA IF EXISTS covenq CASCADE")
+    made = Nodes(servers, tmp_path)
+    yield made
+    for one in made.made:
+        one.kill()
+
+
+def start_standby(daemon: Daemon) -> Daemon:
+    daemon.start(wait=False)
+
+    def stands_by() -> bool:
+        assert daemon.running, daemon.log_tail()
+        answer = daemon.get("/readyz")
+        return answer.status == 503 and "stands by" in answer.json["detail"] and "leads" in answer.json["detail"]
+
+    eventually(stands_by, 60, daemon.log_tail())
+    return daemon
+
+
+def wait_done(daemon: Daemon, count: int) -> None:
+    def done() -> bool:
+        return bool(daemon.api("/api/v1/status").json["tasks"] == {"completed": count})
+
+    eventually(done, 60, "all tasks end")
+
+
+class Load:
+    """Threads that send one delivery after another to a daemon, each once."""
+
+    def __init__(self, daemon: Daemon, senders: int = 4) -> None:
+        self.daemon = daemon
+        self.answers: list[tuple[str, int | str]] = []
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(senders)]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self) -> None:
+        number = 0
+        while not self._over.is_set():
+            guid, number = new_guid(), number + 1
+            try:
+                self.answers.append((guid, self.daemon.post("issues", issue(number), guid).status))
+            except OSError as error:
+                self.answers.append((guid, repr(error)))
+
+    def wait_for_more(self, more: int = 20) -> None:
+        wanted = len(self.answers) + more
+        eventually(lambda: len(self.answers) >= wanted, 60, "more is answered")
+
+    def end(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+def test_a_standby_shows_what_the_other_takes_in_and_passes_on_what_comes_to_it(nodes: Nodes) -> None:
+    active, standby = nodes.add().start(), start_standby(nodes.add())
+    guid = new_guid()
+    first, again = standby.post("issues", issue(1), guid), active.post("issues", issue(1), guid)
+    assert (first.status, first.json["seq"], first.json["duplicate"]) == (202, 1, False)
+    assert (again.status, again.json["duplicate"], again.json["tasks"]) == (200, True, first.json["tasks"])
+    assert standby.post("issues", issue(2), guid).status == 409
+    assert standby.post("issues", issue(3), secret="another").status == 401
+    wait_done(active, 1)
+    wait_done(standby, 1)
+    shown = standby.cli_json("deliveries")["items"]
+    assert shown == active.cli_json("deliveries")["items"] and [one["guid"] for one in shown] == [guid]
+    assert b"Completed" in standby.cli("why", guid).stdout
+    assert standby.cli_json("verify")["ok"]
+    assert standby.cli("status").stdout.startswith(b"STANDBY") and standby.cli_json("status")["standby"]
+    refused = standby.cli("replay", guid, "--force", "--yes", exit_code=None)
+    assert refused.returncode and b"appends to the journal" in refused.stderr
+
+
+def test_a_node_that_is_killed_is_succeeded_and_nothing_is_refused_or_lost(nodes: Nodes) -> None:
+    active, standby = nodes.add().start(), start_standby(nodes.add())
+    load = Load(standby)
+    load.wait_for_more()
+    active.kill()
+    load.wait_for_more()
+    eventually(lambda: standby.get("/readyz").status == 200, 60, standby.log_tail())
+    load.wait_for_more()
+    start_standby(active)
+    load.end()
+    assert {status for _, status in load.answers} <= {202, 200}, load.answers
+    wait_done(standby, len(load.answers))
+    held = [one["guid"] for one in standby.cli_json("deliveries", "--limit", "0")["items"]]
+    assert sorted(held) == sorted(guid for guid, _ in load.answers)
+    assert standby.cli_json("verify")["ok"]
+    wait_done(active, len(load.answers))
+
+
+def test_a_node_that_stops_hands_over_before_it_closes_its_door(nodes: Nodes) -> None:
+    active, standby = nodes.add().start(), start_standby(nodes.add())
+    here, there = Load(active), Load(standby)
+    here.wait_for_more()
+    there.wait_for_more()
+    assert active.process is not None
+    active.process.send_signal(signal.SIGTERM)
+    eventually(lambda: standby.get("/readyz").status == 200, 60, standby.log_tail())
+    here.end()  # what it still sends finds the door open, or closed by a daemon that has ended
+    assert active.wait_exit(60) == 0
+    there.wait_for_more()
+    there.end()
+    assert "handed over" in active.log_tail()
+    answered = {guid for guid, status in [*here.answers, *there.answers] if status in (200, 202)}
+    refused = [status for _, status in [*here.answers, *there.answers] if status not in (200, 202)]
+    assert not [one for one in refused if not isinstance(one, str)], "nothing is answered with a refusal"
+    held = [one["guid"] for one in standby.cli_json("deliveries", "--limit", "0")["items"]]
+    assert answered <= set(held) and len(held) == len(set(held))
+    start_standby(active)
