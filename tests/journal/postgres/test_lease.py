@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import JournalLocked, JournalPoisoned
+from journal.errors import JournalLocked, JournalPoisoned, JournalTaken
 from journal.postgres.connections import connect
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.lease import LEASE_S, holder
@@ -110,6 +110,6 @@ def test_who_is_held_when_the_lease_is_lost_is_answered(tmp_path: Path) -> None:
             waiting.start()
             journal._lost()  # what the thread that renews it calls
             waiting.join(HANG_S)
-            assert [type(one) for one in said] in ([JournalPoisoned], [Unknown])
+            assert [type(one) for one in said] in ([JournalTaken], [Unknown])
     finally:
         servers.close()
