@@ -4,6 +4,8 @@ A command is argv, never a shell. It leads its own session and process group, an
 goes through pipes that are pumped into files up to a limit. A limit by RLIMIT_FSIZE would apply to every file that the
 command writes, a build's results as well, and kill it there, where only its output should be cut. The pipes have a
 second advantage: a command whose daemon was killed gets SIGPIPE when it writes.
+
+A command that runs under a lease has a guard beside it, which ends it before the lease does (`lease_guard`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, ResourceLimits
 from covenq.model import Category
 from covenq.tasks.execution import launch, process_setup
 from covenq.tasks.execution.brief import printable
+from covenq.tasks.execution.guard_line import GuardLine
+from covenq.tasks.execution.held_lease import HeldLease
 from covenq.tasks.execution.output import Output
 from covenq.tasks.execution.process_tree import (
     FENCE,
@@ -102,19 +106,25 @@ class Command:
         *,
         limits: ResourceLimits = NO_LIMITS,
         scrubber: Scrubber | None = None,
+        lease: HeldLease | None = None,
     ) -> None:
         """Start it in the attempt's directory, the payload as its stdin. At most `limit` bytes of each output are kept.
 
-        Raises OSError or ValueError when it can't be started (see `not_started`).
+        With `lease`, under a guard. Raises OSError or ValueError when it can't be started (see `not_started`); LimitedStartError
+        with ETIME where the lease is over.
         """
         self._limits = limits
+        self._lease = lease
         with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
             stdin = always.enter_context(directory.open(directory.payload.name))
             names = (directory.stdout.name, directory.stderr.name)
             files = [undo.enter_context(directory.open(name, os.O_WRONLY)) for name in names]
-            words, status, pass_fds = _with_limits(argv, env, limits, always)
+            self._line = None if lease is None else GuardLine()
+            undo.callback(self._dismiss_guard)
+            words, status, pass_fds = _with_limits(argv, env, limits, always, self._guard_words())
             try:
-                pipes = self._start(words, env, directory, stdin, pass_fds)
+                guard = () if self._line is None else (self._line.passed_on,)
+                pipes = self._start(words, env, directory, stdin, (*pass_fds, *guard))
             finally:
                 for fd in pass_fds:
                     os.close(fd)
@@ -124,9 +134,31 @@ class Command:
                 Output(pipe, file, directory.root, limits.output or limit, scrub.stream())
                 for pipe, file in zip(pipes, files, strict=True)
             ]
-            if status is not None and (number := status.read()):
+            number = b"" if status is None else status.read()
+            if self._line is not None:
+                self._line.started()
+            if number:
                 self._end(forced=True)
                 raise LimitedStartError(int(number), os.strerror(int(number)), argv[0])
+
+            if self._lease is not None and self._line is not None:
+                self._lease.guard(self._line)
+
+    def _guard_words(self) -> str:
+        """What `launch` is told of the guard; nothing where there is none."""
+        if self._line is None or self._lease is None:
+            return ""
+        return f"{self._line.passed_on} {self._lease.times.term_at!r} {self._lease.times.kill_at!r}"
+
+    def _dismiss_guard(self) -> None:
+        """The command has ended, or was not started."""
+        if self._line is None or self._lease is None:
+            return
+        self._lease.unguard()
+        self._line.dismiss()
+        if self._line.began:
+            self._lease.lose(0.0)
+        self._line = None
 
     def _start(
         self,
@@ -175,7 +207,7 @@ class Command:
         attempt's: the outcome will be dropped.
 
         The other members of the group are killed when its leader has ended. If the command ended before the signal, its own
-        exit counts.
+        exit counts. A command whose guard was killed is killed too.
         """
         deadline = time.monotonic() + timeout_s
         kill_at: float | None = None
@@ -185,14 +217,19 @@ class Command:
             while not self._exited():
                 now = time.monotonic()
                 stopped = next((one for one in stops if one.is_set()), None)
-                if forced is None and (stopped is not None or now >= deadline):
-                    forced = Category.TIMEOUT if stopped is None else Category.INTERRUPTED
-                    kill_at = now + (grace_s if stopped is None else stopped.grace_s)
+                unguarded = self._line is not None and self._line.gone
+                if forced is None and (stopped is not None or unguarded or now >= deadline):
+                    if stopped is not None:
+                        forced, grace = Category.INTERRUPTED, stopped.grace_s
+                    else:
+                        forced, grace = (Category.INTERNAL, 0.0) if unguarded else (Category.TIMEOUT, grace_s)
+                    kill_at = now + grace
                     for one in stops:
                         with contextlib.suppress(KeyError):
                             selector.unregister(one.fd)  # it stays readable, and would wake every select
-                    self._signal(signal.SIGTERM)
-                    self._signal(signal.SIGCONT)  # a stopped process takes SIGTERM only when it goes on
+                    if self._line is None or not self._line.began:  # else the guard has sent it
+                        self._signal(signal.SIGTERM)
+                        self._signal(signal.SIGCONT)  # a stopped process takes SIGTERM only when it goes on
                 elif kill_at is not None and now >= kill_at:
                     self._signal(signal.SIGKILL)
                     kill_at = None
@@ -201,8 +238,18 @@ class Command:
                 for key, _ in selector.select(left if tick is None else min(tick, left or tick)):
                     if isinstance(key.data, Output) and key.data.pump() is None:
                         selector.unregister(key.fd)
+                    elif isinstance(key.data, GuardLine):
+                        self._hear(key.data)
+                        if key.data.gone:
+                            selector.unregister(key.fd)
         code = self._end(forced=forced is not None)
         return self._outcome(code, forced, timeout_s)
+
+    def _hear(self, line: GuardLine) -> None:
+        line.read()
+        if line.began and self._lease is not None:
+            term_at, kill_at = self._lease.times
+            self._lease.lose(kill_at - term_at)
 
     @contextlib.contextmanager
     def _watch(self, stops: Sequence[StopEvent]) -> Iterator[tuple[selectors.BaseSelector, float | None]]:
@@ -213,6 +260,8 @@ class Command:
                 selector.register(output.pipe, selectors.EVENT_READ, output)
             for one in stops:
                 selector.register(one.fd, selectors.EVENT_READ)
+            if self._line is not None:
+                selector.register(self._line.fd, selectors.EVENT_READ, self._line)
             tick: float | None = _POLL_S
             if hasattr(os, "pidfd_open"):
                 pidfd = os.pidfd_open(self.pid)
@@ -248,6 +297,7 @@ class Command:
             kill_leftovers([self._mark], orphans=True)
         code = self._reap()
         forget(self.pid)
+        self._dismiss_guard()
         for output in self._outputs:
             for _ in range(_LAST_CHUNKS):  # a process that escaped may keep the pipe open, and full
                 if not output.pump():
@@ -270,6 +320,8 @@ class Command:
         category: Category
         if forced is Category.TIMEOUT:
             category, detail = forced, f"it ran longer than {timeout_s:g} s"
+        elif forced is Category.INTERNAL:
+            category, detail = forced, "the process that guards its lease was killed"
         elif forced is not None:
             category, detail = forced, "the daemon was stopped"
         elif number is not None:
@@ -286,21 +338,21 @@ class Command:
 
 
 def _with_limits(
-    argv: Sequence[str], env: Mapping[str, str], limits: ResourceLimits, cleanup: contextlib.ExitStack
+    argv: Sequence[str], env: Mapping[str, str], limits: ResourceLimits, cleanup: contextlib.ExitStack, guard: str = ""
 ) -> tuple[list[str], IO[bytes] | None, tuple[int, ...]]:
-    """The argv to start, through `launch` where there are resource limits to set, or this process has too much open.
+    """The argv to start, through `launch` where there are resource limits to set, or a guard, or this process has too much open.
 
     Then also a pipe that gives the number of the error that kept the command from starting, and the descriptor of its other
     end, to be passed on and closed.
     """
     resources = limits.resources()
-    if not resources and process_setup.can_lower_limit():
+    if not resources and not guard and process_setup.can_lower_limit():
         return list(argv), None, ()
     if limits.open_files is None:
         resources = [*resources, *process_setup.inherited_limits()]
     read, write = os.pipe()
     status = cleanup.enter_context(FileIO(read))
-    given = (str(write), json.dumps(resources), json.dumps(env.get("LC_CTYPE")))
+    given = (str(write), json.dumps(resources), json.dumps(env.get("LC_CTYPE")), guard)
     return [sys.executable, "-I", "-S", launch.__file__, *given, *argv], status, (write,)
 
 
