@@ -1,10 +1,10 @@
 """The interface of a journal, which every engine implements.
 
 An engine is a package of its own (`journal.file`); nothing here names a file. `Journal` is what most of the product needs, and
-`Reading` its half that appends nothing. `Submitting` adds appends that don't block their caller, `Erasing` takes content out, and
-`Monitored` is what an engine says of itself. `Engine` is all that a daemon needs of one; `SpaceReserve` is optional. How an
-engine is opened, recovers and hands over its reserve is its own: `covenq/daemon/datadir.py` opens one to write, `journal.engines`
-one to read.
+`Reading` its half that appends nothing. `Submitting` adds appends that don't block their caller, `Erasing` takes content out,
+`Monitored` is what an engine says of itself, and `Leasing` whether claims need leases. `Engine` is all that a daemon needs of
+one; `SpaceReserve` is optional. How an engine is opened, recovers and hands over its reserve is its own:
+`covenq/daemon/datadir.py` opens one to write, `journal.engines` one to read.
 """
 
 from __future__ import annotations
@@ -196,6 +196,18 @@ class Monitored(Protocol):
         """What the database that keeps the journal said of itself last; it isn't asked now. None of an engine without one."""
 
 
+class Leasing(Protocol):
+    """What an engine says to those who claim what is recorded in it."""
+
+    @property
+    def lease_clock(self) -> Callable[[], float] | None:
+        """The clock that leases end by, in seconds since 1970, which stamps records too. It raises JournalUnavailable.
+
+        None where none are needed: no other machine can take the journal over while processes of this one still run. Whoever
+        opens it then knows that those are gone, or ends them.
+        """
+
+
 class Succeeding(Protocol):
     """A journal that several nodes have open, of which one leads: it alone appends. Optional; methods from any thread.
 
@@ -246,7 +258,7 @@ class SpaceReserve(Protocol):
         """Set it aside again if it isn't, and if there is room for it and for new work."""
 
 
-class Engine(Submitting, Erasing, Monitored, Protocol):
+class Engine(Submitting, Erasing, Monitored, Leasing, Protocol):
     """A journal as a daemon holds it."""
 
     def close(self) -> None:

@@ -94,6 +94,7 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "reconcile.mode": (lambda c: c.reconcile.mode, None),
     "reconcile.patience": (lambda c: c.reconcile.patience_s, None),
     "worker.concurrency": (lambda c: c.concurrency, None),
+    "worker.lease": (lambda c: c.lease_s, None),
     "worker.scrub": (lambda c: list(c.scrub), None),
     "log.format": (lambda c: c.log_format, None),
     "log.level": (lambda c: c.log_level, None),

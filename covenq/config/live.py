@@ -45,6 +45,7 @@ STATIC = {
     "webhook_metrics": "[server] metrics",
     "metrics_bind": "[metrics] bind",
     "concurrency": "[worker] concurrency",
+    "lease_s": "[worker] lease",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""
 

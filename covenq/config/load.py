@@ -48,6 +48,9 @@ FILE_MAX = 16 * 1024 * 1024
 """Bytes of a configuration's file."""
 THREADS = 32
 CONCURRENCY = 4
+LEASE_S = 120.0
+LEASE_MIN_S = 10.0
+LEASE_MAX_S = 3600.0
 
 DEFAULT_SECRET = "default"  # noqa: S105 - a name
 """The name of the data directory's own secret, which is used when the configuration names none."""
@@ -105,6 +108,8 @@ class Config:
     reconcile: Reconcile = NO_RECONCILE
     """How the daemon's own passes over them are made."""
     concurrency: int = CONCURRENCY
+    lease_s: float = LEASE_S
+    """Of the pool's claims, where another machine may take the journal over."""
     scrub: tuple[str, ...] = ()
     """Regular expressions of what is masked in the output of commands."""
     log_format: str = "human"
@@ -187,7 +192,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     metrics = top.table("metrics", ("bind",))
     api = top.table("api", ("bind", "tokens", "page", "hosts", "payloads"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins", "ingress", "app", "hook"))
-    worker = top.table("worker", ("concurrency", "scrub"))
+    worker = top.table("worker", ("concurrency", "lease", "scrub"))
     retention = top.table("retention", ("payloads", "attempts"))
     log = top.table("log", ("format", "level"))
     tables = top.tables("route")
@@ -243,6 +248,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         github_logs=parse_logs(github, base),
         reconcile=reconcile,
         concurrency=worker.integer("concurrency", CONCURRENCY, 1, 1024),
+        lease_s=_lease(worker),
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),
         log_level=log.choice("level", LOG_LEVELS),
@@ -333,6 +339,13 @@ def _timeout(table: Table, key: str, default: float) -> float:
     value = table.duration(key, default)
     if value <= 0:
         raise table.error(key, "must be longer than nothing")
+    return value
+
+
+def _lease(worker: Table) -> float:
+    value = worker.duration("lease", LEASE_S)
+    if not LEASE_MIN_S <= value <= LEASE_MAX_S:
+        raise worker.error("lease", "must be between 10s and 1h")
     return value
 
 

@@ -71,6 +71,11 @@ class Storage:
     succession: Succeeding | None = None
     """The journal, where several nodes have it."""
 
+    @property
+    def node_id(self) -> str:
+        """Of this data directory, among those that share the journal; empty where none can."""
+        return "" if self.succession is None else self.node.id
+
 
 def make_directory(data: Path) -> bool:
     """Create the data directory, 0700, if it isn't there; whether it was created. Raises Refused."""

@@ -60,7 +60,7 @@ from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import NOTICES_NAME, REFUSALS_NAME, TAKEOVER_NAME
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
-from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.claims import Claims, TimeSources
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
@@ -388,6 +388,7 @@ def make_workers(
         dispatcher=dispatcher,
         room=room_to_claim,
         on_full=on_full,
+        sources=TimeSources(lease_clock=storage.journal.lease_clock),
     )
     cleanup.callback(claims.stop)
     pool = Pool(
@@ -400,6 +401,8 @@ def make_workers(
             live.now.config.concurrency,
             scrubber=scrubber,
             secret_of=lambda name: next((key.secret for key in live.now.keys if key.name == name), None),
+            lease_s=None if storage.journal.lease_clock is None else live.now.config.lease_s,
+            node=storage.node_id,
         ),
         room=room,
         on_full=on_full,

@@ -183,6 +183,11 @@ class FileJournal:
             return self._head.seq > after
 
     @property
+    def lease_clock(self) -> None:
+        """None: the directory's lock is this machine's, and so is every process that had it."""
+        return None
+
+    @property
     def beat(self) -> float:
         """The heartbeat of the thread that syncs, by the monotonic clock: renewed every second, unless it hangs."""
         return self._committer.beat

@@ -252,3 +252,9 @@ class Connections:
             idle, self._idle = self._idle, []
         for conn in idle:
             conn.close()
+
+
+def clock_of(connections: Connections) -> float:
+    """The server's time, in seconds since 1970. Raises JournalUnavailable."""
+    row = connections.ask(lambda conn: conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone())
+    return 0.0 if row is None else float(row[0])

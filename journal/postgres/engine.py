@@ -27,7 +27,7 @@ from journal.interface import Durability, Engine, Progress, Succeeding
 from journal.postgres import lease
 from journal.postgres.call import Answer, Batch, Done
 from journal.postgres.committer import HELD_S, TAKEN, Committer
-from journal.postgres.connections import Conn, Connections, connect, unavailable
+from journal.postgres.connections import Conn, Connections, clock_of, connect, unavailable
 from journal.postgres.ending import check_head, end_of
 from journal.postgres.erase import Eraser
 from journal.postgres.follow import HeadFollower
@@ -257,6 +257,10 @@ class PostgresJournal:
         with self._advanced:
             self._advanced.wait_for(lambda: self._head.seq > after or self._closed or self.poisoned, timeout)
             return self._head.seq > after
+
+    @property
+    def lease_clock(self) -> Callable[[], float]:
+        return lambda: clock_of(self._connections)
 
     @property
     def beat(self) -> float:

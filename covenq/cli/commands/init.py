@@ -49,6 +49,7 @@ TEMPLATE = """\
 
 [worker]
 # concurrency = 4               # tasks that run at the same time
+# lease = "120s"                # with a database: how long a task is claimed for before it is renewed
 
 # A route says which deliveries become tasks, and what runs. Every route that matches makes one task. What none matches is
 # kept, and `ignored`. `covenq deliveries --help` lists the fields of a filter: field:a,b is either, different fields are

@@ -12,17 +12,18 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 from covenq.github.request import content_type_of
 from covenq.github.signature import sign_anew
 from covenq.model import Category, Kind
 from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
-from covenq.tasks.execution.attempt_context import AttemptContext
+from covenq.tasks.execution.attempt_context import AttemptContext, AttemptResult
 from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, short_answer, target_of
+from covenq.tasks.execution.held_lease import HeldLease
+from covenq.tasks.execution.lease_renewal import Sent
 from covenq.tasks.execution.scrub import secrets_of
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -54,19 +55,6 @@ RECORD_RETRY_MAX_S = 30.0
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-class AttemptResult(Enum):
-    """How the run of a picked task ended."""
-
-    DONE = "done"
-    """The attempt's end is recorded."""
-    LOST = "lost"
-    """The task was claimed or moved by somebody else: nothing of this attempt counts."""
-    UNRECORDED = "unrecorded"
-    """It ended, or never began, and the journal could not record that before the stop: recovery will end it."""
-    NOT_CLAIMED = "not_claimed"
-    """The claim could not be recorded: the task is queued as before."""
-
-
 @dataclass
 class Attempt:
     """Runs one picked task. `since` and `number` serve the list of what is running."""
@@ -82,6 +70,7 @@ class Attempt:
     """Set when the task is no longer this attempt's (`revoke`)."""
     ending: bool = False
     """Its work has ended, and its end is being recorded: after that record, too, the state names no claim of this attempt."""
+    _lease: HeldLease | None = None
     _request_sent: bool = False
     """Whether the request of a forward was made."""
     _unrecorded: list[tuple[Kind, Mapping[str, object]]] = field(default_factory=list)
@@ -99,13 +88,16 @@ class Attempt:
         """
         context = self.context
         self.since = context.clock()
+        sent = None if context.leases is None else context.leases.sent_now()
         try:
             # Without a deadline: a claim that may be recorded must not be left with nobody to run it.
             claim = Claim.acquire(
                 context.journal,
                 self.task,
                 context.worker,
+                None if sent is None else sent.until,
                 node=context.node,
+                pool=None if context.leases is None else context.leases.pool,
                 deadline=math.inf,
                 stopped=context.stop.is_set,
             )
@@ -124,7 +116,7 @@ class Attempt:
         if claim is None:
             self.last = newest.seq if newest is not None else 0
             return AttemptResult.LOST
-        return self._hold(claim)
+        return self._hold(claim, sent=sent)
 
     def _recorded_claim(self) -> Claim | None:
         """The claim of this attempt, where it was recorded before an error. Raises JournalError."""
@@ -135,14 +127,14 @@ class Attempt:
             return None
         return Claim(self.context.journal, self.task.id, self.number, newest.seq, worker=self.context.worker)
 
-    def _hold(self, claim: Claim, broken: Exception | None = None) -> AttemptResult:
+    def _hold(self, claim: Claim, broken: Exception | None = None, sent: Sent | None = None) -> AttemptResult:
         """The attempt from its claim on; with `broken`, what was raised when it was claimed, its end alone."""
         self.last = self.claim_seq = claim.seq
         self.context.times.began(self.task, claim.seq, self.context.clock())
         try:
             if broken is None:
                 try:
-                    return self._run_claimed(claim)
+                    return self._run_leased(claim, sent)
                 except (StaleClaim, *FATAL):
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever it is, the attempt ends with a record
@@ -184,15 +176,29 @@ class Attempt:
                 return AttemptResult.UNRECORDED
             wait = min(2 * wait, RECORD_RETRY_MAX_S)
 
-    def revoke(self) -> None:
-        """The task is no longer this attempt's: end what runs, and drop its outcome."""
-        self.lost.set(self.context.grace_s)
+    def revoke(self, grace_s: float | None = None) -> None:
+        """The task is no longer this attempt's: end what runs, and drop its outcome. One that ends is told by its record."""
+        if not self.ending:
+            self.lost.set(self.context.grace_s if grace_s is None else grace_s)
 
     def close(self) -> None:
         """Release what it holds, after its run or instead of it."""
         self.lost.close()
         if self.task.policy.forward and not self._request_sent:
             self.context.breakers.cancel(target_of(self.task.policy.forward))
+
+    def _run_leased(self, claim: Claim, sent: Sent | None) -> AttemptResult:
+        """`_run_claimed`, under a lease if the claim has one: once that is over, another process records the attempt's end."""
+        if self.context.leases is None or sent is None:
+            return self._run_claimed(claim)
+        with self.context.leases.holding(claim, sent, self.revoke) as self._lease:
+            return self._run_claimed(claim)
+
+    def _is_lost(self) -> bool:
+        """Whether the task is no longer this attempt's, by its lease too: then nothing is begun, and no error counts."""
+        if self._lease is not None:
+            self._lease.check()
+        return self.lost.is_set()
 
     def _run_claimed(self, claim: Claim) -> AttemptResult:
         directory = AttemptDirectory.for_attempt(self.context.data, self.task.id, claim.attempt)
@@ -204,7 +210,7 @@ class Attempt:
             run = self._forward if self.task.kind == "forward" else self._execute
             outcome = run(claim, directory, found)
         assert outcome is not None
-        if self.lost.is_set():
+        if self._is_lost():
             raise StaleClaim  # known already: no record is tried, so none is refused and recorded as late
         return self._finish(claim, directory, outcome)
 
@@ -283,6 +289,7 @@ class Attempt:
                 context.output_limit,
                 limits=policy.limits,
                 scrubber=context.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
+                lease=self._lease,
             )
         except (OSError, ValueError) as error:
             return self._not_started(error, policy.run[0])
@@ -337,6 +344,8 @@ class Attempt:
         try:
             from covenq.tasks.execution.post import post  # imports urllib3
 
+            if self._is_lost():
+                raise StaleClaim
             with context.starts.running():
                 reply = post(url, headers, body, self.task.policy.timeout_s, stops, context.environ)
         except OSError as error:

@@ -1,13 +1,15 @@
-"""What the attempts of a pool share: the journal, the clock, and all that an attempt asks of the daemon around it."""
+"""What the attempts of a pool share: the journal, the clock, all that one asks of the daemon around it; and how one ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.command import StopEvent
+from covenq.tasks.execution.lease_renewal import LeaseRenewal
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.shortage import StartLimit
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
@@ -43,3 +45,18 @@ class AttemptContext:
     starts: StartLimit = field(default_factory=lambda: StartLimit(1))
     on_full: Callable[[], bool] = lambda: False
     """Called when there is no space to record the end of an attempt: whether it made some, so that a retry at once is useful."""
+    leases: LeaseRenewal | None = None
+    """Renews the leases under which it claims; None where it claims without."""
+
+
+class AttemptResult(Enum):
+    """How the run of a picked task ended."""
+
+    DONE = "done"
+    """The attempt's end is recorded."""
+    LOST = "lost"
+    """The task was claimed or moved by somebody else: nothing of this attempt counts."""
+    UNRECORDED = "unrecorded"
+    """It ended, or never began, and the journal could not record that before the stop: recovery will end it."""
+    NOT_CLAIMED = "not_claimed"
+    """The claim could not be recorded: the task is queued as before."""

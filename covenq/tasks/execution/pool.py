@@ -30,17 +30,18 @@ from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution import running
-from covenq.tasks.execution.attempt import FATAL, Attempt, AttemptResult
-from covenq.tasks.execution.attempt_context import AttemptContext
+from covenq.tasks.execution.attempt import FATAL, Attempt
+from covenq.tasks.execution.attempt_context import AttemptContext, AttemptResult
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
+from covenq.tasks.execution.lease_renewal import LeaseRenewal
 from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, reap
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.shortage import StartLimit, is_shortage
 from covenq.tasks.scheduling.claim import RETRY_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from covenq.tasks.scheduling.interruption import recover, running_without_lease
+from covenq.tasks.scheduling.interruption import recover, running_pool_leases, running_without_lease
 from covenq.tasks.scheduling.outcome import Task
 from journal.append import append_known
 from journal.errors import JournalError, JournalFull, may_pass
@@ -86,6 +87,10 @@ class PoolSettings:
     scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets)
     secret_of: Callable[[str], bytes | None] = lambda name: None
     """The webhook secret of that name as it is now."""
+    lease_s: float | None = None
+    """Seconds of the leases that it claims under; None where no other machine may take the journal over, and none are needed."""
+    node: str = ""
+    """The id of this data directory, by which the claims under leases are known to be its own."""
 
 
 DEFAULTS = PoolSettings()
@@ -95,7 +100,8 @@ class Pool:
     """Runs queued tasks, `settings.concurrency` at a time. One start, one stop.
 
     It relies on being the only user of the data directory when it starts (the journal's lock): a task that is then running
-    without a lease was running in a process that is dead.
+    without a lease was running in a process that is dead. So was one under a lease of this data directory's own pool; those of
+    other machines' pools are left to their leases (`covenq.tasks.remote.claims` ends them).
     """
 
     def __init__(
@@ -131,6 +137,16 @@ class Pool:
         self._stop = StopEvent()
         self._starts = StartLimit(settings.concurrency)
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold.folded)
+        self._leases: LeaseRenewal | None = None
+        if settings.lease_s is not None:
+            self._leases = LeaseRenewal(
+                journal,
+                settings.node,
+                settings.lease_s,
+                settings.grace_s,
+                clock=settings.clock,
+                failed=self._give_up,
+            )
         self._context = AttemptContext(
             journal=journal,
             data=self._data,
@@ -148,6 +164,7 @@ class Pool:
             secret_of=settings.secret_of,
             on_full=on_full,
             times=self._dispatcher.times,
+            leases=self._leases,
         )
         self._wake = threading.Event()
         self._retry_later = threading.Event()
@@ -167,6 +184,8 @@ class Pool:
             threading.Thread(target=target, name=name, daemon=True) for name, target in zip(names, targets, strict=True)
         ]
         self._fold.subscribe(lambda seq: self._wake.set())
+        if self._leases is not None:
+            self._leases.start()
         for thread in self._threads:
             thread.start()
 
@@ -185,6 +204,8 @@ class Pool:
             thread.join(max(deadline - time.monotonic(), 0.0))
         if any(thread.is_alive() for thread in self._threads):
             return False
+        if self._leases is not None:
+            self._leases.stop()
         self._stop.close()
         return True
 
@@ -349,6 +370,8 @@ class Pool:
                 return
         conn = self._readers.reader()
         tasks = running_without_lease(conn)
+        if self._leases is not None:
+            tasks += [task for task in running_pool_leases(conn) if self._leases.is_own(task)]
         # Noted are also the commands of tasks that were moved without a daemon meanwhile.
         marks = [*running.noted(self._data), *(mark for task in tasks for mark in self._marks_of(conn, task))]
         if marks and (killed := kill_leftovers(marks)):

@@ -67,6 +67,8 @@ class TimeSources:
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
+    lease_clock: Callable[[], float] | None = None
+    """The journal's (`journal.interface.Leasing`)."""
 
 
 REAL = TimeSources()
@@ -107,7 +109,7 @@ class Claims:
         self._waiting = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._leases = Leases(sources.clock, sources.monotonic)
+        self._leases = Leases(sources.clock, sources.monotonic, sources.lease_clock)
         self.reports = ClaimReports(
             journal,
             readers,

@@ -50,14 +50,19 @@ class Claim:
         last: int | None = None,
         worker: str | None = None,
         lease_until: str | None = None,
+        pool: str | None = None,
     ) -> None:
-        """`task` is an id. `lease_until` is the time in the claim's own record; renewals may have moved it since."""
+        """`task` is an id. `lease_until` is the time in the claim's own record; renewals may have moved it since.
+
+        `pool` is the id of the node whose own pool holds the lease; None for a pull worker's, and where there is no lease.
+        """
         self.task = task
         self.attempt = attempt
         self.seq = seq
         self.last = seq if last is None else last
         self.worker = worker
         self.lease_until = lease_until
+        self.pool = pool
         self._journal = journal
 
     @property
@@ -66,8 +71,8 @@ class Claim:
 
     @property
     def leased(self) -> bool:
-        """Whether it is a pull worker's, for the time of a lease, and not the pool's, for as long as the daemon lives."""
-        return self.lease_until is not None
+        """Whether it is a pull worker's, for the time of a lease, and not a daemon's own pool's."""
+        return self.lease_until is not None and self.pool is None
 
     @classmethod
     def acquire(
@@ -78,6 +83,7 @@ class Claim:
         lease_until: str | None = None,
         *,
         node: str | None = None,
+        pool: str | None = None,
         deadline: float | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Claim | None:
@@ -87,11 +93,13 @@ class Claim:
         """
         attempt = task.attempts + 1
         data = _claim_data(attempt, worker, lease_until, node)
+        if pool is not None:
+            data["pool"] = pool
         entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
         answer = append_known(journal, [entry], deadline, stopped=stopped)
         if isinstance(answer, Conflict):
             return None
-        return cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until)
+        return cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until, pool=pool)
 
     @classmethod
     def acquire_all(
@@ -155,8 +163,8 @@ class Claim:
         data = record.data
         if record.kind != Kind.CLAIMED or not isinstance(data.get("attempt"), int):
             return None
-        worker, until = data.get("worker"), data.get("lease_until")
-        return cls(journal, task, data["attempt"], record.seq, last=last, worker=worker, lease_until=until)
+        worker, until, pool = data.get("worker"), data.get("lease_until"), data.get("pool")
+        return cls(journal, task, data["attempt"], record.seq, last=last, worker=worker, lease_until=until, pool=pool)
 
     def record_data(self, **more: object) -> dict[str, object]:
         """The data of a record of this claim."""

@@ -55,3 +55,9 @@ def running_without_lease(conn: sqlite3.Connection) -> list[Task]:
         Task.from_row(row)
         for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")
     ]
+
+
+def running_pool_leases(conn: sqlite3.Connection) -> list[Task]:
+    """Tasks that are running under a lease of a pool, on whatever machine: all leased ones but those of pull routes."""
+    rows = conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NOT NULL AND kind <> 'pull'")
+    return [Task.from_row(row) for row in rows]

@@ -1,4 +1,4 @@
-"""Leases: when the claims of pull workers run out.
+"""Leases: when the claims of pull workers run out, and those of pools where another machine may take the journal over.
 
 A lease runs by the monotonic clock. The wall clock's time in the record is used only to start one that this process did not grant
 itself, when it first sees it; after that, setting the clock ends no lease early and prevents none from expiring.
@@ -27,9 +27,16 @@ _LEASED = "SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NOT NU
 class Leases:
     """`grant` may be called from any thread, `expired` from one."""
 
-    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        journal_clock: Callable[[], float] | None = None,
+    ) -> None:
+        """`journal_clock` is that of `journal.interface.Leasing`: by it, too, a lease has to be over."""
         self._clock = clock
         self._monotonic = monotonic
+        self._journal_clock = journal_clock
         self._ends: dict[tuple[str, str], float] = {}
         """(task, lease_until as recorded) → when it ends, by the monotonic clock."""
 
@@ -38,10 +45,10 @@ class Leases:
         self._ends[task, until] = self._monotonic() + lease_s
 
     def expired(self, conn: sqlite3.Connection) -> list[Task]:
-        """The tasks whose lease has run out, by the rows of the state."""
+        """The tasks whose lease has run out, by the rows of the state. Raises as the journal's clock."""
         now = self._monotonic()
         seen: set[tuple[str, str]] = set()
-        found: list[Task] = []
+        found: list[sqlite3.Row] = []
         for row in conn.execute(_LEASED).fetchall():
             lease = (row["id"], row["lease_until"])
             seen.add(lease)
@@ -52,12 +59,15 @@ class Leases:
                 )
                 end = self._ends[lease] = now + remaining
             if end <= now:
-                found.append(Task.from_row(row))
+                found.append(row)
         # A grant that the fold has not reached yet is not among the rows: it is forgotten only when it is long over.
         for lease, end in list(self._ends.items()):
             if lease not in seen and end + LEASE_MAX_S < now:
                 del self._ends[lease]
-        return found
+        if found and self._journal_clock is not None:
+            at = self._journal_clock()
+            found = [row for row in found if seconds_or(row["lease_until"], 0.0) <= at]
+        return [Task.from_row(row) for row in found]
 
 
 def check_lease(lease_s: float) -> None:
