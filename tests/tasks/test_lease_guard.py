@@ -186,7 +186,7 @@ class Recorded(lease_guard.Guard):
         super().__init__(control, -1, 0, "", term_at, kill_at)
         self.did: list[object] = []
 
-    def _signal(self, number: int) -> None:
+    def _send(self, number: int) -> None:
         self.did.append(signal.Signals(number))
 
     def _kill_all(self) -> None:

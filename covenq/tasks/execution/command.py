@@ -11,7 +11,6 @@ A command that runs under a lease has a guard beside it, which ends it before th
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import signal
@@ -352,7 +351,8 @@ def _with_limits(
         resources = [*resources, *process_setup.inherited_limits()]
     read, write = os.pipe()
     status = cleanup.enter_context(FileIO(read))
-    given = (str(write), json.dumps(resources), json.dumps(env.get("LC_CTYPE")), guard)
+    numbers = " ".join(f"{number},{soft},{hard}" for number, soft, hard in resources)
+    given = (str(write), numbers, f"={env['LC_CTYPE']}" if "LC_CTYPE" in env else "", guard)
     return [sys.executable, "-I", "-S", launch.__file__, *given, *argv], status, (write,)
 
 

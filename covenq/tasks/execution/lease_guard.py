@@ -16,10 +16,10 @@ and `T` when it has begun to end the command; after that it takes no new times.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what signal is made of, without its enumerations: they take time and memory
 import errno
 import os
 import select
-import signal
 import time
 
 TICK_S = 0.5
@@ -71,7 +71,7 @@ def arm(control: int, term_at: float, kill_at: float) -> None:
 def _detach(kept: set[int]) -> None:
     """Hold nothing of the command's: neither its pipes, of which somebody waits for the end, nor its directory."""
     os.chdir("/")
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
@@ -105,8 +105,8 @@ class Guard:
             if not self.began and at >= self.term_at:
                 self.began = True
                 self._tell()
-                self._signal(signal.SIGTERM)
-                self._signal(signal.SIGCONT)  # a stopped process takes SIGTERM only when it goes on
+                self._send(_signal.SIGTERM)
+                self._send(_signal.SIGCONT)  # a stopped process takes SIGTERM only when it goes on
             if self.began and at >= self.kill_at:
                 self._kill_all()
                 return
@@ -116,7 +116,7 @@ class Guard:
                     self._hear()
                 else:
                     self._poll.unregister(fd)
-                    self._signal(signal.SIGKILL)  # as the daemon does it: the group ends with its leader
+                    self._send(_signal.SIGKILL)  # as the daemon does it: the group ends with its leader
 
     def _tell(self) -> None:
         try:
@@ -140,7 +140,7 @@ class Guard:
                 term, kill = line.split()
                 self.term_at, self.kill_at = float(term), float(kill)
 
-    def _signal(self, number: int) -> None:
+    def _send(self, number: int) -> None:
         try:
             os.killpg(self.leader, number)
         except (ProcessLookupError, PermissionError):
@@ -149,7 +149,7 @@ class Guard:
     def _kill_all(self) -> None:
         """SIGKILL the group, and what has left it, until nothing of it is left."""
         for _ in range(PASSES):
-            self._signal(signal.SIGKILL)
+            self._send(_signal.SIGKILL)
             if not sum(self._kill(pid) for pid in _pids()):
                 return
             time.sleep(PASS_S)
@@ -163,7 +163,7 @@ class Guard:
         try:
             if not self._is_of_command(pid):
                 return False
-            signal.pidfd_send_signal(pinned, signal.SIGKILL)
+            _signal.pidfd_send_signal(pinned, _signal.SIGKILL)
         except OSError:  # gone meanwhile, or another user's
             return False
         finally:
