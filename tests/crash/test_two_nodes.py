@@ -82,6 +82,9 @@ def test_a_task_runs_on_one_node_at_a_time(tmp_path: Path, number: signal.Signal
         begun(4)  # once the lease is over
         assert not any(alive(one) for one in pids)
         assert not (tmp_path / "doubled").exists()
+        (task,) = second.api("/api/v1/tasks").json["items"]
+        lost, _ = second.api(f"/api/v1/tasks/{task['id']}/attempts").json["items"]
+        assert (lost["outcome"], lost["category"]) == ("failed", "lease_lost")  # nobody else has ended it
         if number == signal.SIGSTOP:
             os.kill(pid, signal.SIGCONT)
             eventually(lambda: not first.running, 60, "a node that leads no more ends")

@@ -87,6 +87,13 @@ def test_who_waits_is_told_when_the_lease_is_lost(opened: Opened, servers: Clust
     assert journal.poisoned
 
 
+def test_leases_of_claims_end_by_the_servers_clock(opened: Opened, servers: Cluster) -> None:
+    journal = opened()
+    question = "SELECT extract(epoch FROM clock_timestamp())::float8"
+    before, asked, after = servers.sql(question), journal.lease_clock(), servers.sql(question)
+    assert before <= [(asked,)] <= after
+
+
 def test_a_lease_that_was_given_up_is_free(opened: Opened, servers: Cluster) -> None:
     opened().close()
     with open_journal(servers.url, node=Node("beta")) as journal:
