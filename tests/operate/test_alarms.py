@@ -48,8 +48,11 @@ def test_what_runs_in_nobodys_hands_or_beyond_its_time_is_stuck() -> None:
         "held": CLAIM,
         "leased": {**CLAIM, "lease_until": at_text(START + 400)},
         "odd": {**CLAIM, "lease_until": "garbage"},
+        "renewed": {**CLAIM, "lease_until": at_text(START + 9000)},
+        "pool": {**CLAIM, "lease_until": at_text(START + 9000), "pool": "here"},
     }.items():
-        entries += [received(name), queued(name), moved("claimed", of(name), **claim)]
+        kind = "pull" if "lease_until" in claim and "pool" not in claim else "run"
+        entries += [received(name), queued(name, kind=kind), moved("claimed", of(name), **claim)]
     fold(conn, as_records(entries))
     held = {of("held")}
     assert stuck_running(conn, START + 60, held, START) == [], "whoever has it may be about to say so"
@@ -61,10 +64,11 @@ def test_what_runs_in_nobodys_hands_or_beyond_its_time_is_stuck() -> None:
         of("held"): "timeout",
         of("leased"): "lease",
         of("odd"): "lease",
+        of("pool"): "timeout",
     }
     since = START + 700
     assert of("leased") not in dict(told(stuck_running(conn, since + 50, held, since))), "leases have begun to be ended"
-    assert len(stuck(conn, since, running=stuck_running(conn, since, held, START))) == 4
+    assert len(stuck(conn, since, running=stuck_running(conn, since, held, START))) == 5
 
 
 @pytest.mark.parametrize("timeout", ["many", [5], None, {"a": 1}, -1])

@@ -35,7 +35,7 @@ RUNNING_WORDS = (OVERTIME, UNHELD, LEASE_OVER)
 
 _UNANNOUNCED = ("worker", "pull")
 """What a ready task waits for: not a time, a pause or a limit, each of which is shown elsewhere."""
-_RUNNING = """SELECT t.id, t.route, t.repo, t.lease_until, t.updated_at, t.policy, a.started_at
+_RUNNING = """SELECT t.id, t.route, t.repo, t.kind, t.lease_until, t.updated_at, t.policy, a.started_at
     FROM tasks t LEFT JOIN task_attempts a ON a.task = t.id AND a.attempt = t.attempts
     WHERE t.state = 'running' ORDER BY t.created_seq LIMIT ?"""
 
@@ -50,23 +50,26 @@ def stuck_running(
 ) -> list[Stuck]:
     """Running tasks that are not ended as they should be, oldest first.
 
-    One without a lease is this daemon's own. `held` are those that it has in hand (`Pool.held`); None where that isn't known.
-    `leases_since` is since when this daemon ends leases, in seconds since 1970; None: nobody does.
+    One without a lease is this daemon's own; what is of a pull route its worker ends at its timeout. `held` are those that this
+    daemon has in hand (`Pool.held`); None where that isn't known. `leases_since` is since when this daemon ends leases, in
+    seconds since 1970; None: nobody does.
     """
     found: list[Stuck] = []
     for row in conn.execute(_RUNNING, (RUNNING_EXAMINED,)).fetchall():
         since = row["started_at"] or row["updated_at"]
         word = why = ""
-        if row["lease_until"] is not None:
-            ends = seconds_or(row["lease_until"], now)
-            if leases_since is not None and now - max(ends, leases_since) > GRACE_S:
-                word, why = LEASE_OVER, f"its lease was over at {row['lease_until']}, and its attempt isn't ended"
-        elif held is not None and row["id"] not in held and is_overdue(row["updated_at"], 0.0, now):
+        until = row["lease_until"]
+        ends = now if until is None else seconds_or(until, now)
+        if until is not None and leases_since is not None and now - max(ends, leases_since) > GRACE_S:
+            word, why = LEASE_OVER, f"its lease was over at {until}, and its attempt isn't ended"
+        elif until is None and held is not None and row["id"] not in held and is_overdue(row["updated_at"], 0.0, now):
             word, why = (
                 UNHELD,
                 "it runs by the records, and nobody holds it: the next start of the daemon ends its attempt",
             )
-        elif is_overdue(since, limit := policy_of(row["policy"]).timeout_s, now):
+        elif (until is None or row["kind"] != "pull") and is_overdue(
+            since, limit := policy_of(row["policy"]).timeout_s, now
+        ):
             word, why = OVERTIME, f"it runs for longer than its timeout of {limit:g} s"
         if word:
             found.append(Stuck(row["id"], row["route"], row["repo"], "running", since, why, word))
