@@ -29,7 +29,6 @@ def open_journal(
     witnesses: Sequence[Witness] = (),
     accept_head: int | None = None,
     segment_max: int = SEGMENT_BYTES,
-    token: Callable[[int], str] = secrets.token_hex,
     now: Callable[[], float] = time.time,
     missed: Callable[[Witness], None] = lambda witness: None,
 ) -> PostgresJournal:
@@ -51,9 +50,9 @@ def open_journal(
         conn.execute("SET synchronous_commit = local")
         if accept_head != 0:
             _check_seen(conn, witnesses)
-        created = schema.make(conn, token)
+        created = schema.make(conn, secrets.token_hex)
         schema.check_version(conn)
-        writer = token(16)
+        writer = secrets.token_hex(16)
         leads = _take(conn, writer, node, may_stand_by=may_stand_by and accept_head is None)
         try:
             with conn.transaction():
@@ -71,7 +70,7 @@ def open_journal(
     journal = PostgresJournal(url, writer, node, found, segment_max=segment_max, leads=leads, missed=missed)
     if accept_head is not None and not created:
         try:
-            journal.begin_epoch(token(8))
+            journal.begin_epoch(secrets.token_hex(8))
             # At once, so that caches know the epoch before they look for the records that were lost.
             append_known(journal, [Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
         except BaseException:
