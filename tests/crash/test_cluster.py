@@ -28,11 +28,12 @@ pytestmark = pytest.mark.postgres
 CONFIG = """
 [worker]
 concurrency = 4
+lease = "10s"
 [[route]]
 name = "all"
 match = "event:issues"
-run = ["true"]
-retry = { max = 3, backoff = "50ms" }
+run = ["sh", "-c", "flock -n -E 99 {locks}/$COVENQ_TASK sleep 0.02; [ $? -ne 99 ] || echo $COVENQ_TASK >>{doubled}"]
+retry = {{ max = 3, backoff = "50ms" }}
 """
 SENDERS = 6
 
@@ -89,7 +90,9 @@ class Torture:
         assert self.servers.standby is not None
         self.standby = self.servers.standby
         config = base / "covenq.toml"
-        config.write_text(CONFIG)
+        locks, self.doubled = base / "locks", base / "doubled"
+        locks.mkdir()
+        config.write_text(CONFIG.format(locks=locks, doubled=self.doubled))
         self.nodes: list[Daemon] = []
         self.proxies: list[Proxy] = []
         for name in "ab":
@@ -231,6 +234,7 @@ def run(base: Path, seed: int, rounds: int) -> None:
         assert found["faults"] == [], (seed, done)
         lost = load.accepted - set(found["deliveries"])
         assert not lost, (seed, done, sorted(lost)[:5])
+        assert not torture.doubled.exists(), f"two commands of one task were alive at once: {torture.doubled.read_text()}"
         assert found["tasks"] == len(found["deliveries"]) == found["ended"]
         shown = states(leader)
         eventually(lambda: states(other) == shown, 60, "both show the same")
