@@ -242,7 +242,7 @@ class Succeeding(Protocol):
         """Have other nodes shown this of this one, in place of what was told before: a few KB at most."""
 
     def nodes(self) -> Sequence[NodeSeen]:
-        """Every node that has the journal open, or had it not long ago. Raises JournalUnavailable."""
+        """Every node that has the journal open, or had it not long ago, as they were seen last; nobody is asked."""
 
 
 class SpaceReserve(Protocol):

@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Look": {
         "status": "covenq.cli.commands.status",
+        "nodes": "covenq.cli.commands.nodes",
         "tui": "covenq.cli.commands.tui",
         "deliveries": "covenq.cli.commands.listing",
         "tasks": "covenq.cli.commands.listing",

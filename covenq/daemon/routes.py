@@ -145,6 +145,7 @@ def _make_api(
             background.reconciler.status,
             logs.newest.lines,
             background.notifier.status,
+            storage.succession,
         ),
         stopping=stopping,
     )

@@ -93,6 +93,7 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             stop(daemon, drain_s=1.0)
             return 1
         daemon.succession.check()
+        daemon.succession.tell(daemon.storage.fold.folded, daemon.live.now.config.sha256)
         daemon.intake.admission.check()
         daemon.intake.known_damage.check()
         if signals.reload_asked():

@@ -13,12 +13,14 @@ time.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
 
+from covenq import __version__
 from covenq.intake.admission import STANDBY, Reason
-from journal.errors import JournalError, JournalStandby, JournalUnavailable
+from journal.errors import JournalStandby, JournalUnavailable
 from journal.interface import Succeeding
 
 SILENT_S = 3.0
@@ -79,11 +81,14 @@ class Succession:
         log.info("another node stands by: it is to lead")
         return True
 
+    def tell(self, folded: int, config: str) -> None:
+        """Have other nodes shown how far this one has folded, and the hash of its configuration."""
+        if self._journal is not None:
+            self._journal.tell(json.dumps({"version": __version__, "folded": folded, "config": config}))
+
     def _is_succeeded(self, journal: Succeeding) -> bool:
-        try:
-            return any(not one.leads and not one.stopped and one.silent_s < SILENT_S for one in journal.nodes())
-        except JournalError:
-            return False  # it is away: nobody can take the lead now
+        others = (one for one in journal.nodes() if not one.leads and not one.stopped)
+        return any(one.silent_s < SILENT_S for one in others)
 
     def hand_over(self) -> None:
         """Let another node lead, and wait until it does, for HAND_OVER_S at most. When nothing is appended here any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct, field
 
 from covenq.model.drift import Drift
@@ -363,6 +365,25 @@ class NodeStatus(Struct):
     """Where other nodes reach its webhook; null without a daemon, and where nothing is posted to it."""
 
 
+class KnownNode(Struct):
+    """A node that has the journal open, or had it not long ago; the times are the database's."""
+
+    id: str
+    name: str
+    address: str | None
+    state: Literal["leads", "standby", "away", "stopped"]
+    here: bool
+    """Whether it is the one that says this."""
+    since: Time
+    """When it opened the journal."""
+    seen: Time
+    version: str | None = None
+    behind: int | None = None
+    """Records that it has not folded."""
+    other_config: bool | None = None
+    """Whether its configuration is another one than this node's."""
+
+
 class Status(Struct, kw_only=True):
     """A daemon's status. Without one, what only a running process knows is None or empty, and `ready` is false."""
 
@@ -374,6 +395,8 @@ class Status(Struct, kw_only=True):
     version: str
     node: NodeStatus | None = None
     """Null before the first start, and of an older daemon."""
+    nodes: list[KnownNode] = []
+    """All that share the journal; empty where none can."""
     pid: int | None = None
     started_at: Time | None = None
     data: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from journal.postgres.connections import Conn
 from journal.records import Node, NodeSeen
@@ -38,6 +39,13 @@ class Heartbeat:
         self._node = node
         self._monotonic = monotonic
         self._said_at: float | None = None
+        self._known: list[NodeSeen] = []
+        self._known_at = monotonic()
+
+    def known(self) -> list[NodeSeen]:
+        """Every node as it was seen with the last beat, grown older since. From any thread; nobody is asked."""
+        age_s = self._monotonic() - self._known_at
+        return [replace(one, silent_s=one.silent_s + age_s) for one in self._known]
 
     def beat(self, conn: Conn) -> None:
         """Say it, unless it was said less than BEAT_S ago."""
@@ -47,6 +55,7 @@ class Heartbeat:
             if self._said_at is None:
                 conn.execute(_FORGET, (KEPT_DAYS,))
             self._said_at = now
+            self._known, self._known_at = nodes_of(conn), self._monotonic()
 
     def leave(self, conn: Conn) -> None:
         """Say that it stopped in order."""

@@ -234,7 +234,9 @@ def run(base: Path, seed: int, rounds: int) -> None:
         assert found["faults"] == [], (seed, done)
         lost = load.accepted - set(found["deliveries"])
         assert not lost, (seed, done, sorted(lost)[:5])
-        assert not torture.doubled.exists(), f"two commands of one task were alive at once: {torture.doubled.read_text()}"
+        assert not torture.doubled.exists(), (
+            f"two commands of one task were alive at once: {torture.doubled.read_text()}"
+        )
         assert found["tasks"] == len(found["deliveries"]) == found["ended"]
         shown = states(leader)
         eventually(lambda: states(other) == shown, 60, "both show the same")

@@ -19,6 +19,7 @@ from covenq.model.notices import NotifyStatus
 from covenq.model.status import (
     Descriptors,
     FollowerStatus,
+    KnownNode,
     LogLine,
     NodeStatus,
     ReconcileStatus,
@@ -31,12 +32,13 @@ from covenq.model.status import (
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import stuck
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.inspect.nodes import known_nodes
 from covenq.operate.inspect.waiting import KeptWaiting
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
-from journal.interface import Engine
+from journal.interface import Engine, Succeeding
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class StatusSources:
     log: Callable[[], Sequence[LogLine]] = tuple
     """The newest warnings of the daemon's log."""
     notify: Callable[[], NotifyStatus | None] = lambda: None
+    succession: Succeeding | None = None
     clock: Callable[[], float] = time.time
 
 
@@ -129,6 +132,7 @@ def status(sources: StatusSources) -> model_status.Status:
         state=state,
         process=inspect_status.DaemonProcess(
             node=sources.info.node,
+            nodes=_nodes(sources),
             pid=os.getpid(),
             started_at=sources.info.started_at,
             webhook_url=sources.info.webhook_url,
@@ -153,3 +157,10 @@ def status(sources: StatusSources) -> model_status.Status:
             notify=sources.notify(),
         ),
     )
+
+
+def _nodes(sources: StatusSources) -> list[KnownNode]:
+    if sources.succession is None or sources.info.node is None:
+        return []
+    head, config = sources.journal.head().seq, sources.config.config.sha256
+    return known_nodes(sources.succession.nodes(), sources.info.node.id, head, config)

@@ -28,6 +28,7 @@ from covenq.model.notices import NotifyStatus
 from covenq.model.status import (
     Descriptors,
     Disk,
+    KnownNode,
     LogLine,
     NodeStatus,
     Overdue,
@@ -66,6 +67,7 @@ class DaemonProcess:
 
     node: NodeStatus | None = None
     """Without a daemon too."""
+    nodes: Sequence[KnownNode] = ()
     pid: int | None = None
     standby: bool = False
     started_at: str | None = None
@@ -123,6 +125,7 @@ def status(
         standby=process.standby,
         version=version,
         node=process.node,
+        nodes=list(process.nodes),
         pid=process.pid,
         started_at=process.started_at,
         data=str(data),

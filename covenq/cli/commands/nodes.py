@@ -1,0 +1,55 @@
+"""`covenq nodes`: the nodes that share the journal, which of them leads, and how far each is.
+
+It serves two decisions: where to look when something is wrong, and whether a node may be stopped: another has to stand by.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from covenq.cli import output
+from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
+from covenq.cli.output import clean
+from covenq.cli.table import Column, print_table
+from covenq.errors import NotFound
+
+if TYPE_CHECKING:
+    from covenq.model.status import KnownNode
+
+
+def nodes(
+    json: Json = False,
+    jsonl: Jsonl = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+) -> None:
+    """Show the nodes that share the journal, and which of them leads.
+
+    Of a journal in PostgreSQL: one node takes deliveries in, the others stand by and take over. `away` has said nothing for 5 s,
+    `stopped` was stopped in order.
+    """
+    with source(data, config) as opened:
+        found = opened.status()
+    if not found.nodes:
+        raise NotFound(
+            "no other node can have this journal", hint="It is in files, or no daemon runs here: `covenq status`."
+        )
+    if json:
+        output.emit_page(found.nodes)
+        return
+    now = time.time()
+    columns: list[Column[KnownNode]] = [
+        Column("NODE", lambda one: clean(one.name) + (" (here)" if one.here else "")),
+        Column("STATE", lambda one: one.state),
+        Column("SINCE", lambda one: output.elapsed(one.since, now)),
+        Column("SEEN", lambda one: output.elapsed(one.seen, now)),
+        Column("BEHIND", lambda one: "-" if one.behind is None else f"{one.behind:,}", right=True, rank=1),
+        Column("CONFIG", lambda one: {None: "-", False: "same", True: "another"}[one.other_config], rank=2),
+        Column("VERSION", lambda one: clean(one.version or "-"), rank=3),
+        Column("ADDRESS", lambda one: clean(one.address or "-"), rank=1),
+    ]
+    print_table(columns, found.nodes)
