@@ -241,8 +241,11 @@ class Succeeding(Protocol):
     def tell(self, about: str) -> None:
         """Have other nodes shown this of this one, in place of what was told before: a few KB at most."""
 
-    def nodes(self) -> Sequence[NodeSeen]:
-        """Every node that has the journal open, or had it not long ago, as they were seen last; nobody is asked."""
+    def nodes(self, *, ask: bool = False) -> Sequence[NodeSeen]:
+        """Every node that has the journal open, or had it not long ago, as they were seen last: about a second ago.
+
+        With `ask` as they are now. Raises JournalUnavailable then.
+        """
 
 
 class SpaceReserve(Protocol):

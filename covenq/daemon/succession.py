@@ -87,7 +87,10 @@ class Succession:
             self._journal.tell(json.dumps({"version": __version__, "folded": folded, "config": config}))
 
     def _is_succeeded(self, journal: Succeeding) -> bool:
-        others = (one for one in journal.nodes() if not one.leads and not one.stopped)
+        try:
+            others = [one for one in journal.nodes(ask=True) if not one.leads and not one.stopped]
+        except JournalUnavailable:
+            return False  # it is away: nobody can take the lead now
         return any(one.silent_s < SILENT_S for one in others)
 
     def hand_over(self) -> None:

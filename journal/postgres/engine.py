@@ -32,7 +32,7 @@ from journal.postgres.ending import check_head, end_of
 from journal.postgres.erase import Eraser
 from journal.postgres.follow import HeadFollower
 from journal.postgres.lease import LeaseKeeper
-from journal.postgres.nodes import Heartbeat
+from journal.postgres.nodes import Heartbeat, nodes_of
 from journal.postgres.rows import Rows, Segments
 from journal.postgres.watch import Look, Watch
 from journal.records import (
@@ -183,8 +183,8 @@ class PostgresJournal:
     def tell(self, about: str) -> None:
         self._heartbeat.about = about
 
-    def nodes(self) -> list[NodeSeen]:
-        return self._heartbeat.known()
+    def nodes(self, *, ask: bool = False) -> list[NodeSeen]:
+        return self._connections.ask(nodes_of) if ask else self._heartbeat.known()
 
     @property
     def id(self) -> str:

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.postgres
 CONFIG = """
 [worker]
 concurrency = 4
+lease = "10s"
 [[route]]
 name = "hello"
 match = "event:issues"

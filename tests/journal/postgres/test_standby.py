@@ -71,6 +71,7 @@ def test_each_node_says_that_it_is_there_and_when_it_stops(pair: Pair, servers: 
 
     both = [("alpha", True, False, ""), ("beta", False, False, '{"version": "1"}')]
     eventually(lambda: seen() == both, HANG_S, "both are there")
+    eventually(lambda: len(standby.nodes()) == 2, HANG_S, "each sees both")
     assert standby.nodes()[1].address == B.address and standby.nodes()[1].silent_s < HANG_S
     active.step_down()
     eventually(standby.lead, HANG_S, "the standby leads")
