@@ -1,7 +1,7 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres test-deep lint format screenshots all-screenshots bench release-check clean anew
+.PHONY: help run test test-postgres test-deep lint format screenshots all-screenshots bench release-check demo-cluster clean anew
 
 VENV := .venv
 # The interpreter that .venv is made from: the first of these that is new enough. Say another: make test PYTHON=python3.14
@@ -36,6 +36,7 @@ help:
 	@echo 'make test            run the tests'
 	@echo 'make test-postgres   run the tests of a journal in PostgreSQL, where that is'
 	@echo 'make test-deep       run the tests that take minutes to hours'
+	@echo 'make demo-cluster    lose one part of two nodes and a replicated database after another, under load'
 	@echo 'make lint            check formatting, lint, types and who imports whom'
 	@echo 'make format          format the code'
 	@echo 'make screenshots     make the pictures of the dashboard in man/screenshots anew'
@@ -55,6 +56,9 @@ test-postgres: $(VENV)/.installed-test
 
 test-deep: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -n auto -m deep $(ARGS)
+
+demo-cluster: $(VENV)/.installed-test
+	$(VENV)/bin/python -m tests.e2e.demo_cluster
 
 lint: $(VENV)/.installed-lint
 	$(VENV)/bin/ruff format --check .

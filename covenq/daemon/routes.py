@@ -18,6 +18,7 @@ from covenq.http.webhook import AnswerRecorder, WebhookIntake
 from covenq.model.status import Missing
 from covenq.operate.inspect import ledger
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.inspect.nodes import node_states
 from covenq.operate.inspect.waiting import KeptWaiting
 
 
@@ -82,6 +83,10 @@ def make_routes(
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal, intake.known_damage),
                 metrics.DatabaseMetrics(storage.journal.database),
+                metrics.NodeMetrics(
+                    lambda: intake.passing is None or intake.passing.accepts(),
+                    lambda: [] if storage.succession is None else node_states(storage.succession.nodes()),
+                ),
                 metrics.StateMetrics(
                     storage.readers, storage.fold, storage.fold.status, missing, observed.waiting.read
                 ),

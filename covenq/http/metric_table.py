@@ -55,6 +55,8 @@ METRICS: Mapping[str, Spec] = {
     "covenq_database_commits_wait": Spec("gauge", "1 while each commit waits for a synchronous standby that is not there."),
     "covenq_database_clock_ahead_seconds": Spec("gauge", "How far the database's clock is ahead of this machine's."),
     "covenq_database_away_seconds": Spec("gauge", "Since the database last answered; 0 while it does."),
+    "covenq_leads": Spec("gauge", "1 on the node that takes deliveries in and works on them, 0 on one that stands by."),
+    "covenq_nodes": Spec("gauge", "Nodes that share the journal, as this one sees them; absent where none can.", ("state",)),
     "covenq_fold_lag_records": Spec("gauge", "Durable records that state.db has not folded yet."),
     "covenq_fold_failing": Spec("gauge", "1 while state.db can't be written."),
     "covenq_follower_restarts": Spec("counter", "How often the process that folds had to be started again."),

@@ -193,6 +193,18 @@ class DatabaseMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeMetrics:
+    """Which node leads. `nodes` gives the states of all that share the journal, as they were seen last."""
+
+    leads: Callable[[], bool]
+    nodes: Callable[[], Sequence[str]]
+
+    def collect(self) -> Iterator[Metric]:
+        yield gauge("covenq_leads", self.leads())
+        yield labelled("covenq_nodes", Counter(self.nodes()))
+
+
+@dataclass(frozen=True, slots=True)
 class StateMetrics:
     """The rows of state.db, as far as they are folded: a scrape waits for nothing."""
 

@@ -5,7 +5,9 @@ the one that does, as it came, and its answer is given as it is. Where nobody le
 until somebody does, and is taken in by this node if that is itself. All of it lasts HELD_S from the arrival of its first byte at
 most; GitHub gives up 2 s later. Then it is refused with 503, as by any daemon that can't make it durable.
 
-Sent on twice it is recorded once: the node that leads knows it by its id, and answers the second as a duplicate.
+The leader is waited for ASK_S at a time: one that is frozen, or cut off, takes the connection and says nothing, and is
+succeeded meanwhile. Sent on twice a delivery is recorded once: the node that leads knows it by its id, and answers the second as
+a duplicate.
 
 A delivery that was passed says so, and how long it may take still (PASSED). It is not passed a second time, or two nodes that
 both take the other for the leader would send it to and fro. Anybody can say that, and shortens by it the time that their own
@@ -33,6 +35,8 @@ PASSED = "Covenq-Passed"
 """The header of a request that was passed: how many milliseconds it may be held still."""
 WAIT_S = 0.1
 """Seconds after which it is looked again for who leads."""
+ASK_S = 2.0
+"""Seconds that a leader has for its answer before it is looked who leads now."""
 MARGIN_S = 0.3
 """Seconds of what is left that a passed request may not use: its answer has to come back."""
 ANSWER_MAX = 1 << 20
@@ -97,8 +101,13 @@ def _send(leader: Leader, path: str, headers: Mapping[str, str], body: bytes, le
     """The leader's answer; None if there is none, or it doesn't lead either."""
     address = leader.address if "://" in leader.address else f"http://{leader.address}"
     parts = urlsplit(address)
-    wait_s = left - MARGIN_S
-    given = {**headers, "Content-Length": str(len(body)), PASSED: str(int(wait_s * 1000)), "Connection": "close"}
+    wait_s = min(left - MARGIN_S, ASK_S)
+    given = {
+        **headers,
+        "Content-Length": str(len(body)),
+        PASSED: str(int((left - MARGIN_S) * 1000)),
+        "Connection": "close",
+    }
     try:
         connection = OutgoingConnection(Route(parts, {}))
         try:

@@ -12,7 +12,9 @@ from covenq.model.status import Status
 from covenq.model.waiting import untold_pauses
 from covenq.text import duration, instant
 
-MENDED_LATER = frozenset({"missing", "stuck", "refused", "drift", "paused", "untold", "failing", "standby", "clock"})
+MENDED_LATER = frozenset(
+    {"missing", "stuck", "refused", "drift", "paused", "untold", "failing", "standby", "clock", "node"}
+)
 """Words of what is wrong, and stops nothing else."""
 NOTES = frozenset({"warning", "upkeep"})
 
@@ -49,6 +51,10 @@ def troubles(found: Status, now: float) -> Iterator[Trouble]:
         from covenq.model.database_text import database_troubles
 
         yield from (Trouble(*told) for told in database_troubles(found.journal.database, ready=found.ready))
+    if len(found.nodes) > 1:
+        from covenq.model.nodes_text import node_troubles
+
+        yield from (Trouble(*told) for told in node_troubles(found.nodes, now))
     if found.worker is not None and found.worker.error:
         yield Trouble("stopped", f"nothing more is run: {found.worker.error}")
     for loop in found.overdue:

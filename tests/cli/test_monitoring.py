@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -18,6 +18,7 @@ from covenq.cli.monitoring import ALERTS, DASHBOARD
 from covenq.http.metric_table import METRICS
 from covenq.intake.refusal_hints import HINTS
 from covenq.model import Category, State
+from covenq.operate.inspect.nodes import State as NodeState
 from tests.support.checkout import clean_env
 from tests.support.commands import run_command
 
@@ -30,6 +31,7 @@ WORDS: dict[tuple[str, str], set[str]] = {
     ("covenq_attempts_ended_total", "outcome"): set(State),
     ("covenq_attempts_ended_total", "category"): set(Category),
     ("covenq_attempt_seconds_count", "outcome"): {"completed", "failed"},
+    ("covenq_nodes", "state"): set(get_args(NodeState)),
     ("covenq_webhook_refused_total", "reason"): {one.partition("/")[0] for one in HINTS},
 }
 
@@ -118,7 +120,24 @@ def test_prometheus_takes_them(tmp_path: Path) -> None:
     ("alert", "series", "after"),
     [
         ("CovenqIntakeClosed", {"covenq_intake_open": "0x20"}, "3m"),
-        ("CovenqNotReady", {"covenq_ready": "1 1 0x20"}, "6m"),
+        (
+            "CovenqNotReady",
+            {
+                'covenq_ready{instance="a"}': "1 1 0x20",
+                'covenq_leads{instance="a"}': "1x20",
+                'covenq_ready{instance="b"}': "0x20",
+                'covenq_leads{instance="b"}': "0x20",
+            },
+            "6m",
+        ),
+        (
+            "CovenqNoneLeads",
+            {'covenq_leads{instance="a"}': "1 1 0x20", 'covenq_leads{instance="b"}': "0x20"},
+            "6m",
+        ),
+        ("CovenqNodeAway", {'covenq_nodes{state="away"}': "1x20", 'covenq_nodes{state="leads"}': "1x20"}, "12m"),
+        ("CovenqCommitsWait", {"covenq_database_commits_wait": "0 1x20"}, "4m"),
+        ("CovenqDatabaseAway", {"covenq_database_away_seconds": "0 60x20"}, "2m"),
         ("CovenqDiskFillsUp", {"covenq_disk_free_bytes": "150x20", "covenq_disk_reserve_bytes": "100x20"}, "16m"),
         (
             "CovenqTasksFail",

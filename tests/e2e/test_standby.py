@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,6 +133,33 @@ def test_a_standby_shows_what_the_other_takes_in_and_passes_on_what_comes_to_it(
     assert refused.returncode and b"appends to the journal" in refused.stderr
 
 
+def test_each_node_shows_both_and_which_of_them_leads(nodes: Nodes) -> None:
+    active, standby = nodes.add().start(), start_standby(nodes.add())
+    assert active.post("issues", issue(1)).status == 202
+    wait_done(standby, 1)
+
+    def both(daemon: Daemon) -> set[tuple[str, bool, bool | None]]:
+        return {(one["state"], one["here"], one["other_config"]) for one in daemon.cli_json("nodes")["items"]}
+
+    eventually(lambda: both(active) == {("leads", True, False), ("standby", False, False)}, 60, "both are seen")
+    eventually(lambda: both(standby) == {("leads", False, False), ("standby", True, False)}, 60, "and by the other")
+    for daemon in (active, standby):
+        assert daemon.cli("nodes").stdout.count(b"\n") == 3 and b"(here)" in daemon.cli("nodes").stdout
+        assert b" leads; " in daemon.cli("status").stdout
+    metrics = standby.api("/metrics").body
+    assert b"covenq_leads 0.0" in metrics and b'covenq_nodes{state="leads"} 1.0' in metrics
+    assert b"covenq_leads 1.0" in active.api("/metrics").body
+
+    standby.kill()
+    eventually(lambda: ("away", False, False) in both(active), 60, "it says nothing any more")
+    told = active.cli("status").stdout
+    assert b"has said nothing for" in told and b" away since " in told
+    start_standby(standby)
+    assert standby.stop() == 0
+    eventually(lambda: "stopped" in {state for state, _, _ in both(active)}, 60, "it was stopped in order")
+    assert b"has said nothing for" not in active.cli("status").stdout
+
+
 def test_a_node_that_is_killed_is_succeeded_and_nothing_is_refused_or_lost(nodes: Nodes) -> None:
     active, standby = nodes.add().start(), start_standby(nodes.add())
     load = Load(standby)
@@ -148,6 +176,23 @@ def test_a_node_that_is_killed_is_succeeded_and_nothing_is_refused_or_lost(nodes
     assert sorted(held) == sorted(guid for guid, _ in load.answers)
     assert standby.cli_json("verify")["ok"]
     wait_done(active, len(load.answers))
+
+
+def test_what_is_passed_to_a_node_that_is_frozen_is_taken_in_by_the_one_that_succeeds_it(nodes: Nodes) -> None:
+    active, standby = nodes.add().start(), start_standby(nodes.add())
+    assert standby.post("issues", issue(1)).status == 202
+    assert active.process is not None
+    active.process.send_signal(signal.SIGSTOP)
+    try:
+        guids = [new_guid() for _ in range(4)]
+        with ThreadPoolExecutor(len(guids)) as senders:
+            answers = list(senders.map(lambda guid: standby.post("issues", issue(2), guid), guids))
+    finally:
+        active.process.send_signal(signal.SIGCONT)
+    assert [one.status for one in answers] == [202] * len(guids), [one.json for one in answers]
+    assert active.wait_exit(60) == 1, active.log_tail()
+    held = [one["guid"] for one in standby.cli_json("deliveries")["items"]]
+    assert sorted(held[:-1]) == sorted(guids)
 
 
 def test_a_node_that_stops_hands_over_before_it_closes_its_door(nodes: Nodes) -> None:

@@ -168,11 +168,11 @@ def test_no_line_is_wider_than_the_screen(names: list[str | None], numbers: list
 
 def test_syncs_are_a_histogram_with_its_bounds() -> None:
     times = SyncTimes(10, 1.2, 150.0, 150.0, [1.0, 100.0], [8, 1, 1])
-    lines = durability(replace(STATUS, journal=replace(STATUS.journal, recent_syncs_ms=times)))
+    lines = durability(replace(STATUS, journal=replace(STATUS.journal, recent_syncs_ms=times)), NOW)
     bars, bounds = (plain([line]) for line in lines[2:4])
     assert bars.split() == ["████", "▁▁▁▁", "▁▁▁▁"] and bounds.split() == ["≤1", "≤100", "more", "ms"]
     assert [tone for _, tone in lines[2][1:]] == ["active", "active", "warning"]
-    assert len(durability(STATUS)) == len(lines) - 2, "an older daemon says no bounds"
+    assert len(durability(STATUS, NOW)) == len(lines) - 2, "an older daemon says no bounds"
 
 
 # ---- what a line opens

@@ -79,7 +79,7 @@ def _print(found: Status, told: Readiness, now: float, failing: Sequence[tuple[s
         start = "`covenq serve` starts one. " if told.word == NO_DAEMON else ""
         wrong += [("", f"{start}`covenq doctor` says what to do."), *_log_lines(found, now)]
     first = True
-    for lines in ([*_verdict_lines(found, told, now), *wrong], _work_lines(found, now), _location_lines(found)):
+    for lines in ([*_verdict_lines(found, told, now), *wrong], _work_lines(found, now), _location_lines(found, now)):
         for number, (label, text) in enumerate(lines):
             if number == 0 and not first:
                 output.line()
@@ -168,11 +168,15 @@ def _work_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     yield "routes", ", ".join(map(clean, found.routes)) or "none: every delivery is kept and ignored"
 
 
-def _location_lines(found: Status) -> Iterator[tuple[str, str]]:
+def _location_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     """Where it is, and what it rests on."""
     if found.node is not None:
         address = f" at {clean(found.node.address)}" if found.node.address else ""
         yield "node", f"{clean(found.node.name)}{address}"
+    if len(found.nodes) > 1:
+        from covenq.model.nodes_text import nodes_text
+
+        yield "nodes", clean(nodes_text(found.nodes, now))
     if found.webhook_url:
         yield "webhook", clean(found.webhook_url)
     if found.api_url:

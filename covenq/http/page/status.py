@@ -20,6 +20,7 @@ from covenq.http.page.moment import Moment, moment
 from covenq.http.page.render import respond_page
 from covenq.http.page.sources import PageSources, only
 from covenq.model.database_text import standbys_text
+from covenq.model.nodes_text import nodes_text
 from covenq.model.palette import STATE_TONES, Tone
 from covenq.model.readiness import WELL, readiness
 from covenq.model.route_times import failing, failing_text
@@ -166,5 +167,7 @@ def _facts(found: Status, now: float) -> Iterator[tuple[str, str]]:
     yield "journal", f"{counted(found.journal.head.seq, 'record')}, {byte_size(found.journal.bytes, 'TiB')}"
     if found.journal.database is not None:
         yield "standbys", standbys_text(found.journal)
+    if nodes := nodes_text(found.nodes, now):
+        yield "nodes", nodes
     if found.disk is not None:
         yield "disk", f"{byte_size(found.disk.free, 'TiB')} free of {byte_size(found.disk.total, 'TiB')}"

@@ -20,6 +20,11 @@ def known_nodes(seen: Sequence[NodeSeen], here: str, head: int, config: str) -> 
     return [_known(one, here, head, config) for one in seen]
 
 
+def node_states(seen: Sequence[NodeSeen]) -> list[State]:
+    """The state of each."""
+    return [_state(one) for one in seen]
+
+
 def _known(one: NodeSeen, here: str, head: int, config: str) -> KnownNode:
     said = _said(one.about)
     folded, version, other = said.get("folded"), said.get("version"), said.get("config")

@@ -145,6 +145,10 @@ def _of_journal(status: Status, now: float) -> list[Alarm]:
         for word, words, _ in database_troubles(status.journal.database, ready=status.ready):
             tone: Tone = "warning" if word in MENDED_LATER else "bad"
             found.append(_alarm(text.clean(words), tone, f"database {word}"))
+    if len(status.nodes) > 1:
+        from covenq.model.nodes_text import node_troubles
+
+        found += [_alarm(text.clean(words), "warning") for _, words, _ in node_troubles(status.nodes, now)]
     state = status.state
     if state.damaged:
         found.append(_alarm("state.db is damaged, which a reader came upon: restart covenq, and it is made anew"))

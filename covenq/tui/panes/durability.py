@@ -23,8 +23,8 @@ SLOW_MS = 100.0
 """A sync that takes longer is drawn as a warning."""
 
 
-def durability(status: Status) -> list[Line]:
-    """The section."""
+def durability(status: Status, now: float) -> list[Line]:
+    """The section; `now` is seconds since 1970."""
     log = status.journal
     lines: list[Line] = [[("Durability", "bold")], labelled("fsync", fsync(log))]
     if log.recent_syncs_ms is not None:
@@ -34,6 +34,11 @@ def durability(status: Status) -> list[Line]:
 
         wrong = log.database.waits is not None or bool(log.database.missing)
         lines.append(labelled("standbys", text.clean(standbys_text(log)), "bad" if wrong else ""))
+    if len(status.nodes) > 1:
+        from covenq.model.nodes_text import node_troubles, nodes_text
+
+        wrong = any(node_troubles(status.nodes, now))
+        lines.append(labelled("nodes", text.clean(nodes_text(status.nodes, now)), "warning" if wrong else ""))
     disk = status.disk
     if disk:
         share = disk.free * 100 // max(1, disk.total)

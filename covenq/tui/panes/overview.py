@@ -92,7 +92,7 @@ def overview(
     half = width // 2 if width >= TWO_COLUMNS_MIN else width
     worker, disk, refused, where = (
         _worker(status, now, half),
-        durability(status),
+        durability(status, now),
         _refused(status),
         _locations(status, now),
     )

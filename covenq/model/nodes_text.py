@@ -1,0 +1,54 @@
+"""The nodes that share a journal in words: which leads, how far the others are, and what of them somebody has to look at.
+
+It serves one decision: whether this machine may be stopped, or lost. Another has to stand by, near the head, and do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from covenq.text import counted, duration, instant
+
+if TYPE_CHECKING:
+    from covenq.model.status import KnownNode
+
+_STATES = {"leads": "leads", "standby": "stands by", "away": "away", "stopped": "stopped"}
+BEHIND_LONG = 10_000
+"""Records behind that are worth a word: a node takes over only once it has folded what it needs."""
+
+
+def nodes_text(nodes: Sequence[KnownNode], now: float) -> str:
+    """Each node by name, the one that leads first; "" where no other can have the journal, or none has been seen."""
+    if len(nodes) < 2:
+        return ""
+    return "; ".join(_node(one, now) for one in sorted(nodes, key=lambda one: (one.state != "leads", one.name, one.id)))
+
+
+def _node(one: KnownNode, now: float) -> str:
+    words = [f"{one.name}{' (here)' if one.here else ''} {_STATES.get(one.state, one.state)}"]
+    if one.state in ("away", "stopped"):
+        words[0] += f" since {_ago(one.seen, now)}"
+    elif one.behind:
+        words.append(f"{counted(one.behind, 'record')} behind")
+    if one.other_config:
+        words.append("another configuration")
+    return ", ".join(words)
+
+
+def node_troubles(nodes: Sequence[KnownNode], now: float) -> Iterator[tuple[str, str, str]]:
+    """What is wrong, as word, sentence and what to do."""
+    for one in nodes:
+        if one.state == "away":
+            words = f"node {one.name} has said nothing for {_ago(one.seen, now)}"
+            yield "node", words, "Look at its machine; a node that is gone for good is forgotten after 30 days."
+        elif one.state == "standby" and (one.behind or 0) > BEHIND_LONG:
+            yield "node", f"node {one.name} stands by, and is {counted(one.behind or 0, 'record')} behind", ""
+        if one.other_config and one.state in ("leads", "standby"):
+            words = f"node {one.name} runs with another configuration than this one"
+            yield "node", words, "Compare the files; `covenq nodes` shows whose differ."
+
+
+def _ago(at: str, now: float) -> str:
+    then = instant(at)
+    return at if then is None else duration(max(0.0, now - then))

@@ -1,0 +1,150 @@
+"""A delivery that comes to a node which stands by: passed on, held, or refused in time."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from covenq.http import passing
+from covenq.http.passing import PASSED, Passing, held_ms
+from covenq.intake.answer import Answer
+from journal.records import Leader, NodeSeen
+
+HANG_S = 60.0
+
+
+class Leading:
+    """A journal of which another node leads, at `address`; it may lead itself later."""
+
+    leads, lost = False, False
+
+    def __init__(self, address: str) -> None:
+        self.who: Leader | None = Leader("other", address, "")
+
+    def leader(self) -> Leader | None:
+        return self.who
+
+    def lead(self) -> bool:
+        return False
+
+    def step_down(self) -> None:
+        pass
+
+    def tell(self, about: str) -> None:
+        pass
+
+    def nodes(self, *, ask: bool = False) -> Sequence[NodeSeen]:
+        return []
+
+
+class Silent:
+    """A listener that takes connections, and answers what `answers` has left, one each; then nothing, as a frozen process."""
+
+    def __init__(self, answers: Sequence[bytes] = ()) -> None:
+        self.asked: list[bytes] = []
+        self._answers = list(answers)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = "{}:{}".format(*self._listening.getsockname())
+        self._open: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            said = b""
+            while not said.endswith(b"{}"):
+                said += connection.recv(1 << 16)
+            self.asked.append(said)
+            if self._answers:
+                connection.sendall(self._answers.pop(0))
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(HANG_S)
+        for one in self._open:
+            one.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    made = Silent()
+    yield made
+    made.close()
+
+
+def http(status: int, said: object) -> bytes:
+    body = json.dumps(said).encode()
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+def ask(made: Passing, headers: dict[str, str] | None = None, began: float = 0.0) -> Answer | None:
+    return made.answer("/webhook", {"X_GITHUB_EVENT": "push"} | (headers or {}), str.title, b"{}", began)
+
+
+class Clock:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_leader_that_says_nothing_is_asked_again_and_not_waited_for_to_the_end(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passing, "ASK_S", 0.05)
+    made = Passing(Leading(silent.address), lambda: len(silent.asked) > 1)
+    assert ask(made, began=time.monotonic()) is None, "this node leads by then, and time is left"
+    assert len(silent.asked) == 2
+
+
+def test_the_answer_comes_back_as_it_is() -> None:
+    other = Silent([http(202, {"ok": True, "seq": 7})])
+    try:
+        clock = Clock()
+        answer = ask(Passing(Leading(other.address), lambda: False, monotonic=clock.monotonic, sleep=clock.sleep))
+    finally:
+        other.close()
+    assert answer is not None and (answer.status, answer.body["seq"]) == (202, 7)
+    [sent] = other.asked
+    assert PASSED.lower().encode() in sent.lower() and sent.endswith(b"\r\n\r\n{}")
+
+
+def test_who_leads_no_more_is_not_believed_and_who_nobody_succeeds_is_refused_in_time() -> None:
+    other = Silent([http(503, {"ok": False, "error": "standby"})] * 200)
+    try:
+        clock = Clock()
+        answer = ask(Passing(Leading(other.address), lambda: False, monotonic=clock.monotonic, sleep=clock.sleep))
+    finally:
+        other.close()
+    assert answer is not None and answer.status == 503 and clock.now == pytest.approx(passing.HELD_S)
+    assert len(other.asked) > 10
+
+
+def test_what_was_passed_is_not_passed_again_and_held_for_what_is_left(silent: Silent) -> None:
+    clock = Clock()
+    made = Passing(Leading(silent.address), lambda: False, monotonic=clock.monotonic, sleep=clock.sleep)
+    answer = ask(made, {"COVENQ_PASSED": "1500"})
+    assert answer is not None and answer.status == 503 and clock.now == pytest.approx(1.5)
+    assert not silent.asked
+
+
+@pytest.mark.parametrize(("value", "ms"), [(None, None), ("1500", 1500), ("-1", 0), ("1e3", 0), ("9" * 7, 0), ("٣", 0)])
+def test_how_long_it_may_be_held(value: str | None, ms: int | None) -> None:
+    assert held_ms(value) == ms

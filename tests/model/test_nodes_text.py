@@ -1,0 +1,69 @@
+"""What is said of the nodes that share a journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covenq.model.nodes_text import BEHIND_LONG, node_troubles, nodes_text
+from covenq.model.status import KnownNode
+from covenq.operate.inspect.nodes import AWAY_S, known_nodes
+from journal.records import NodeSeen
+from tests.support.answers import AGO, NOW
+
+A = KnownNode("a1", "alpha", "10.0.0.1:8787", "leads", True, AGO, AGO, "1.0", 0, False)
+B = KnownNode("b1", "beta", None, "standby", False, AGO, AGO, "1.0", 12, False)
+
+
+def seen(id: str = "b1", silent_s: float = 0.1, about: str = "{}", **given: Any) -> NodeSeen:
+    return NodeSeen(
+        id, id.upper(), "", AGO, AGO, silent_s, given.get("stopped", False), about, given.get("leads", False)
+    )
+
+
+def test_one_node_is_no_word_worth() -> None:
+    assert nodes_text([], NOW) == nodes_text([A], NOW) == ""
+    assert not list(node_troubles([A], NOW))
+
+
+def test_the_one_that_leads_is_named_first_and_how_far_the_others_are() -> None:
+    assert nodes_text([B, A], NOW) == "alpha (here) leads; beta stands by, 12 records behind"
+
+
+def test_a_node_that_is_away_or_differs_is_trouble_and_one_that_was_stopped_is_not() -> None:
+    away = KnownNode("c1", "gamma", None, "away", False, AGO, AGO, "1.0", 3, True)
+    other = KnownNode("d1", "delta", None, "standby", False, AGO, AGO, "1.0", BEHIND_LONG + 1, True)
+    stopped = KnownNode("e1", "epsilon", None, "stopped", False, AGO, AGO, "1.0", 3, True)
+    words = [text for _, text, _ in node_troubles([A, B, away, other, stopped], NOW)]
+    assert len(words) == 3
+    assert words[0].startswith("node gamma has said nothing for ")
+    assert words[1] == f"node delta stands by, and is {BEHIND_LONG + 1:,} records behind"
+    assert words[2] == "node delta runs with another configuration than this one"
+    assert "gamma away since" in nodes_text([A, away], NOW)
+
+
+def test_a_node_is_what_was_seen_of_it_and_not_more() -> None:
+    said = '{"version": "2.0", "folded": 7, "config": "x"}'
+    leads, behind, away, stopped, strange = known_nodes(
+        [
+            seen("a1", about=said, leads=True),
+            seen(about='{"folded": 3, "config": "y"}'),
+            seen(silent_s=AWAY_S + 1, leads=True),
+            seen(stopped=True, silent_s=999),
+            seen(about='{"folded": "7", "version": 2, "config": [1]}'),
+        ],
+        "a1",
+        9,
+        "x",
+    )
+    assert (leads.state, leads.here, leads.version, leads.behind, leads.other_config) == (
+        "leads",
+        True,
+        "2.0",
+        2,
+        False,
+    )
+    assert (behind.state, behind.here, behind.behind, behind.other_config) == ("standby", False, 6, True)
+    assert (away.state, stopped.state) == ("away", "stopped")
+    assert (strange.version, strange.behind, strange.other_config) == (None, None, None)
+    [broken] = known_nodes([seen(about="[")], "a1", 9, "x")
+    assert (broken.behind, broken.other_config) == (None, None)
