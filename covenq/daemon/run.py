@@ -93,7 +93,7 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             stop(daemon, drain_s=1.0)
             return 1
         daemon.succession.check()
-        daemon.succession.tell(daemon.storage.fold.folded, daemon.live.now.config.sha256)
+        _tell_others(daemon)
         daemon.intake.admission.check()
         daemon.intake.known_damage.check()
         if signals.reload_asked():
@@ -109,6 +109,12 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
     if journal.poisoned:
         return stop_poisoned(daemon)
     return 0
+
+
+def _tell_others(daemon: Daemon) -> None:
+    database = daemon.storage.journal.database()
+    ahead_s = None if database is None else database.ahead_s
+    daemon.succession.tell(daemon.storage.fold.folded, daemon.live.now.config.sha256, ahead_s)
 
 
 def _can_not_fold(daemon: Daemon) -> bool:

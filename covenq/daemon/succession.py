@@ -81,10 +81,12 @@ class Succession:
         log.info("another node stands by: it is to lead")
         return True
 
-    def tell(self, folded: int, config: str) -> None:
-        """Have other nodes shown how far this one has folded, and the hash of its configuration."""
+    def tell(self, folded: int, config: str, ahead_s: float | None) -> None:
+        """Have other nodes shown how far this one has folded, the hash of its configuration, and how far its clock is behind."""
         if self._journal is not None:
-            self._journal.tell(json.dumps({"version": __version__, "folded": folded, "config": config}))
+            ahead = None if ahead_s is None else round(ahead_s, 3)
+            about = {"version": __version__, "folded": folded, "config": config, "clock_ahead": ahead}
+            self._journal.tell(json.dumps(about))
 
     def _is_succeeded(self, journal: Succeeding) -> bool:
         try:

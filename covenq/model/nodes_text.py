@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from covenq.model.database_text import CLOCK_MAX_S
 from covenq.text import counted, duration, instant
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ def node_troubles(nodes: Sequence[KnownNode], now: float) -> Iterator[tuple[str,
             yield "node", words, "Look at its machine; a node that is gone for good is forgotten after 30 days."
         elif one.state == "standby" and (one.behind or 0) > BEHIND_LONG:
             yield "node", f"node {one.name} stands by, and is {counted(one.behind or 0, 'record')} behind", ""
+        if abs(one.clock_ahead_s or 0) > CLOCK_MAX_S and one.state in ("leads", "standby"):
+            yield (
+                "node",
+                f"the clock of node {one.name} is {abs(one.clock_ahead_s or 0):.1f} s off",
+                "Have it set: a start is refused then.",
+            )
         if one.other_config and one.state in ("leads", "standby"):
             words = f"node {one.name} runs with another configuration than this one"
             yield "node", words, "Compare the files; `covenq nodes` shows whose differ."

@@ -382,6 +382,8 @@ class KnownNode(Struct):
     """Records that it has not folded."""
     other_config: bool | None = None
     """Whether its configuration is another one than this node's."""
+    clock_ahead_s: float | None = None
+    """Seconds that the database's clock is ahead of its own."""
 
 
 class Status(Struct, kw_only=True):

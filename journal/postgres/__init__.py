@@ -19,6 +19,7 @@ One line per module, highest layer first:
 - `verify` checks every row; `erase` takes content out; `lease` is who may write
 - `committer` sends batches in its thread, holds what comes while the server is away, and sends again what wasn't answered;
   `call` is what it sends
-- `schema` makes the tables, `schema.sql` has them, and the function that appends; `server` is what is asked of a server
+- `schema` makes the tables, `schema.sql` has them, and the function that appends, `upgrade.sql` what older ones lack; `builds` is
+  which covenq may share them with which; `server` is what is asked of a server
 - `rows` reads records out of tables, and verifies them; `connections` connects, and says what an error means
 """

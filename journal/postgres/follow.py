@@ -16,7 +16,8 @@ from contextlib import suppress
 import psycopg
 
 from journal.append import REQUEST_S
-from journal.errors import JournalDamaged, JournalError, JournalGone, JournalUnavailable
+from journal.errors import FormatUnknown, JournalDamaged, JournalError, JournalGone, JournalUnavailable
+from journal.postgres import builds
 from journal.postgres.connections import Conn, connect, hang_up, one_line
 from journal.postgres.nodes import Heartbeat
 from journal.records import Head, Leader
@@ -25,7 +26,7 @@ POLL_S = 0.1
 STOP_S = 3.0
 
 _LOOK = """SELECT h.seq, h.sum, h.epoch, l.name, l.address, to_char(l.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-  l.until > clock_timestamp() FROM covenq.head h, covenq.lease l"""
+  l.until > clock_timestamp(), h.floor, h.ceiling FROM covenq.head h, covenq.lease l"""
 
 Seen = Callable[[Head, str, Leader | None], None]
 """Called with the newest record, the epoch, and who leads; None if nobody does."""
@@ -87,7 +88,7 @@ class HeadFollower:
         try:
             while not self._ending.wait(POLL_S):
                 self._look()
-        except (JournalDamaged, JournalGone) as error:
+        except (JournalDamaged, JournalGone, FormatUnknown) as error:
             self._failed(error)
         finally:
             with suppress(psycopg.Error):
@@ -111,7 +112,8 @@ class HeadFollower:
             return
         if row is None:
             raise JournalGone("there is no journal in that database any more")
-        seq, total, epoch, name, address, since, held = row
+        seq, total, epoch, name, address, since, held, floor, ceiling = row
+        builds.check_span(floor, ceiling)
         self.away_since, self.away = None, ""
         if not self._ending.is_set():
             self._seen(Head(seq, total), epoch, Leader(name, address, since) if held else None)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import psycopg
 
 from journal.errors import JournalDamaged, JournalError, JournalLocked
+from journal.postgres import builds
 from journal.postgres.connections import Conn, connect, hang_up
 from journal.records import NOBODY, Damage, Node
 
@@ -57,7 +58,7 @@ def take(conn: Conn, token: str, node: Node = NOBODY) -> None:
     """Take the lease, and with it the head. A node's own is taken at once: whoever calls has made sure that it is alone there.
 
     It is the node's by its id: two that have the same name wait for each other. Raises JournalLocked if another node holds it,
-    or has an append under way still; JournalDamaged where there is none to be held.
+    or has an append under way still; JournalDamaged where there is none to be held; FormatUnknown as `builds.check`.
     """
     row = {"token": token, "node": node.id, "name": node.name, "address": node.address, "lease": LEASE_S}
     try:
@@ -70,6 +71,7 @@ def take(conn: Conn, token: str, node: Node = NOBODY) -> None:
                 raise _locked(str(holder(conn) or "another process"))
             conn.execute(f"SET LOCAL lock_timeout = '{TAKE_S}s'")
             conn.execute("UPDATE covenq.head SET writer = %s", (token,))
+            builds.note_lead(conn)
     except psycopg.errors.LockNotAvailable:
         raise _locked("a process that has lost it, and has an append under way") from None
 

@@ -30,6 +30,12 @@ _NODES = """SELECT n.id, n.name, n.address, to_char(n.since AT TIME ZONE 'UTC', 
   FROM covenq.node n, covenq.lease l ORDER BY n.name, n.id"""
 
 
+def introduce(conn: Conn, node: Node) -> None:
+    """Say that a node is there, at its start: so a role that may not is told so then. May raise psycopg.Error."""
+    if node.id:
+        Heartbeat(node).beat(conn)
+
+
 class Heartbeat:
     """Says that this node is there. Each method on the connection of whoever calls it; may raise psycopg.Error."""
 

@@ -15,6 +15,7 @@ from journal.postgres import lease, schema, server
 from journal.postgres.connections import Conn, connect, unavailable
 from journal.postgres.ending import end_of
 from journal.postgres.engine import Opening, PostgresJournal
+from journal.postgres.nodes import introduce
 from journal.postgres.watch import look_once
 from journal.records import NOBODY, OWN_SUBJECT, Damage, Entry, Node, Witness
 
@@ -51,10 +52,12 @@ def open_journal(
         if accept_head != 0:
             _check_seen(conn, witnesses)
         created = schema.make(conn, secrets.token_hex)
+        schema.upgrade(conn)
         schema.check_version(conn)
         writer = secrets.token_hex(16)
         leads = _take(conn, writer, node, may_stand_by=may_stand_by and accept_head is None)
         try:
+            introduce(conn, node)
             with conn.transaction():
                 # Of one moment: while this node stands by, another one appends.
                 conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -95,6 +98,7 @@ def prepare(url: str, *, token: Callable[[int], str] = secrets.token_hex, now: C
     try:
         server.check(conn, now)
         created = schema.make(conn, token)
+        schema.upgrade(conn)
         schema.check_version(conn)
         return created
     except psycopg.Error as error:

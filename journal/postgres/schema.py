@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import files
+from typing import Literal
 
 from psycopg import errors
 
 from journal.errors import FormatUnknown, JournalDamaged, JournalError, JournalGone
 from journal.format.header import GENESIS, make_header
+from journal.postgres import builds
 from journal.postgres.connections import GRANTED, Conn, one_line
 from journal.records import Damage
 
 VERSION = 2
+_UPGRADED = (
+    "`covenq serve` brings them up to it, where its role owns them; `covenq init --postgres URL` prints the SQL."
+)
 _LEFT = "SELECT EXISTS (SELECT 1 FROM covenq.record) OR EXISTS (SELECT 1 FROM covenq.segment)"
 _LOCK = 0x636F76656E71
 """The advisory lock of who makes the tables: `covenq` in ASCII."""
@@ -25,8 +30,12 @@ class NoJournal(JournalGone):
     hint = "`covenq serve` makes one, or `covenq init --postgres URL`."
 
 
+Lacking = Literal["tables", "version", "grants"]
+"""What a role may not do: make the tables, bring them up to this version, or use them."""
+
+
 class SchemaForbidden(JournalError):
-    """The tables are missing, and this role may not make them; or, with `there`, they are, and it may not use them."""
+    """The tables are not as they have to be, and this role may not change that."""
 
     exit_code = 4
     hint = (
@@ -34,14 +43,19 @@ class SchemaForbidden(JournalError):
         "and repeat this command."
     )
 
-    def __init__(self, text: str, *, there: bool = False) -> None:
-        super().__init__(text, hint=GRANTED if there else None)
-        self.there = there
+    def __init__(self, text: str, lacking: Lacking = "tables") -> None:
+        super().__init__(text, hint=GRANTED if lacking == "grants" else None)
+        self.lacking = lacking
 
 
 def script() -> str:
     """The SQL that makes the tables and functions."""
     return files("journal.postgres").joinpath("schema.sql").read_text("utf-8")
+
+
+def upgrade_script() -> str:
+    """The SQL that brings tables of the version before up to VERSION."""
+    return files("journal.postgres").joinpath("upgrade.sql").read_text("utf-8")
 
 
 def new_journal(token: Callable[[int], str]) -> str:
@@ -81,12 +95,32 @@ def version_of(conn: Conn) -> int | None:
 
 
 def check_version(conn: Conn) -> None:
-    """Raises NoJournal, FormatUnknown if it is of a version that it doesn't know, JournalDamaged."""
+    """Raises NoJournal, FormatUnknown if it is of a version or a build that it doesn't know, JournalDamaged."""
     found = version_of(conn)
     if found is None:
         raise NoJournal("there is no journal in that database")
     if found != VERSION:
-        raise FormatUnknown(f"the database's tables are of version {found}; this covenq knows version {VERSION}")
+        hint = _UPGRADED if found == VERSION - 1 else None
+        words = f"the database's tables are of version {found}; this covenq knows version {VERSION}"
+        raise FormatUnknown(words, hint=hint)
+    builds.check(conn)
+
+
+def upgrade(conn: Conn) -> bool:
+    """Bring tables of the version before up to VERSION, in one transaction; whether it was needed. Who runs goes on meanwhile.
+
+    Raises SchemaForbidden, JournalDamaged.
+    """
+    try:
+        with conn.transaction():
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            if version_of(conn) != VERSION - 1:
+                return False
+            conn.execute(upgrade_script().encode())
+            return True
+    except errors.InsufficientPrivilege as error:
+        words = f"the journal's tables are of version {VERSION - 1}, and this role may not bring them up to {VERSION}"
+        raise SchemaForbidden(f"{words}: {one_line(error)}", "version") from error
 
 
 def make_tables(conn: Conn) -> None:
@@ -103,7 +137,7 @@ def make_tables(conn: Conn) -> None:
             if there
             else "the journal's tables can't be made"
         )
-        raise SchemaForbidden(f"{words}: {one_line(error)}", there=there) from error
+        raise SchemaForbidden(f"{words}: {one_line(error)}", "grants" if there else "tables") from error
 
 
 def make(conn: Conn, token: Callable[[int], str]) -> bool:
@@ -124,4 +158,4 @@ def make(conn: Conn, token: Callable[[int], str]) -> bool:
             return True
     except errors.InsufficientPrivilege as error:
         words = "this role may not read the journal's tables" if there else "a journal can't be begun"
-        raise SchemaForbidden(f"{words}: {one_line(error)}", there=there) from error
+        raise SchemaForbidden(f"{words}: {one_line(error)}", "grants" if there else "tables") from error

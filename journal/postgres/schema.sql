@@ -16,7 +16,9 @@ CREATE TABLE covenq.head (
   segment_bytes bigint  NOT NULL,             -- what its lines would take in a file
   salt          text    NOT NULL,
   writer        text    NOT NULL DEFAULT '',  -- the token of the process that may append, and which of its connections
-  closed        text    NOT NULL DEFAULT ''   -- why nobody may: it is being copied here, or was moved elsewhere
+  closed        text    NOT NULL DEFAULT '',  -- why nobody may: it is being copied here, or was moved elsewhere
+  floor         integer NOT NULL DEFAULT 1,   -- the oldest build of covenq that may have the journal open
+  ceiling       integer NOT NULL DEFAULT 1    -- the newest that has led
 ) WITH (fillfactor = 10);
 
 -- Who may write, by this server's clock. Apart from head, so that renewing it waits for no append.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.postgres.audit import audit
 from tests.support.postgres.proxy import Proxy
-from tests.support.postgres.server import Cluster
+from tests.support.postgres.server import Cluster, Server
 from tests.support.requests import issue, new_guid
 from tests.support.waiting import eventually
 
@@ -36,6 +37,9 @@ run = ["sh", "-c", "flock -n -E 99 {locks}/$COVENQ_TASK sleep 0.02; [ $? -ne 99 
 retry = {{ max = 3, backoff = "50ms" }}
 """
 SENDERS = 6
+SHIFTED_CLOCK = Path(__file__).resolve().parents[1] / "support" / "shifted_clock.py"
+CLOCK_OFF_S = 4.0
+"""Seconds that each machine's clock is off; with more than 5 a start is refused."""
 
 
 class Load:
@@ -95,13 +99,14 @@ class Torture:
         config.write_text(CONFIG.format(locks=locks, doubled=self.doubled))
         self.nodes: list[Daemon] = []
         self.proxies: list[Proxy] = []
-        for name in "ab":
+        for name, off in (("a", CLOCK_OFF_S), ("b", -CLOCK_OFF_S)):
             where = self.servers.base / f"proxy-{name}"
             self.proxies += [
                 Proxy(where, self.servers.base, server.port, seed) for server in (self.servers.primary, self.standby)
             ]
             url = f"postgresql://covenq@/postgres?host={where},{where}&port=5432,5433&target_session_attrs=read-write"
-            self.nodes.append(Daemon(base / name, config=config, env={"COVENQ_JOURNAL_URL": url}, forked=True))
+            shifted = [sys.executable, str(SHIFTED_CLOCK), str(off)]
+            self.nodes.append(Daemon(base / name, config=config, env={"COVENQ_JOURNAL_URL": url}, wrapper=shifted))
 
     def start(self) -> None:
         eventually(lambda: all(self._answers(node) for node in self.nodes), 60, "both answer")
@@ -131,6 +136,8 @@ class Torture:
             "stop the leader": self.stop_leader,
             "pause the leader": self.pause_leader,
             "kill the primary": self.kill_primary,
+            "pause the primary": lambda: self.pause_server(self.servers.primary),
+            "pause the standby": lambda: self.pause_server(self.standby),
             "kill the standby": self.kill_standby,
             "cut connections": self.cut_connections,
             "cut in the middle": lambda: [proxy.cut() for proxy in self.proxies],
@@ -164,6 +171,14 @@ class Torture:
         finally:
             leader.process.send_signal(signal.SIGCONT)
         assert leader.wait_exit(60) == 1, leader.log_tail()
+
+    def pause_server(self, server: Server) -> None:
+        """Commits, and the lease, wait for it; it may be longer than the lease lasts."""
+        server.pause()
+        try:
+            threading.Event().wait(self.chance.uniform(0.5, 5.0))
+        finally:
+            server.resume()
 
     def kill_primary(self) -> None:
         self.servers.primary.kill()

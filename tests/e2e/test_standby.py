@@ -6,6 +6,7 @@ Nobody sends anything twice here, as GitHub doesn't, and balancers don't repeat 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgres
 
+OTHER_BUILD = Path(__file__).resolve().parents[1] / "support" / "other_build.py"
 CONFIG = """
 [worker]
 concurrency = 4
@@ -176,6 +178,27 @@ def test_a_node_that_is_killed_is_succeeded_and_nothing_is_refused_or_lost(nodes
     assert sorted(held) == sorted(guid for guid, _ in load.answers)
     assert standby.cli_json("verify")["ok"]
     wait_done(active, len(load.answers))
+
+
+def test_neighbouring_builds_run_side_by_side_and_either_takes_over(nodes: Nodes, servers: Cluster) -> None:
+    older, newer = nodes.add().start(), nodes.add()
+    newer.wrapper = [sys.executable, str(OTHER_BUILD), "2"]
+    start_standby(newer)
+    assert newer.post("issues", issue(1)).status == 202
+    wait_done(newer, 1)
+    assert older.stop() == 0
+    eventually(lambda: newer.get("/readyz").status == 200, 60, "the newer leads")
+    assert newer.post("issues", issue(2)).status == 202
+    assert servers.sql("SELECT floor, ceiling FROM covenq.head") == [(1, 2)]
+    start_standby(older)
+    wait_done(older, 2)
+    assert newer.stop() == 0
+    eventually(lambda: older.get("/readyz").status == 200, 60, "the older leads again")
+    assert older.post("issues", issue(3)).status == 202
+    wait_done(older, 3)
+    newer.wrapper = [sys.executable, str(OTHER_BUILD), "4"]
+    newer.start(wait=False)
+    assert newer.wait_exit(60) == 4 and "in steps" in newer.log_tail()
 
 
 def test_what_is_passed_to_a_node_that_is_frozen_is_taken_in_by_the_one_that_succeeds_it(nodes: Nodes) -> None:

@@ -41,15 +41,23 @@ def test_a_node_that_is_away_or_differs_is_trouble_and_one_that_was_stopped_is_n
     assert "gamma away since" in nodes_text([A, away], NOW)
 
 
+def test_a_clock_that_would_keep_a_node_from_starting_is_told() -> None:
+    fast = KnownNode("b1", "beta", None, "standby", False, AGO, AGO, "1.0", 0, False, clock_ahead_s=-7.25)
+    [(_, words, what_to_do)] = node_troubles([A, fast], NOW)
+    assert words == "the clock of node beta is 7.2 s off" and "a start is refused" in what_to_do
+    near = KnownNode("b1", "beta", None, "standby", False, AGO, AGO, "1.0", 0, False, clock_ahead_s=4.0)
+    assert not list(node_troubles([A, near], NOW))
+
+
 def test_a_node_is_what_was_seen_of_it_and_not_more() -> None:
-    said = '{"version": "2.0", "folded": 7, "config": "x"}'
+    said = '{"version": "2.0", "folded": 7, "config": "x", "clock_ahead": -0.25}'
     leads, behind, away, stopped, strange = known_nodes(
         [
             seen("a1", about=said, leads=True),
             seen(about='{"folded": 3, "config": "y"}'),
             seen(silent_s=AWAY_S + 1, leads=True),
             seen(stopped=True, silent_s=999),
-            seen(about='{"folded": "7", "version": 2, "config": [1]}'),
+            seen(about='{"folded": "7", "version": 2, "config": [1], "clock_ahead": "1"}'),
         ],
         "a1",
         9,
@@ -62,8 +70,9 @@ def test_a_node_is_what_was_seen_of_it_and_not_more() -> None:
         2,
         False,
     )
+    assert leads.clock_ahead_s == -0.25
     assert (behind.state, behind.here, behind.behind, behind.other_config) == ("standby", False, 6, True)
     assert (away.state, stopped.state) == ("away", "stopped")
-    assert (strange.version, strange.behind, strange.other_config) == (None, None, None)
+    assert (strange.version, strange.behind, strange.other_config, strange.clock_ahead_s) == (None,) * 4
     [broken] = known_nodes([seen(about="[")], "a1", 9, "x")
     assert (broken.behind, broken.other_config) == (None, None)

@@ -234,7 +234,7 @@ def _postgres(url: str, path: Path, data: str | None, config: str | None) -> Non
 
     require_postgres()
     from journal.postgres import open as database
-    from journal.postgres.schema import SchemaForbidden, new_journal, script
+    from journal.postgres.schema import SchemaForbidden, new_journal, script, upgrade_script
 
     url = postgres_setup.checked(url, os.environ)
     role = postgres_setup.role_of(url)
@@ -248,8 +248,10 @@ def _postgres(url: str, path: Path, data: str | None, config: str | None) -> Non
         created = database.prepare(url)
     except SchemaForbidden as forbidden:
         # In one transaction: half of the tables would be taken for all of them.
-        tables = "" if forbidden.there else f"BEGIN;\n{script()}{new_journal(secrets.token_hex)}COMMIT;\n\n"
-        output.write_bytes(f"{tables}{postgres_setup.grants(role, 'covenq_reader')}".encode())
+        tables = {"tables": f"{script()}{new_journal(secrets.token_hex)}", "version": upgrade_script(), "grants": ""}
+        wanted = tables[forbidden.lacking]
+        made_first = f"BEGIN;\n{wanted}COMMIT;\n\n" if wanted else ""
+        output.write_bytes(f"{made_first}{postgres_setup.grants(role, 'covenq_reader')}".encode())
         raise
     if made != text:
         atomic_file.replace(path, made.encode(), mode=_MODE)

@@ -49,7 +49,13 @@ def nodes(
         Column("SEEN", lambda one: output.elapsed(one.seen, now)),
         Column("BEHIND", lambda one: "-" if one.behind is None else f"{one.behind:,}", right=True, rank=1),
         Column("CONFIG", lambda one: {None: "-", False: "same", True: "another"}[one.other_config], rank=2),
+        Column("CLOCK", lambda one: _clock(one.clock_ahead_s), right=True, rank=3),
         Column("VERSION", lambda one: clean(one.version or "-"), rank=3),
         Column("ADDRESS", lambda one: clean(one.address or "-"), rank=1),
     ]
     print_table(columns, found.nodes)
+
+
+def _clock(ahead_s: float | None) -> str:
+    """How far a node's clock is ahead of the database's."""
+    return "-" if ahead_s is None else f"{-ahead_s * 1000:+,.0f} ms"

@@ -28,6 +28,7 @@ def node_states(seen: Sequence[NodeSeen]) -> list[State]:
 def _known(one: NodeSeen, here: str, head: int, config: str) -> KnownNode:
     said = _said(one.about)
     folded, version, other = said.get("folded"), said.get("version"), said.get("config")
+    ahead = said.get("clock_ahead")
     return KnownNode(
         one.id,
         one.name,
@@ -39,6 +40,7 @@ def _known(one: NodeSeen, here: str, head: int, config: str) -> KnownNode:
         version if isinstance(version, str) else None,
         max(0, head - folded) if isinstance(folded, int) else None,
         other != config if isinstance(other, str) else None,
+        float(ahead) if isinstance(ahead, int | float) else None,
     )
 
 
