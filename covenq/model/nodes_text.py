@@ -21,9 +21,14 @@ BEHIND_LONG = 10_000
 
 def nodes_text(nodes: Sequence[KnownNode], now: float) -> str:
     """Each node by name, the one that leads first; "" where no other can have the journal, or none has been seen."""
+    return "; ".join(node_lines(nodes, now))
+
+
+def node_lines(nodes: Sequence[KnownNode], now: float) -> list[str]:
+    """The same, a line each."""
     if len(nodes) < 2:
-        return ""
-    return "; ".join(_node(one, now) for one in sorted(nodes, key=lambda one: (one.state != "leads", one.name, one.id)))
+        return []
+    return [_node(one, now) for one in sorted(nodes, key=lambda one: (one.state != "leads", one.name, one.id))]
 
 
 def _node(one: KnownNode, now: float) -> str:

@@ -22,7 +22,7 @@ from covenq.model.route_times import (
     Times,
     failing,
 )
-from covenq.model.status import Status, Stuck
+from covenq.model.status import KnownNode, Status, Stuck
 from covenq.model.waiting import WaitingTasks
 from covenq.tui import text
 from covenq.tui.app import Dashboard
@@ -271,3 +271,13 @@ def test_a_cursor_is_where_a_line_opens_something_or_nowhere() -> None:
     assert first is not None and link_of(widget.lines[first]) == Link("tasks", "state:queued repo:acme/payments")
     assert plain([widget.lines[first + 1]]).strip() == "covenq resume repo acme/payments"
     assert first + 1 not in widget._stops(), "the second line of the same"
+
+
+def test_each_node_that_shares_the_journal_has_a_line_and_one_that_is_away_an_alarm() -> None:
+    here = KnownNode("a1", "node-a", "10.0.0.1:8787", "leads", True, AGO, AGO, "1.0", 0, False)
+    away = KnownNode("b1", "node-b", None, "away", False, AGO, AGO, "1.0", 12, True)
+    lines = plain(page(replace(STATUS, nodes=[here, away]))).splitlines()
+    assert any(line.startswith("! node node-b has said nothing for ") for line in lines[:3])
+    [at] = [number for number, line in enumerate(lines) if "node-a (here) leads" in line]
+    assert lines[at].split()[0] == "nodes" and lines[at + 1].split()[:3] == ["node-b", "away", "since"]
+    assert "node-a" not in plain(page(replace(STATUS, nodes=[here])))

@@ -35,10 +35,10 @@ def durability(status: Status, now: float) -> list[Line]:
         wrong = log.database.waits is not None or bool(log.database.missing)
         lines.append(labelled("standbys", text.clean(standbys_text(log)), "bad" if wrong else ""))
     if len(status.nodes) > 1:
-        from covenq.model.nodes_text import node_troubles, nodes_text
+        from covenq.model.nodes_text import node_lines
 
-        wrong = any(node_troubles(status.nodes, now))
-        lines.append(labelled("nodes", text.clean(nodes_text(status.nodes, now)), "warning" if wrong else ""))
+        for number, line in enumerate(node_lines(status.nodes, now)):
+            lines.append(labelled("" if number else "nodes", text.clean(line)))
     disk = status.disk
     if disk:
         share = disk.free * 100 // max(1, disk.total)
