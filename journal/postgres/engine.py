@@ -143,6 +143,7 @@ class PostgresJournal:
     def lead(self) -> bool:
         """See `journal.interface.Succeeding.lead`.
 
+        Who leads may have been kept from renewing its lease by what has kept this node from looking: it gets the time for it.
         What is read here may have been folded: so the head that the lease was taken with has to come after what this node saw.
         """
         with self._leading:
@@ -150,6 +151,8 @@ class PostgresJournal:
                 return self._leads
             conn = connect(self._url, local=True)
             try:
+                if self._follower.steady_s < lease.LEASE_S and not lease.is_given_up(conn, self._node):
+                    return False
                 lease.take(conn, self._token, self._node)
                 try:
                     end, _ = end_of(conn, [Witness(self._id, self._head.seq, self._head.sum)])

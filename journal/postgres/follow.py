@@ -4,6 +4,9 @@ A node that stands by looks POLL_S apart. What it sees is committed, and where a
 too: a commit is shown to others when its wait has ended. So it may fold and answer by it, as by what it appended itself. The
 exception is a server that was killed while commits waited: what they wrote is seen when it is back. Each new connection is
 therefore asked for the newest record that was seen, as one that appends is: a server that lacks it has lost what was read here.
+
+A lease that nobody could renew, since the server was away or hung, says nothing of who holds it: that node is given the time of
+one to renew it once the server answers (`steady_s`), so that a failover changes no leader, and ends nothing that it runs.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from journal.postgres.nodes import Heartbeat
 from journal.records import Head, Leader
 
 POLL_S = 0.1
+SLOW_S = 1.0
+"""Seconds after which an answer is so late that whoever holds the lease may have waited for one as well."""
 STOP_S = 3.0
 
 _LOOK = """SELECT h.seq, h.sum, h.epoch, l.name, l.address, to_char(l.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
@@ -54,6 +59,8 @@ class HeadFollower:
         """Why."""
         self.beat = monotonic()
         """When it last looked, or found that it can't."""
+        self._steady_since: float | None = None
+        """Since when each look has been answered at once."""
         self._url, self._seen, self._check, self._failed = url, seen, check, failed
         self._heartbeat = heartbeat
         self._monotonic = monotonic
@@ -69,6 +76,12 @@ class HeadFollower:
         if since is None or (lasted := self._monotonic() - since) <= REQUEST_S:
             return None
         return f"the database has not answered for {lasted:.0f} s: {self.away}"
+
+    @property
+    def steady_s(self) -> float:
+        """Seconds for which the server has answered each look at once."""
+        since = self._steady_since
+        return 0.0 if since is None else self._monotonic() - since
 
     def start(self) -> None:
         self._thread.start()
@@ -104,8 +117,10 @@ class HeadFollower:
                 self._check(self._conn)
             row = self._conn.execute(_LOOK).fetchone()
             self._heartbeat.beat(self._conn)
+            self._note_answer(self._monotonic())
         except (psycopg.Error, JournalUnavailable) as error:
             self._disconnect()
+            self._steady_since = None
             self.away = str(error) if isinstance(error, JournalError) else one_line(error)
             if self.away_since is None:
                 self.away_since = self._monotonic()
@@ -117,6 +132,10 @@ class HeadFollower:
         self.away_since, self.away = None, ""
         if not self._ending.is_set():
             self._seen(Head(seq, total), epoch, Leader(name, address, since) if held else None)
+
+    def _note_answer(self, now: float) -> None:
+        if self._steady_since is None or now - self.beat > SLOW_S:
+            self._steady_since = now
 
     def _disconnect(self) -> None:
         conn, self._conn = self._conn, None

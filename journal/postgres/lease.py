@@ -31,6 +31,7 @@ _TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, name = %
 _HOLDER = """SELECT node, name, address, to_char(until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   extract(epoch FROM until)::float8 - extract(epoch FROM clock_timestamp())::float8
   FROM covenq.lease WHERE until >= clock_timestamp()"""
+_GIVEN_UP = "SELECT until = '-infinity' OR node IN ('', %s) FROM covenq.lease"
 _NAME = "UPDATE covenq.head SET writer = %s WHERE split_part(writer, '.', 1) = %s"
 _RENEW = "UPDATE covenq.lease SET until = clock_timestamp() + %s * interval '1 s' WHERE holder = %s"
 
@@ -52,6 +53,12 @@ def holder(conn: Conn) -> Holder | None:
     """Who holds the lease; None if nobody does."""
     row = conn.execute(_HOLDER).fetchone()
     return None if row is None else Holder(Node(*row[:3]), row[3], row[4])
+
+
+def is_given_up(conn: Conn, node: Node) -> bool:
+    """Whether who had the lease last left it in order, or is this node: else it may have been kept from renewing it."""
+    row = conn.execute(_GIVEN_UP, (node.id,)).fetchone()
+    return row is None or bool(row[0])
 
 
 def take(conn: Conn, token: str, node: Node = NOBODY) -> None:

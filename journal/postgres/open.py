@@ -83,6 +83,9 @@ def open_journal(
 
 
 def _take(conn: Conn, writer: str, node: Node, *, may_stand_by: bool) -> bool:
+    """Whether it was taken. One that another node left to lapse is taken later, as by any that stands by."""
+    if may_stand_by and not lease.is_given_up(conn, node):
+        return False
     try:
         lease.take(conn, writer, node)
     except JournalLocked:

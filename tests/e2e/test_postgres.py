@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -49,6 +50,19 @@ def daemon(servers: Cluster, tmp_path: Path) -> Iterator[Daemon]:
     made = Daemon(tmp_path / "data", config=config, env={"COVENQ_JOURNAL_URL": servers.url}, forked=True)
     yield made.start()
     made.kill()
+
+
+@contextmanager
+def stood_by(other: Daemon, daemon: Daemon) -> Iterator[Daemon]:
+    """Another daemon that stands by while `daemon` leads."""
+    other.start(wait=False)
+    try:
+        eventually(
+            lambda: f"leads, at 127.0.0.1:{daemon.port}" in other.get("/readyz").json["detail"], 60, "it stands by"
+        )
+        yield other
+    finally:
+        other.kill()
 
 
 def wait_done(daemon: Daemon) -> None:
@@ -102,10 +116,10 @@ def test_its_lease_says_which_node_has_it_and_a_copy_of_its_data_takes_nothing(
     for name in ("node", "journal/database"):
         (copy / name).parent.mkdir(exist_ok=True)
         (copy / name).write_bytes((daemon.data / name).read_bytes())
-    said = daemon.cli("serve", "--bind", "127.0.0.1:0", env={"COVENQ_DATA": str(copy)}, exit_code=None)
-    assert said.returncode == 4 and f"is written by {node['name']} (127.0.0.1:{daemon.port})".encode() in said.stderr
-    assert daemon.post("issues", issue(1)).status == 202, "it still has the journal"
-    wait_done(daemon)
+    with stood_by(Daemon(copy, config=daemon.config, env=daemon.env, forked=True), daemon) as other:
+        assert other.cli_json("status")["node"]["id"] != node["id"]
+        assert daemon.post("issues", issue(1)).status == 202, "it still has the journal"
+        wait_done(daemon)
     assert [one["node"] for one in daemon.cli_json("tasks")["items"]] == [node["name"]]
     daemon.kill()
     assert daemon.start().cli_json("status")["node"] == node
@@ -222,12 +236,14 @@ def test_a_database_that_fails_over_is_waited_for(daemon: Daemon, servers: Clust
 
 
 @pytest.mark.postgres
-def test_two_daemons_do_not_share_a_journal(daemon: Daemon, tmp_path: Path) -> None:
+def test_of_two_daemons_one_writes_and_the_other_accepts_no_head_meanwhile(daemon: Daemon, tmp_path: Path) -> None:
     other = Daemon(tmp_path / "other", config=daemon.config, env=daemon.env, forked=True)
+    with stood_by(other, daemon):
+        assert daemon.post("issues", issue(1)).status == 202
+    other.args = ["--accept-head", "1"]
     other.start(wait=False)
     assert other.wait_exit(60) == 4
     assert "the journal is written by" in other.log_tail()
-    assert daemon.post("issues", issue(1)).status == 202
 
 
 @pytest.mark.postgres
