@@ -171,6 +171,17 @@ class DaemonUnreachable(CovenqError):
     hint = "Start it with `covenq serve`."
 
 
+class OnAnotherNode(CovenqError):
+    """What lies on another node of those that share the journal, and can't be had from there now."""
+
+    exit_code = 6
+    hint = "`covenq nodes` shows them."
+
+
+class NodeTokenMissing(OnAnotherNode):
+    """What another node's API has, and gives for a token alone."""
+
+
 # ---- exit code 1: it failed
 
 

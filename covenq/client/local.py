@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from covenq import __version__
 from covenq.client.interface import LOG_BYTES, Closing, Counted, Filter, Stream
 from covenq.client.local_files import LOCK_S, LocalFiles, damage_of
 from covenq.config.load import Config
+from covenq.errors import NotFound, OnAnotherNode
 from covenq.filter.grammar import parse
 from covenq.model import NOT_RUNNING
 from covenq.operate.inspect import view
@@ -129,7 +131,24 @@ class LocalSource(Closing):
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES, offset: int | None = None) -> bytes:
         with self._files.reading() as (conn, _):
+            return self._log(conn, task, attempt, stream, last, offset)
+
+    def _log(
+        self, conn: sqlite3.Connection, task: str, attempt: int, stream: str, last: int, offset: int | None = None
+    ) -> bytes:
+        """What lies here. Raises NotFound, and OnAnotherNode: without a daemon no other node is asked."""
+        try:
             return view.log(conn, self._data, task, attempt, stream, last, offset)
+        except NotFound:
+            here, ran = self._node_status(), query.attempt_location(conn, task, attempt)
+            if self._config.journal.url is None or ran is None or ran.node is None or view.is_erased(conn, task):
+                raise
+            if here is not None and here.name == ran.node:
+                raise
+            raise OnAnotherNode(
+                f"attempt {attempt} of {task} ran on node {ran.node}, and no daemon runs here that could ask it",
+                hint=f"There, covenq logs {task} {attempt} shows it.",
+            ) from None
 
     def count(self, what: Counted, filter: Filter = "", *, limit: int = 0) -> int:
         parsed = parse(filter)
@@ -181,7 +200,7 @@ class LocalSource(Closing):
                 waiting=why.waiting(self._caps),
                 refused=lambda: refusal_log.read(self._data),
                 # Not `self.log`, which would wait for the journal's lock that this reading has.
-                read_log=lambda task, attempt, stream, last: view.log(conn, self._data, task, attempt, stream, last),
+                read_log=lambda task, attempt, stream, last: self._log(conn, task, attempt, stream, last),
             )
 
     def tail(

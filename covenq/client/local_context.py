@@ -15,7 +15,7 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import readable, sources_of
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.act.importing import SigningSecrets
-from covenq.operate.maintain.upkeep import UpkeepContext
+from covenq.operate.maintain.upkeep_work import UpkeepContext
 from covenq.operate.notify.send import Sender, sender_of
 from covenq.state.store import StateStore
 from journal.interface import Journal, Progress

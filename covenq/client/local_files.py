@@ -29,8 +29,9 @@ from journal.presence import exists
 from journal.records import NO_SUM, NOBODY, Entry, Head, Record
 
 if TYPE_CHECKING:
+    from covenq.operate.answers import AbsentNode
     from covenq.operate.maintain.journal_home import OpenedJournal
-    from covenq.operate.maintain.upkeep import UpkeepContext
+    from covenq.operate.maintain.upkeep_work import UpkeepContext
     from journal.database import Database
     from journal.interface import Engine
 
@@ -95,6 +96,12 @@ class LocalFiles:
         Raises NotFound where there are none; JournalLocked, or DaemonUnreachable for a daemon that holds the lock and
         doesn't answer.
         """
+        with self._opened(create=create, use_reserve=use_reserve) as (opened, store):
+            yield opened.journal, store
+
+    @contextmanager
+    def _opened(self, *, create: bool, use_reserve: bool) -> Iterator[tuple[OpenedJournal, StateStore]]:
+        """As `writing`."""
         if not create and not self._is_there():
             where = self.data if self.settings.url is None else "that database"
             raise NotFound(f"nothing was ever received in {where}", hint="Start with `covenq serve`.")
@@ -109,7 +116,7 @@ class LocalFiles:
                 opened.reserve.release_if_full()
             with StateStore(self.state, opened.journal) as store:
                 store.catch_up()
-                yield opened.journal, store
+                yield opened, store
                 store.catch_up()
 
     def _held_by(self) -> JournalLocked | None:
@@ -151,15 +158,21 @@ class LocalFiles:
 
     @contextmanager
     def upkeep(self, policy: Retention) -> Iterator[UpkeepContext]:
-        """What `covenq.operate.maintain.upkeep` works on. Raises as `writing`."""
-        from covenq.operate.maintain.upkeep import UpkeepContext
+        """What `covenq.operate.maintain.upkeep_work` works on. Raises as `writing`."""
+        from covenq.operate.inspect.nodes import absent_nodes
+        from covenq.operate.maintain.upkeep_work import UpkeepContext
 
-        with self.writing(use_reserve=True) as (journal, store):
+        with self._opened(create=False, use_reserve=True) as (opened, store):
 
             def fold() -> None:
                 store.catch_up()
 
-            yield UpkeepContext(journal, self.data, policy, store.reader, fold, store.truncate_wal)
+            def absent() -> list[AbsentNode]:
+                return absent_nodes(opened.succession, opened.node.id)
+
+            yield UpkeepContext(
+                opened.journal, self.data, policy, store.reader, fold, store.truncate_wal, absent=absent
+            )
 
     def measurements(self, reader: Reader) -> Measurements:
         """What the journal that `reader` reads takes. Raises OSError, JournalUnavailable."""

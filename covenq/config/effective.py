@@ -18,7 +18,7 @@ from covenq.config.journal import VARIABLE as JOURNAL_VARIABLE
 from covenq.config.journal import shown_url
 from covenq.config.limits import Cap
 from covenq.config.load import FILE_MAX, Config
-from covenq.config.node import ADDRESS_VARIABLE, NAME_VARIABLE
+from covenq.config.node import VARIABLES as NODE_VARIABLES
 from covenq.config.notify import FailureShare
 from covenq.config.secret_source import SecretSource
 from covenq.model import Json
@@ -69,8 +69,15 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "server.body_timeout": (lambda c: c.body_timeout_s, None),
     "server.threads": (lambda c: c.threads, None),
     "server.metrics": (lambda c: c.webhook_metrics, None),
-    "node.name": (lambda c: c.node.name, NAME_VARIABLE),
-    "node.address": (lambda c: c.node.address or (None if c.follows_log else c.bind), ADDRESS_VARIABLE),
+    "node.name": (lambda c: c.node.name, NODE_VARIABLES["name"]),
+    "node.address": (
+        lambda c: c.node.address or (None if c.follows_log else c.bind),
+        NODE_VARIABLES["address"],
+    ),
+    "node.api": (
+        lambda c: c.node.api or (None if c.api_bind is None else f"http://{c.api_bind}"),
+        NODE_VARIABLES["api"],
+    ),
     "journal.engine": (lambda c: c.journal.engine, JOURNAL_VARIABLE),
     "journal.url": (lambda c: shown_url(c.journal), JOURNAL_VARIABLE),
     "journal.replicated": (lambda c: "managed" if c.journal.managed else None, None),

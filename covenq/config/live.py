@@ -33,7 +33,7 @@ STATIC = {
     "bind": "[server] bind",
     "webhook_path": "[server] path",
     "data": "[server] data",
-    "node": "[node] name or address",
+    "node": "[node] name, address or api",
     "body_limit": "[server] body_limit",
     "header_timeout_s": "[server] header_timeout",
     "body_timeout_s": "[server] body_timeout",

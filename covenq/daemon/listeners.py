@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from covenq.config.api_tokens import Tokens
@@ -54,6 +55,9 @@ PHASE_REQUEST_S = 2.0
 """Seconds in which a command sends its request's headers, and its body."""
 PHASE_BODY_MAX = 64 << 10
 """Of the socket on which commands report phases: each waits for a sync, and no longer."""
+
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
+"""Addresses that stand for all of this machine's, and what a client here uses in their place."""
 
 log = logging.getLogger("covenq.daemon")
 
@@ -91,6 +95,17 @@ class TcpSockets:
         if self.webhook is None:
             return ""
         return config.node.address or address_of(self.webhook)
+
+    def node_api(self, config: Config) -> str:
+        """Where other nodes ask this one's API; empty where they can't. Of one that listens everywhere, where its webhook is."""
+        if config.node.api is not None or self.api is None:
+            return config.node.api or ""
+        host, _, port = address_of(self.api).rpartition(":")
+        if host in _EVERYWHERE:
+            address = self.node_address(config)
+            found = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+            host = f"[{found}]" if ":" in found else found
+        return f"http://{host}:{port}" if host and host not in _EVERYWHERE else ""
 
     @property
     def api_url(self) -> str | None:
@@ -373,5 +388,4 @@ def descriptor_budget(config: Config, sockets: TcpSockets) -> Budget:
 def _reachable(address: str) -> str:
     """An address that a client on this machine can use."""
     host, _, port = address.rpartition(":")
-    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
-    return f"{everywhere.get(host, host)}:{port}"
+    return f"{_EVERYWHERE.get(host, host)}:{port}"

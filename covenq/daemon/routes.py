@@ -12,7 +12,8 @@ from covenq.daemon.datadir import Storage
 from covenq.daemon.parts import Background, Intake, StatsByName, Workers
 from covenq.http import metrics
 from covenq.http.api.effective import EffectiveConfig
-from covenq.http.api.status import DaemonInfo, StatusSources
+from covenq.http.api.node_logs import NodeLogs
+from covenq.http.api.status import DaemonInfo, StatusSources, nodes_of
 from covenq.http.app import ApiRoutes, HealthRoutes, MetricsRoutes, PhaseRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
 from covenq.model.status import Missing
@@ -124,6 +125,25 @@ def _make_api(
     observed: _Observed,
     stopping: threading.Event,
 ) -> ApiRoutes:
+    status = StatusSources(
+        info,
+        storage.data,
+        storage.journal,
+        storage.readers,
+        storage.fold,
+        storage.fold.status,
+        observed.config,
+        intake.admission,
+        intake.refusals,
+        workers.pool,
+        background.upkeep,
+        observed.alarms,
+        observed.waiting,
+        background.reconciler.status,
+        logs.newest.lines,
+        background.notifier.status,
+        storage.succession,
+    )
     return ApiRoutes(
         data=storage.data,
         journal=storage.journal,
@@ -133,24 +153,7 @@ def _make_api(
         claims=workers.claims,
         operations=background.operations,
         notices=background.notifier.notices,
-        status=StatusSources(
-            info,
-            storage.data,
-            storage.journal,
-            storage.readers,
-            storage.fold,
-            storage.fold.status,
-            observed.config,
-            intake.admission,
-            intake.refusals,
-            workers.pool,
-            background.upkeep,
-            observed.alarms,
-            observed.waiting,
-            background.reconciler.status,
-            logs.newest.lines,
-            background.notifier.status,
-            storage.succession,
-        ),
+        status=status,
+        logs=NodeLogs(storage.data, storage.node.name, lambda: nodes_of(status)),
         stopping=stopping,
     )

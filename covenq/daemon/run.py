@@ -114,7 +114,8 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
 def _tell_others(daemon: Daemon) -> None:
     database = daemon.storage.journal.database()
     ahead_s = None if database is None else database.ahead_s
-    daemon.succession.tell(daemon.storage.fold.folded, daemon.live.now.config.sha256, ahead_s)
+    folded, erased = daemon.storage.fold.folded, daemon.background.upkeep.carried_out
+    daemon.succession.tell(folded, erased, daemon.live.now.config.sha256, ahead_s)
 
 
 def _can_not_fold(daemon: Daemon) -> bool:

@@ -55,6 +55,7 @@ from covenq.model import at_text
 from covenq.model.status import NodeStatus
 from covenq.operate.act import pauses
 from covenq.operate.daemon_context import DaemonContext
+from covenq.operate.inspect.nodes import absent_nodes
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import NOTICES_NAME, REFUSALS_NAME, TAKEOVER_NAME
@@ -144,9 +145,9 @@ def start(
     if options.observer is not None:
         options.observer.opened(storage.journal)
     reserve = storage.reserve
-    succession = Succession(storage.succession)
+    succession = Succession(storage.succession, sockets.node_api(config))
     intake = make_intake(storage, succession, mask)
-    upkeep = make_upkeep(live, storage, cleanup)
+    upkeep = make_upkeep(live, storage, lambda: succession.works, cleanup)
     workers = make_workers(
         live,
         storage,
@@ -304,7 +305,7 @@ def make_twins(storage: Storage) -> Twins:
     )
 
 
-def make_upkeep(live: Live, storage: Storage, cleanup: ExitStack) -> Upkeep:
+def make_upkeep(live: Live, storage: Storage, leads: Callable[[], bool], cleanup: ExitStack) -> Upkeep:
     """Retention and erasure. Before the workers, so that it is stopped after them.
 
     That may take as long as the rewrite of a segment, and claims that wait for a task are answered before.
@@ -318,6 +319,7 @@ def make_upkeep(live: Live, storage: Storage, cleanup: ExitStack) -> Upkeep:
         truncate_wal=storage.fold.scrub,
         reserve=storage.reserve,
     )
+    upkeep.share(leads, lambda: absent_nodes(storage.succession, storage.node.id))
     cleanup.callback(upkeep.stop, UPKEEP_S)
     return upkeep
 

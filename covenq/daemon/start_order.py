@@ -18,13 +18,15 @@ def start_in_order(daemon: Daemon, observer: Observer) -> None:
     Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes. So may
     the passes over GitHub's logs: what is sent from now on comes by itself.
 
-    A node that stands by listens without what works: deliveries are passed on, until it leads (`covenq.daemon.succession`).
+    A node that stands by listens without what works: deliveries are passed on, until it leads (`covenq.daemon.succession`). Its
+    upkeep is of its own files.
     """
     daemon.storage.fold.start()
     daemon.listeners.phases.start()
     leads = daemon.succession.works
     if leads:
         start_work(daemon)
+    daemon.background.upkeep.start()
     daemon.takeover.start()
     daemon.listeners.start()
     if leads:
@@ -47,7 +49,6 @@ def start_work(daemon: Daemon) -> None:
     """What works on deliveries and tasks that are accepted."""
     daemon.workers.pool.start()
     daemon.workers.claims.start()
-    daemon.background.upkeep.start()
 
 
 def start_rounds(daemon: Daemon, observer: Observer) -> None:

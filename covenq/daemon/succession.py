@@ -37,13 +37,15 @@ class Succession:
     def __init__(
         self,
         journal: Succeeding | None,
+        api: str = "",
         *,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """None: there is nobody else."""
+        """None: there is nobody else. `api` is where others ask this node's API, empty if nowhere."""
         self._monotonic, self._sleep = monotonic, sleep
         self._journal = journal
+        self._api = api
         self._take_up: Callable[[], None] = lambda: None
         self._go_on: Callable[[], None] = lambda: None
         self.works = journal is None or journal.leads
@@ -81,12 +83,14 @@ class Succession:
         log.info("another node stands by: it is to lead")
         return True
 
-    def tell(self, folded: int, config: str, ahead_s: float | None) -> None:
-        """Have other nodes shown how far this one has folded, the hash of its configuration, and how far its clock is behind."""
+    def tell(self, folded: int, erased: int, config: str, ahead_s: float | None) -> None:
+        """Have other nodes shown how far this one has folded and carried out erasures, the hash of its configuration, and how far
+        its clock is behind.
+        """
         if self._journal is not None:
             ahead = None if ahead_s is None else round(ahead_s, 3)
-            about = {"version": __version__, "folded": folded, "config": config, "clock_ahead": ahead}
-            self._journal.tell(json.dumps(about))
+            about = {"folded": folded, "erased": erased, "config": config, "clock_ahead": ahead, "api": self._api}
+            self._journal.tell(json.dumps({"version": __version__, **about}))
 
     def _is_succeeded(self, journal: Succeeding) -> bool:
         try:

@@ -22,6 +22,7 @@ from covenq.http.api import claims, listings, pauses, queries, status
 from covenq.http.api.act import Act
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.events import Events, FollowedJournal
+from covenq.http.api.node_logs import NodeLogs
 from covenq.http.api.status import StatusSources
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
@@ -115,6 +116,7 @@ class ApiRoutes:
     operations: DaemonContext
     notices: Callable[[], Notices]
     status: StatusSources
+    logs: NodeLogs
     stopping: threading.Event
     clock: Callable[[], float] = time.time
 
@@ -134,14 +136,14 @@ class ApiRoutes:
         yield "count", listings.Count(self.state)
         yield "tasks/{id}", listings.Task(self.state, self.config)
         yield "tasks/{id}/attempts", listings.Attempts(self.state)
-        yield "tasks/{id}/attempts/{attempt}/stdout", listings.Log(self.state, self.data, "stdout")
-        yield "tasks/{id}/attempts/{attempt}/stderr", listings.Log(self.state, self.data, "stderr")
+        for stream in ("stdout", "stderr"):
+            yield f"tasks/{{id}}/attempts/{{attempt}}/{stream}", listings.Log(self.state, self.logs, stream)
         yield "secrets", listings.Secrets(self.state, self.config.live, self.clock)
         yield "refused", listings.Refused(self.data, self.config)
 
     def _queries(self) -> Iterator[tuple[str, object]]:
         yield "status", status.Status(self.status)
-        yield "why", queries.Why(self.state, self.journal, self.config, self.data, self.clock)
+        yield "why", queries.Why(self.state, self.journal, self.config, self.data, self.logs, self.clock)
         yield "tail", queries.Tail(self.state, self.journal, self.clock, self.stopping)
         yield "stats", queries.Stats(self.state, self.clock)
         yield "ledger", queries.Ledger(self.state, self.config, self.clock)

@@ -39,7 +39,7 @@ class Guard:
             return
         if req.path in _OPEN:
             return
-        presented = _presented(req)
+        presented = presented_token(req)
         if presented is None:
             self._refuse(req, resp, 401, "token_missing", "The API needs a bearer token here.", _HINT)
             return
@@ -77,7 +77,8 @@ def token_of(req: falcon.Request) -> Token | None:
     return token
 
 
-def _presented(req: falcon.Request) -> str | None:
+def presented_token(req: falcon.Request) -> str | None:
+    """The bearer token that came with a request, whatever it is."""
     scheme, _, token = (req.get_header("Authorization") or "").strip().partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 

@@ -61,6 +61,8 @@ class LastOutput(Struct):
     attempt: Number
     stream: Literal["stdout", "stderr"]
     lines: list[str]
+    elsewhere: str | None = None
+    """Why there are none, where they lie on another node."""
 
 
 class TaskHistory(Task, kw_only=True):

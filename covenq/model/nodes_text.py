@@ -6,13 +6,15 @@ It serves one decision: whether this machine may be stopped, or lost. Another ha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from covenq.model.database_text import CLOCK_MAX_S
-from covenq.text import counted, duration, instant
+from covenq.text import counted, duration, instant, to_the_second
 
 if TYPE_CHECKING:
     from covenq.model.status import KnownNode
+
+NodeState = Literal["leads", "standby", "away", "stopped"]
 
 _STATES = {"leads": "leads", "standby": "stands by", "away": "away", "stopped": "stopped"}
 BEHIND_LONG = 10_000
@@ -56,9 +58,34 @@ def node_troubles(nodes: Sequence[KnownNode], now: float) -> Iterator[tuple[str,
                 f"the clock of node {one.name} is {abs(one.clock_ahead_s or 0):.1f} s off",
                 "Have it set: a start is refused then.",
             )
+        if one.owes and absence(one.state, one.seen) is not None:
+            yield "node", owed_text(one), "Start it, or remove its data directory."
         if one.other_config and one.state in ("leads", "standby"):
             words = f"node {one.name} runs with another configuration than this one"
             yield "node", words, "Compare the files; `covenq nodes` shows whose differ."
+
+
+def named(name: str, address: str | None) -> str:
+    """A node as a sentence names it."""
+    return name if address is None else f"{name} ({address})"
+
+
+def absence(state: NodeState, seen: str) -> str | None:
+    """What the predicate of a node that isn't there is, and since when; None of one that is."""
+    match state:
+        case "away":
+            return f"is away since {to_the_second(seen)}"
+        case "stopped":
+            return f"was stopped at {to_the_second(seen)}"
+    return None
+
+
+def owed_text(one: KnownNode) -> str:
+    """What a node owes, in a sentence."""
+    gone = absence(one.state, one.seen)
+    when = "does it now" if gone is None else f"{gone}, and does it when it is back"
+    what = counted(one.owes, "delivery", "deliveries")
+    return f"node {named(one.name, one.address)} has to remove what was erased of {what}: it {when}"
 
 
 def _ago(at: str, now: float) -> str:

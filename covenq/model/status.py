@@ -384,6 +384,10 @@ class KnownNode(Struct):
     """Whether its configuration is another one than this node's."""
     clock_ahead_s: float | None = None
     """Seconds that the database's clock is ahead of its own."""
+    api: str | None = None
+    """Where other nodes ask its API; null where they can't."""
+    owes: Count = 0
+    """Deliveries that were erased, and whose content it may still have."""
 
 
 class Status(Struct, kw_only=True):

@@ -69,12 +69,19 @@ def remote(url: str | None, token_file: str | None, env: Mapping[str, str]) -> R
             raise UsageError("a token is for a daemon at a URL", hint="Say which with --url or COVENQ_URL.")
         return None
     parse_url(url)
-    if token_file is None and not env.get("COVENQ_TOKEN"):
-        token_file = env.get("COVENQ_TOKEN_FILE") or None
-    if token_file is not None:
-        return Remote(url, _checked(_read(Path(token_file).expanduser()), token_file))
-    token = env.get("COVENQ_TOKEN") or None
-    return Remote(url, None if token is None else _checked(token.strip(), "COVENQ_TOKEN"))
+    return Remote(url, environment_token(env) if token_file is None else _token_in(token_file))
+
+
+def environment_token(env: Mapping[str, str]) -> str | None:
+    """The token of COVENQ_TOKEN, else of COVENQ_TOKEN_FILE; None if neither is set. Raises UsageError."""
+    if token := env.get("COVENQ_TOKEN"):
+        return _checked(token.strip(), "COVENQ_TOKEN")
+    token_file = env.get("COVENQ_TOKEN_FILE")
+    return _token_in(token_file) if token_file else None
+
+
+def _token_in(token_file: str) -> str:
+    return _checked(_read(Path(token_file).expanduser()), token_file)
 
 
 def _read(path: Path) -> str:

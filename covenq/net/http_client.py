@@ -20,15 +20,17 @@ from covenq.errors import (
     DaemonUnreachable,
     Damaged,
     FilterError,
+    NodeTokenMissing,
     NotDurable,
     NotFound,
+    OnAnotherNode,
     Refused,
     StaleFence,
     StateBehind,
     StateUnreadable,
     UsageError,
 )
-from covenq.net.address import Remote, parse_url
+from covenq.net.address import Remote, environment_token, parse_url
 from covenq.net.no_answer import reason
 from covenq.net.transport import CHUNK, NO_ANSWER, Connection, Response, read_up_to
 from covenq.net.unix_connection import UnixConnection
@@ -56,6 +58,8 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "stale_fence": StaleFence,
     "state_behind": StateBehind,
     "state_unreadable": StateUnreadable,
+    "on_another_node": OnAnotherNode,
+    "node_token_missing": NodeTokenMissing,
     "not_durable": NotDurable,
     "journal_damaged": Damaged,
     "journal_full": JournalFull,
@@ -92,6 +96,7 @@ class Client:
         self._proxy: str | None = None
         self._new: Callable[[], Connection]
         self._local = isinstance(target, Path)
+        self._env = env
         if isinstance(target, Path):
             self.where = str(target)
             self._new = lambda: UnixConnection(target)
@@ -113,7 +118,18 @@ class Client:
         return _object(self._ask("GET", _target(path, params)))
 
     def get_bytes(self, path: str) -> bytes:
-        """The bytes at `path`, for answers that aren't JSON."""
+        """The bytes at `path`, for answers that aren't JSON.
+
+        Where a daemon of this machine, which needs no token itself, has them from another node, it is given the environment's,
+        then and from then on.
+        """
+        try:
+            return self._ask("GET", path)
+        except NodeTokenMissing:
+            token = environment_token(self._env) if self._local else None
+            if token is None:
+                raise
+        self._headers = {**self._headers, "Authorization": f"Bearer {token}"}
         return self._ask("GET", path)
 
     def post(self, path: str, body: Mapping[str, object], timeout: float | None = None) -> Object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from covenq.model.rows import Count, Repository, Time
@@ -109,6 +111,15 @@ class Mentions(Struct, frozen=True):
     """False: there may be more, since not all payloads could be looked through in time."""
 
 
+class AbsentNode(Struct, frozen=True):
+    """A node that shares the journal and isn't there: it has what was erased until it is back."""
+
+    name: str
+    address: str | None
+    seen: Time
+    state: Literal["away", "stopped"]
+
+
 class Redaction(PlanAnswer, kw_only=True):
     """What was erased, and where content may be left."""
 
@@ -128,6 +139,8 @@ class Redaction(PlanAnswer, kw_only=True):
     """The repository that was named, with all its names, and what came under the name without a number."""
     elsewhere: Mentions | None = None
     """What else names it."""
+    nodes: list[AbsentNode] = []
+    """Nodes that carry it out on their own files only when they are back. An older daemon doesn't say."""
 
 
 class Policy(Struct, frozen=True):

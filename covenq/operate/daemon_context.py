@@ -13,7 +13,8 @@ from covenq.config.load import Config
 from covenq.intake.admission import Admission
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.act.importing import SigningSecrets
-from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.operate.maintain.upkeep_work import UpkeepContext
 from covenq.operate.notify.send import Sender
 from journal.interface import Journal, Progress
 

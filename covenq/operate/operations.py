@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from covenq.filter.grammar import Filter
     from covenq.operate.act.importing import SigningSecrets
     from covenq.operate.act.plan import Plan
-    from covenq.operate.maintain.upkeep import UpkeepContext
+    from covenq.operate.maintain.upkeep_work import UpkeepContext
     from covenq.operate.notify.send import Sender
     from journal.interface import Journal, Progress
 
@@ -180,18 +180,18 @@ def _reconcile(context: Context, parameters: Reconcile) -> Redeliveries:
 
 
 def _redact(context: Context, parameters: Redact) -> Redaction:
-    from covenq.operate.maintain import upkeep
+    from covenq.operate.maintain import upkeep_work
 
     filter = parameters.parsed_filter()
     with context.redacting(dry_run=parameters.dry_run) as (files, progress):
-        return upkeep.redact(files, progress, parameters, filter)
+        return upkeep_work.redact(files, progress, parameters, filter)
 
 
 def _compact(context: Context, parameters: Compact) -> Compaction:
-    from covenq.operate.maintain import upkeep
+    from covenq.operate.maintain import upkeep_work
 
     with context.compacting(dry_run=parameters.dry_run) as (files, progress):
-        return upkeep.compact(files, progress, parameters)
+        return upkeep_work.compact(files, progress, parameters)
 
 
 def _pause(context: Context, parameters: Pause) -> Paused:

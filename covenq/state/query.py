@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import orjson
 from msgspec.structs import asdict
@@ -58,6 +58,9 @@ MATCH_ALL = parse("")
 _NAMED: dict[Table, str] = {"webhook_deliveries": "webhook_deliveries d", "tasks": "tasks t"}
 _CHUNK = 200
 """Rows fetched at a time when a filter looks into payloads."""
+ERASED_MAX = 100_000
+"""Erased deliveries that are counted."""
+
 _FEW = 10_000
 """Rows that are found by an index and then sorted. Where more match, the newest are soon found by reading from the end."""
 _LOT = 2000
@@ -142,6 +145,31 @@ def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
     """Whether a pull worker holds a task of the delivery with that seq, as far as is folded."""
     held = "SELECT 1 FROM tasks WHERE delivery_seq = ? AND state = ? AND kind = 'pull' LIMIT 1"
     return conn.execute(held, (seq, State.RUNNING)).fetchone() is not None
+
+
+def count_erased(conn: sqlite3.Connection, after: int, received: int) -> int:
+    """How many deliveries that came up to the record `received` were erased by a record after `after`; ERASED_MAX at most."""
+    erased = "SELECT 1 FROM webhook_deliveries WHERE redacted > ? AND seq <= ? LIMIT ?"
+    return int(conn.execute(f"SELECT count(*) FROM ({erased})", (after, received, ERASED_MAX)).fetchone()[0])  # noqa: S608 - a constant
+
+
+class AttemptLocation(NamedTuple):
+    """Where an attempt is, or was: the name of the node that gave the claim, if its record says so."""
+
+    node: str | None
+    kind: str
+    """The task's."""
+    ended: bool
+
+
+def attempt_location(conn: sqlite3.Connection, task_id: str, attempt: int) -> AttemptLocation | None:
+    """Of one attempt of a task; None if there is none."""
+    found = conn.execute(
+        "SELECT a.node, t.kind, a.ended_at IS NOT NULL FROM task_attempts a JOIN tasks t ON t.id = a.task"
+        " WHERE a.task = ? AND a.attempt = ?",
+        (task_id, attempt),
+    ).fetchone()
+    return None if found is None else AttemptLocation(found[0], found[1], bool(found[2]))
 
 
 def attempts(conn: sqlite3.Connection, task_id: str) -> list[Attempt]:

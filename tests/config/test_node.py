@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from covenq.config.effective import effective_settings
 from covenq.config.load import Config, build
+from covenq.daemon.listeners import bind
 from covenq.errors import ConfigError
 
 
@@ -59,6 +62,9 @@ def test_without_the_section_there_is_neither() -> None:
         ("address", "http://[::]:8787", "stands for every address"),
         ("address", "https://me:hush@node-a", "a name or a password"),
         ("address", "https://node-a/" + "x" * 500, "over 500 characters"),
+        ("api", "node-a:8788", "'node-a:8788' is no URL"),
+        ("api", "https://[::]:8788", "stands for every address"),
+        ("api", "https://me:hush@node-a", "a name or a password"),
         ("nmae", "a", "did you mean name?"),
     ],
 )
@@ -67,6 +73,35 @@ def test_what_is_none_is_refused(key: str, value: object, said: str) -> None:
         built(**{key: value})
     assert f"node.{key}: " in str(refused.value) and said in str(refused.value)
     assert "hush" not in str(refused.value)
+
+
+def test_where_its_api_is_asked_is_a_url() -> None:
+    assert built(api="https://node-a.example.org:8788/").node.api == "https://node-a.example.org:8788"
+    assert built({"COVENQ_NODE_API": "https://b"}, api="https://a").node.api == "https://b"
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"),
+    [
+        ({}, ""),
+        ({"api": {"bind": "127.0.0.1:0"}}, "http://127.0.0.1:{port}"),
+        (
+            {"api": {"bind": "0.0.0.0:0"}, "node": {"address": "https://node-a.example.org"}},
+            "http://node-a.example.org:{port}",
+        ),
+        ({"api": {"bind": "0.0.0.0:0"}, "node": {"address": "[fd00::5]:8787"}}, "http://[fd00::5]:{port}"),
+        ({"api": {"bind": "0.0.0.0:0"}, "server": {"bind": "0.0.0.0:0"}}, ""),
+        ({"api": {"bind": "127.0.0.1:0"}, "node": {"api": "https://a"}}, "https://a"),
+        ({"node": {"api": "https://a"}}, "https://a"),
+    ],
+)
+def test_others_ask_its_api_where_it_listens(config: dict[str, Any], asked: str) -> None:
+    server = {"bind": "127.0.0.1:0"} | config.get("server", {})
+    found = build({**config, "server": server}, None, {})
+    with ExitStack() as cleanup:
+        sockets = bind(found, cleanup)
+        port = None if sockets.api is None else sockets.api.getsockname()[1]
+        assert sockets.node_api(found) == asked.format(port=port)
 
 
 def test_the_environment_goes_before_the_file_and_is_checked_alike() -> None:

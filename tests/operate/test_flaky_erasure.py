@@ -16,8 +16,9 @@ import pytest
 from covenq.config.load import Retention
 from covenq.errors import NotDurable, NotFound
 from covenq.operate.act import pauses
-from covenq.operate.maintain import upkeep
-from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
+from covenq.operate.maintain import upkeep_work as upkeep
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.operate.maintain.upkeep_work import UpkeepContext
 from covenq.operate.parameters import Compact, Pause, Redact
 from covenq.state.store import StateStore
 from journal.erasure import erasure_of

@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 import pytest
 
 from covenq.config.load import Retention
-from covenq.operate.maintain.upkeep import Upkeep, redact
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.operate.maintain.upkeep_work import redact
 from covenq.operate.parameters import Redact
 from covenq.state.store import StateStore
 from journal.errors import JournalDamaged

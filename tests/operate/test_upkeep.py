@@ -14,7 +14,8 @@ import pytest
 
 from covenq.config.load import Retention
 from covenq.intake.admission import Admission, poisoned_sentence
-from covenq.operate.maintain.upkeep import Upkeep, compact
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.operate.maintain.upkeep_work import compact
 from covenq.operate.parameters import Compact
 from covenq.state.store import StateStore
 from journal.file.files import OsFiles

@@ -247,12 +247,25 @@ class Daemon:
                     return received
                 received += chunk
 
-    def api(self, path: str, method: str = "GET", payload: Any = None, timeout: float = 30.0) -> Answer:
+    def api(
+        self,
+        path: str,
+        method: str = "GET",
+        payload: Any = None,
+        timeout: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """A request on the Unix socket."""
         connection = UnixConnection(self.socket, timeout)
         try:
             body = None if payload is None else encode(payload)
-            return ask(connection, method, path, body, {"Content-Type": "application/json"} if body else None)
+            return ask(
+                connection,
+                method,
+                path,
+                body,
+                {**(headers or {}), **({"Content-Type": "application/json"} if body else {})},
+            )
         finally:
             connection.close()
 

@@ -27,8 +27,8 @@ from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
 from covenq.operate.act.actions import plan_requeue
 from covenq.operate.act.plan import apply
-from covenq.operate.maintain import upkeep
-from covenq.operate.maintain.upkeep import UpkeepContext
+from covenq.operate.maintain import upkeep_work as upkeep
+from covenq.operate.maintain.upkeep_work import UpkeepContext
 from covenq.operate.parameters import Compact, Redact, Selection
 from covenq.state import query
 from covenq.state.store import StateStore

@@ -294,6 +294,7 @@ def _merged(answers: Sequence[Redaction]) -> Redaction:
             copies_unread=sorted({*whole.copies_unread, *one.copies_unread}),
             repositories=whole.repositories or one.repositories,
             elsewhere=whole.elsewhere or one.elsewhere,
+            nodes=list({node.name: node for node in [*whole.nodes, *one.nodes]}.values()),
         )
     return whole
 
@@ -321,6 +322,13 @@ def _report(done: Redaction, not_done: Mapping[str, int], *, dry_run: bool, json
         )
         for path in others:
             say(f"  {clean(path)}")
+    if done.nodes and (done.done or dry_run):
+        from covenq.model.nodes_text import absence, named
+
+        for node in done.nodes:
+            words = f"{named(node.name, node.address)} {absence(node.state, node.seen)}"
+            say(f"Node {clean(words)}: it still has what it had of that, and removes it when it is back.")
+        say("`covenq nodes` shows what each has to remove.")
     if done.done:
         say("Backups that were made by other means than `covenq backup` are not known here.")
 

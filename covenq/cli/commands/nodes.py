@@ -30,7 +30,7 @@ def nodes(
     """Show the nodes that share the journal, and which of them leads.
 
     Of a journal in PostgreSQL: one node takes deliveries in, the others stand by and take over. `away` has said nothing for 5 s,
-    `stopped` was stopped in order.
+    `stopped` was stopped in order. OWES counts deliveries that were erased, and that a node may still have content of.
     """
     with source(data, config) as opened:
         found = opened.status()
@@ -41,6 +41,8 @@ def nodes(
     if json:
         output.emit_page(found.nodes)
         return
+    from covenq.model.nodes_text import owed_text
+
     now = time.time()
     columns: list[Column[KnownNode]] = [
         Column("NODE", lambda one: clean(one.name) + (" (here)" if one.here else "")),
@@ -50,10 +52,14 @@ def nodes(
         Column("BEHIND", lambda one: "-" if one.behind is None else f"{one.behind:,}", right=True, rank=1),
         Column("CONFIG", lambda one: {None: "-", False: "same", True: "another"}[one.other_config], rank=2),
         Column("CLOCK", lambda one: _clock(one.clock_ahead_s), right=True, rank=3),
+        Column("OWES", lambda one: f"{one.owes:,}" if one.owes else "-", right=True, rank=2),
         Column("VERSION", lambda one: clean(one.version or "-"), rank=3),
         Column("ADDRESS", lambda one: clean(one.address or "-"), rank=1),
     ]
     print_table(columns, found.nodes)
+    for one in found.nodes:
+        if one.owes:
+            output.say(f"{clean(owed_text(one))}.")
 
 
 def _clock(ahead_s: float | None) -> str:

@@ -258,6 +258,10 @@ def _print_task(t: TaskHistory, attempts: Path | None) -> None:
             output.prose(f"its stdout, stderr and result are in {clean(directory)}")
     if t.last_output is not None:
         last = t.last_output
+        if last.elsewhere is not None:
+            output.line()
+            output.prose(clean(last.elsewhere))
+            return
         whole = f"covenq logs {clean(t.id)} {last.attempt}"
         output.line()
         output.prose(f"the last of what attempt {last.attempt} wrote to {clean(last.stream)}; all of it: {whole}")

@@ -13,8 +13,10 @@ from covenq.config.live import Live
 from covenq.errors import NotFound
 from covenq.http.answers import respond_error, respond_ok
 from covenq.http.api.effective import EffectiveConfig
+from covenq.http.api.node_logs import LOG_MAX, NodeLogs, Wanted
 from covenq.http.api.params import LIMIT, filter_of, flag_of, id_of, integer_of, limit_of
-from covenq.http.guard import token_of
+from covenq.http.guard import presented_token, token_of
+from covenq.http.passing import PASSED
 from covenq.intake import refusal_hints
 from covenq.model import parse_id
 from covenq.model.rows import Page
@@ -22,9 +24,6 @@ from covenq.operate.inspect import secret_usage, view
 from covenq.state import query
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
-
-LOG_MAX = 1 << 20
-"""Bytes of an attempt's output in one answer: the last of them."""
 
 
 @dataclass(eq=False)
@@ -162,11 +161,11 @@ class Attempts:
 class Log:
     """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, or what begins at `offset=`.
 
-    As plain text.
+    As plain text. What lies on another node is fetched from there.
     """
 
     state: FoldedState
-    data: Path
+    logs: NodeLogs
     stream: str
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str, attempt: str) -> None:
@@ -174,7 +173,11 @@ class Log:
         if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
             raise NotFound(f"no attempt {attempt[:20]!r}")
         offset = req.get_param_as_int("offset", min_value=0, max_value=1 << 53)
-        resp.data = view.log(self.state.reader(), self.data, id, int(attempt), self.stream, last, offset)
+        wanted, conn = Wanted(id, int(attempt), self.stream, last, offset), self.state.reader()
+        if req.get_header(PASSED) is None:
+            resp.data = self.logs.read(conn, wanted, presented_token(req))
+        else:
+            resp.data = self.logs.here(conn, wanted)
         resp.content_type = "text/plain; charset=utf-8"
         resp.set_header("X-Content-Type-Options", "nosniff")
 

@@ -18,11 +18,12 @@ from covenq.config.github_api import KEPT_S
 from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.events import STREAMS, FollowedJournal
+from covenq.http.api.node_logs import NodeLogs
 from covenq.http.api.params import filter_of, integer_of
 from covenq.intake import refusal_log
 from covenq.intake.refusal_log import Refusals
 from covenq.model.notices import Notices
-from covenq.operate.inspect import ledger, stats, tail, throughput, view, why
+from covenq.operate.inspect import ledger, stats, tail, throughput, why
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
 
@@ -41,6 +42,7 @@ class Why:
     journal: Journal
     config: EffectiveConfig
     data: Path
+    logs: NodeLogs
     clock: Callable[[], float]
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -54,8 +56,8 @@ class Why:
             now=self.clock(),
             waiting=why.waiting(self.config.caps),
             refused=lambda: refusal_log.read(self.data),
-            read_log=lambda task, attempt, stream, last: view.log(
-                self.state.reader(), self.data, task, attempt, stream, last
+            read_log=lambda task, attempt, stream, last: self.logs.quoted(
+                self.state.reader(), task, attempt, stream, last
             ),
         )
         respond_ok(resp, answer)

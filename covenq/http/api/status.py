@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def status(sources: StatusSources) -> model_status.Status:
         state=state,
         process=inspect_status.DaemonProcess(
             node=sources.info.node,
-            nodes=_nodes(sources),
+            nodes=nodes_of(sources, conn),
             pid=os.getpid(),
             started_at=sources.info.started_at,
             webhook_url=sources.info.webhook_url,
@@ -159,8 +160,9 @@ def status(sources: StatusSources) -> model_status.Status:
     )
 
 
-def _nodes(sources: StatusSources) -> list[KnownNode]:
+def nodes_of(sources: StatusSources, conn: sqlite3.Connection | None = None) -> list[KnownNode]:
+    """All that share the journal, with what each owes by the rows of `conn`; none where nobody can."""
     if sources.succession is None or sources.info.node is None:
         return []
     head, config = sources.journal.head().seq, sources.config.config.sha256
-    return known_nodes(sources.succession.nodes(), sources.info.node.id, head, config)
+    return known_nodes(sources.succession.nodes(), sources.info.node.id, head, config, conn)

@@ -78,6 +78,7 @@ _ERRORS: Mapping[int, str] = {
     409: "What is there now stands against it.",
     413: "The body is over the limit.",
     415: "The content type is neither JSON nor a form, or the body is compressed.",
+    502: "It lies on another node, and can't be had from there now.",
     503: "Not now: `Retry-After` says when to ask again.",
 }
 _OWN_ERRORS: Mapping[Access, tuple[int, ...]] = {

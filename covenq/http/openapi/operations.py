@@ -194,7 +194,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "read",
             f"What the attempt wrote to {stream}: the last of it, or from an offset on.",
             {200: _TEXT},
-            (400, 404),
+            (400, 404, 502),
             (
                 Query("last", {"type": "integer", "minimum": 1, "maximum": 1 << 20}, "At most so many bytes."),
                 Query(

@@ -51,7 +51,14 @@ def with_pages(
         from covenq.http.page.sources import PageSources
 
         sources = PageSources(
-            routes.data, routes.journal, routes.state, routes.config, routes.status, settings.payloads, routes.clock
+            routes.data,
+            routes.journal,
+            routes.state,
+            routes.config,
+            routes.status,
+            routes.logs,
+            settings.payloads,
+            routes.clock,
         )
         return make_page_app(sources, tokens, settings, refusals)
 

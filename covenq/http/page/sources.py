@@ -14,6 +14,7 @@ import falcon
 from covenq.errors import UsageError
 from covenq.filter.grammar import Filter, parse
 from covenq.http.api.effective import EffectiveConfig
+from covenq.http.api.node_logs import NodeLogs
 from covenq.http.api.status import StatusSources
 from covenq.http.page.bounded import BoundedRecords, Turns, bounded
 from covenq.state.folded import FoldedState
@@ -29,6 +30,7 @@ class PageSources:
     state: FoldedState
     config: EffectiveConfig
     status: StatusSources
+    logs: NodeLogs
     payloads: bool
     clock: Callable[[], float] = time.time
     turns: Turns = field(default_factory=Turns)

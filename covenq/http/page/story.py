@@ -23,7 +23,6 @@ from covenq.http.page.render import redirect, respond_page
 from covenq.http.page.sources import PageSources, only
 from covenq.intake import refusal_log
 from covenq.model.palette import STATE_TONES, Tone
-from covenq.operate.inspect import view as inspect_view
 from covenq.operate.inspect import why
 from covenq.operate.inspect.history import Level, Story, StoryVerdict, Why
 from covenq.operate.inspect.story_text import lines, not_held_words, refused_lines
@@ -123,7 +122,7 @@ def answer_of(sources: PageSources, asked: str) -> Why:
     with sources.reading() as (conn, records):
 
         def read_log(task: str, attempt: int, stream: str, last: int) -> bytes:
-            return inspect_view.log(conn, sources.data, task, attempt, stream, last)
+            return sources.logs.quoted(conn, task, attempt, stream, last)
 
         def answered(asked: str) -> Why:
             return why.why(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from covenq.errors import NotFound
+from covenq.errors import NotFound, OnAnotherNode
 from covenq.model import State
 from covenq.model.answers import LastOutput
 from covenq.model.rows import Attempt
@@ -21,7 +21,7 @@ BYTES_MAX = 16 * 1024
 """How much of an output is read for them, from its end."""
 
 ReadLog = Callable[[str, int, Literal["stdout", "stderr"], int], bytes]
-"""(task, attempt, stream, bytes) → the last of what the attempt wrote. Raises NotFound."""
+"""(task, attempt, stream, bytes) → the last of what the attempt wrote. Raises NotFound, OnAnotherNode."""
 
 
 def last_output(attempts: Sequence[Attempt], read: ReadLog) -> LastOutput | None:
@@ -39,6 +39,8 @@ def last_output(attempts: Sequence[Attempt], read: ReadLog) -> LastOutput | None
             content = read(newest.task, newest.attempt, stream, BYTES_MAX)
         except NotFound:
             continue
+        except OnAnotherNode as error:
+            return LastOutput(newest.attempt, stream, [], f"{error}. {error.hint}")
         if lines := list(_last_lines(content[character_start(content) :] if len(content) >= BYTES_MAX else content)):
             return LastOutput(newest.attempt, stream, lines)
     return None

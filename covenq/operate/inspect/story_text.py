@@ -103,7 +103,7 @@ def _output_lines(task: StoryTask) -> Iterator[tuple[str, str]]:
     last = task.last_output
     if last is None:
         return
-    yield output_heading(task, last), ""
+    yield (output_heading(task, last), "") if last.elsewhere is None else (last.elsewhere, "")
     for line in last.lines[-QUOTED_MAX:]:
         yield "", line.expandtabs()
 

@@ -210,6 +210,11 @@ _ERASED = """SELECT 1 FROM tasks t JOIN webhook_deliveries d ON d.seq = t.delive
     WHERE t.id = ? AND d.redacted IS NOT NULL"""
 
 
+def is_erased(conn: sqlite3.Connection, task: str) -> bool:
+    """Whether the content of the task's delivery was erased, as far as is folded."""
+    return conn.execute(_ERASED, (task,)).fetchone() is not None
+
+
 def log(
     conn: sqlite3.Connection, data: Path, task: str, attempt: int, stream: str, last: int, offset: int | None = None
 ) -> bytes:
@@ -218,7 +223,7 @@ def log(
     With `offset` the bytes from there on, as many at most; none where it ends there. What was erased is shown to nobody, also
     where its file could not be removed yet.
     """
-    if conn.execute(_ERASED, (task,)).fetchone() is not None:
+    if is_erased(conn, task):
         raise NotFound(f"what {task[:80]} wrote was erased", hint=f"`covenq show {task[:80]}` has what is left of it.")
     try:
         directory = AttemptDirectory.for_attempt(data, task, attempt)

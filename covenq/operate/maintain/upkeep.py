@@ -1,38 +1,33 @@
-"""Upkeep of a data directory: applies retention, erases, completes interrupted erasures.
+"""The daemon's upkeep: a thread that applies retention, erases, and completes interrupted erasures (`upkeep_work`).
 
-The daemon does this in a thread of its own (`Upkeep`), a command without a daemon in its process. An erasure is interrupted by
-a crash or by a full disk.
+Where several nodes share a journal, the one that leads takes content out of that. Every node does so with its own files: those of
+attempts, and older pages of state.db, as far as it has folded the records that say what is gone. A node that was away does it
+when it is back.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from covenq.config.load import Retention
-from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused, StateBehind
-from covenq.filter.grammar import Filter
+from covenq.errors import CovenqError, MaintenanceInterrupted, Refused, StateBehind
 from covenq.model.status import UpkeepWork
-from covenq.operate.act import pauses
-from covenq.operate.answers import Compaction, Mentions, Policy, Redaction
-from covenq.operate.maintain import backup_list, cleanup, redaction, retention
-from covenq.operate.maintain.mentions import mentions
-from covenq.operate.parameters import Compact, Redact
+from covenq.operate.answers import AbsentNode
+from covenq.operate.maintain import cleanup
+from covenq.operate.maintain.upkeep_work import UpkeepContext, clean_up, compact, expire, finish, make_room
+from covenq.operate.parameters import Compact
 from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
-from covenq.tasks.execution.removal import LEFT_MAX
-from journal.append import erase_known
-from journal.errors import ErasureFailed, JournalClosed, JournalDamaged, JournalError, JournalPoisoned
+from journal.errors import JournalClosed, JournalError, JournalPoisoned
 from journal.interface import Erasing, Progress, SpaceReserve
-from journal.records import Conflict, Rewritten
 
 DAY_S = 24 * 3600.0
 TICK_S = 1.0
@@ -46,203 +41,6 @@ READ_S = 10.0
 """Seconds to the next try where older pages of state.db, which may hold erased content, are still being read."""
 
 log = logging.getLogger("covenq.upkeep")
-
-
-@dataclass(frozen=True, slots=True)
-class UpkeepContext:
-    """What upkeep works on.
-
-    `fold` folds everything durable into `conn`'s rows, or raises; `truncate_wal` is `StateStore.truncate_wal`.
-    """
-
-    journal: Erasing
-    data: Path
-    policy: Retention
-    conn: Callable[[], sqlite3.Connection]
-    fold: Callable[[], None]
-    truncate_wal: Callable[[], bool]
-    clock: Callable[[], float] = time.time
-    stopped: Callable[[], bool] = lambda: False
-    """Whether to give up an erasure that the journal doesn't answer; it is repeated until then."""
-    step: Callable[[], None] = lambda: None
-    """Called after each step of what takes long."""
-    make_room: Callable[[], object] = lambda: None
-    """Called before what frees space, which needs some itself: on a disk that has none, the space that was set aside."""
-
-    def rows(self) -> sqlite3.Connection:
-        """A connection to rows into which everything durable at the call is folded."""
-        self.fold()
-        return self.conn()
-
-
-def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, filter: Filter | None) -> Redaction:
-    """Erase what is wanted (see `redaction.plan_redact`), everywhere that covenq keeps it.
-
-    What only the operator can reach is in the answer's `copies` (`backup_list.copies`).
-    """
-    if not wanted.dry_run:
-        context.make_room()
-    context.fold()
-    plan = redaction.plan_redact(context.journal, context.conn(), wanted, filter)
-    repositories = redaction.meant(context.conn(), wanted)
-    # What pauses and scopes hold is asked for by the name that was given, too.
-    names = list(
-        dict.fromkeys([*([wanted.repo] if wanted.repo else []), *(name for one in repositories for name in one.names)])
-    )
-    rewritten = Rewritten()
-    gone = cleanup.CleanupResult()
-    elsewhere: Mentions | None = None
-    known = redaction.is_known(context.conn(), wanted, repositories)
-    if names and (wanted.dry_run or not known):
-        elsewhere = mentions(context.journal, names, {*plan.eligible, *(one.id for one in plan.skipped)})
-    if not known and not (elsewhere is not None and elsewhere.deliveries):
-        if not wanted.dry_run:
-            finish(context, progress)  # of the same erasure, perhaps, which was cut short after it had taken the name
-        raise redaction.unknown(wanted)
-    if wanted.dry_run:
-        answer = plan.answer()
-    else:
-        # What deliveries tell of the pauses goes with them, also where a crash cuts this short: so the pauses come first.
-        pauses.number(context.journal, context.rows)
-        numbers = [one.repo_id for one in repositories if one.repo_id is not None]
-        numbers += [] if wanted.repo_id is None or wanted.repo_id in numbers else [wanted.repo_id]
-        pending: ErasurePending | JournalDamaged | None = None
-        try:
-            rewritten += _erase_names(context, progress, wanted, names, numbers)
-        except (ErasurePending, JournalDamaged) as error:
-            pending = error  # what holds that up may be in another segment than the deliveries
-        answer, done = redaction.apply(plan, context.journal, context.fold, progress)
-        rewritten += done
-        gone = _finish(context)
-        if pending is not None:
-            raise pending
-    return Redaction(
-        answer.eligible,
-        answer.skipped,
-        answer.done,
-        answer.summary,
-        answer.next,
-        segments=len(rewritten.parts),
-        freed=rewritten.freed,
-        attempts=gone.attempts,
-        left=list(gone.left),
-        copies=backup_list.copies(context.data),
-        copies_unread=backup_list.unreadable(context.data),
-        repositories=repositories,
-        elsewhere=elsewhere,
-    )
-
-
-def _erase_names(
-    context: UpkeepContext, progress: Progress | None, wanted: Redact, names: Sequence[str], numbers: Sequence[int]
-) -> Rewritten:
-    """Erase a repository's names from the records of its pauses and scopes, too."""
-    if not names and not numbers:
-        return Rewritten()
-    entry = redaction.names_erasure(context.conn(), names, numbers, reason=wanted.reason, by=wanted.by)
-    if entry is None:
-        return Rewritten()
-    try:
-        return erase_known(context.journal, [entry], progress)[1]
-    except ErasureFailed as error:
-        raise ErasurePending(f"not all of it could be rewritten: {error}") from error
-
-
-def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, *, all: bool = True) -> Compaction:
-    """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting a segment is worth it."""
-    if not wanted.dry_run:
-        context.make_room()
-        _resume_erasure(context, progress)
-    context.fold()
-    now = context.clock()
-    sizes = context.journal.parts()
-    deliveries = payload_bytes = segments = 0
-    rewritten = Rewritten()
-    batch: list[retention.Segment] = []
-    for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all, step=context.step):
-        deliveries += segment.deliveries
-        payload_bytes += segment.payload_bytes
-        segments += 1
-        if wanted.dry_run:
-            continue
-        batch.append(segment)
-        if len(batch) == retention.SEGMENTS_AT_ONCE:
-            rewritten += _drop(context, batch, wanted.by, progress)
-            batch = []
-    if batch:
-        rewritten += _drop(context, batch, wanted.by, progress)
-    gone = cleanup.CleanupResult() if wanted.dry_run else _finish(context)
-    expired, left = _expire(context, now, dry_run=wanted.dry_run)
-    return Compaction(
-        policy=Policy(context.policy.payloads_s, context.policy.attempts_s),
-        segments=segments,
-        freed=rewritten.freed,
-        attempts=gone.attempts + expired,
-        left=[*gone.left, *left],
-        deliveries=deliveries,
-        payload_bytes=payload_bytes,
-        dry_run=wanted.dry_run,
-    )
-
-
-def finish(context: UpkeepContext, progress: Progress | None = None) -> cleanup.CleanupResult:
-    """Finish erasures that were recorded and not carried out everywhere. Cheap where there are none."""
-    _resume_erasure(context, progress)
-    context.fold()
-    return _finish(context)
-
-
-def _drop(
-    context: UpkeepContext, batch: Sequence[retention.Segment], by: str | None, progress: Progress | None
-) -> Rewritten:
-    try:
-        answer, rewritten = erase_known(
-            context.journal, retention.entries(batch, by), progress, math.inf, stopped=context.stopped
-        )
-    except ErasureFailed as error:
-        raise ErasurePending(f"not all of it could be rewritten: {error}") from error
-    if isinstance(answer, Conflict):
-        raise AssertionError("these records expect nothing")
-    return rewritten
-
-
-def _resume_erasure(context: UpkeepContext, progress: Progress | None) -> None:
-    if context.journal.erasing:
-        try:
-            context.journal.resume_erasure(progress)
-        except ErasureFailed as error:
-            raise ErasurePending(f"an earlier erasure can't be carried out: {error}") from error
-
-
-def _finish(context: UpkeepContext) -> cleanup.CleanupResult:
-    context.fold()
-    folded = context.journal.head().seq
-    return cleanup.finish(
-        context.conn(), context.data, context.journal.id, folded, context.truncate_wal, step=context.step
-    )
-
-
-def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
-    removed = 0
-    left: list[str] = []
-    for task in retention.expired_attempts(context.conn(), context.data, context.policy, now):
-        if dry_run:
-            removed += 1
-            continue
-        context.step()
-        gone, failed = cleanup.remove_attempts(context.data, task)
-        removed += gone
-        left += failed[: LEFT_MAX - len(left)]
-    return removed, left
-
-
-def make_room(reserve: SpaceReserve | None) -> None:
-    """Give up the space that was set aside, if there is more of it than is free. Raises OSError."""
-    if reserve is not None and reserve.release_if_full():
-        log.warning("the disk is full: the ballast was released, so that content can be erased")
-
-
-# ---- in the daemon
 
 
 class Upkeep(threading.Thread):
@@ -277,6 +75,9 @@ class Upkeep(threading.Thread):
         self._unfinished = threading.Event()
         """Set while an erasure may not be carried out everywhere: at the start, and after each piece of work."""
         self._unfinished.set()
+        self._leads: Callable[[], bool] = lambda: True
+        self._carried_out = cleanup.read_watermark(data, journal.id).done
+        self._expired_at: float | None = None
         self._next_try = 0.0
         self._policy = policy
         self._base_context = UpkeepContext(
@@ -291,6 +92,15 @@ class Upkeep(threading.Thread):
             self._step,
             lambda: make_room(reserve),
         )
+
+    def share(self, leads: Callable[[], bool], absent: Callable[[], list[AbsentNode]]) -> None:
+        """Other nodes have the journal, too; before the start.
+
+        `leads`: whether this one does what is to be done to the journal, and not to its own files alone; `absent` are the nodes
+        that aren't there.
+        """
+        self._leads = leads
+        self._base_context = replace(self._base_context, absent=absent)
 
     @property
     def context(self) -> UpkeepContext:
@@ -342,9 +152,7 @@ class Upkeep(threading.Thread):
             try:
                 self._allocate_ballast()
                 if time.monotonic() >= self._next_try:
-                    error = self._finish()
-                    self._apply_retention()
-                    self.error = error
+                    self.error = self._work() if self._leads() else self._follow()
             except (JournalPoisoned, JournalClosed, MaintenanceInterrupted):
                 break
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
@@ -375,19 +183,45 @@ class Upkeep(threading.Thread):
         if self._reserve is not None:
             self._reserve.restore()
 
-    def _finish(self) -> str | None:
-        """Carry out what erasures have left; why that can't be done now, if it is so. It is tried again."""
-        if not (self._unfinished.is_set() or self.context.journal.erasing):
+    @property
+    def carried_out(self) -> int:
+        """The record up to which every erasure is carried out on this node's files, too. Costs nothing, and raises nothing.
+
+        Where this node leads, whatever is begun is unfinished before it is recorded.
+        """
+        folded = self._progress.folded
+        if self._leads() and not self._unfinished.is_set():
+            return max(folded, self._carried_out)
+        return self._carried_out
+
+    def _work(self) -> str | None:
+        error = self._finish()
+        self._apply_retention()
+        return error
+
+    def _follow(self) -> str | None:
+        """Do on this node's files what the node that leads has recorded; why that can't be done now, if it is so."""
+        folded = self._progress.folded
+        if folded == self._carried_out and self._is_expired():
             return None
-        if not self._working.acquire(blocking=False):
-            return self.error
-        try:
-            with self._reporting("finish") as progress:
-                result = finish(self.context, progress)
-        finally:
-            self._working.release()
+        context = self.context
+        result = clean_up(context, folded)
+        if not self._is_expired():
+            _, left = expire(context, context.clock(), dry_run=False)
+            self._expired_at = context.clock()
+            if left:
+                log.warning("files of old attempts can't be removed: %s", left[0])
         if result.complete:
-            self._unfinished.clear()
+            self._carried_out = max(folded, self._carried_out)
+        return self._not_removed(result)
+
+    def _is_expired(self) -> bool:
+        """Whether what is too old was removed here less than a day ago, by this process."""
+        return self._expired_at is not None and 0 <= self.context.clock() - self._expired_at < DAY_S
+
+    def _not_removed(self, result: cleanup.CleanupResult) -> str | None:
+        """When it is tried again, and why, if not all was removed."""
+        if result.complete:
             return None
         self._next_try = time.monotonic() + (RETRY_S if result.left else READ_S)
         if not result.left:
@@ -395,6 +229,23 @@ class Upkeep(threading.Thread):
         error = f"files of erased deliveries can't be removed: {result.left[0]}"
         self._log_once(error)
         return error
+
+    def _finish(self) -> str | None:
+        """Carry out what erasures have left; why that can't be done now, if it is so. It is tried again."""
+        if not (self._unfinished.is_set() or self.context.journal.erasing):
+            return None
+        if not self._working.acquire(blocking=False):
+            return self.error
+        try:
+            folded = self._progress.folded
+            with self._reporting("finish") as progress:
+                result = finish(self.context, progress)
+            if result.complete:
+                self._unfinished.clear()
+                self._carried_out = max(folded, self._carried_out)
+        finally:
+            self._working.release()
+        return self._not_removed(result)
 
     def _apply_retention(self) -> None:
         context = self.context

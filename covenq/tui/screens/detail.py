@@ -126,6 +126,8 @@ def quoted_lines(output: LastOutput) -> list[Line]:
     """The last lines of an output, the first behind its name."""
     name = f"      {output.stream:<6} "
     quoted = [text.clean(line) for line in output.lines[-QUOTED_MAX:]]
+    if output.elsewhere is not None:
+        quoted = [text.clean(output.elsewhere)]
     return [[(" " * len(name) if at else name, "muted"), (line, "")] for at, line in enumerate(quoted)]
 
 
