@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from covenq.cli.context import ask_again, source
 from covenq.cli.id_prefix import whole_id, with_hint
 from covenq.cli.output import clean, count, pause, say
-from covenq.client.silence import not_kept, wrote_nothing
+from covenq.client.silence import no_result, not_kept, wrote_nothing
 from covenq.errors import Ambiguous, DaemonUnreachable, NotFound, StateBehind, StateUnreadable, UsageError
 from covenq.model import FINAL, State
 from covenq.text import character_end
@@ -174,7 +174,8 @@ class LogReader:
         if missing < len(self.streams):
             return
         if self._is_last(task, number, ended=ended):
-            raise not_kept(opened, task, number, ended=ended)
+            why = no_result if "result" in self.streams else not_kept
+            raise why(opened, task, number, ended=ended)
         if (task.kind == "pull" or ended) and (number, ended) != self._told:
             self._told = (number, ended)
             say(f"{clean(not_kept(opened, task, number, ended=ended))}.")

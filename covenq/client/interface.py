@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # a command that starts needs the functions here, and no rows
 
 T = TypeVar("T")
 
-Stream = Literal["stdout", "stderr"]
+Stream = Literal["stdout", "stderr", "result"]
+"""What an attempt wrote, or what it left as its result."""
 """An output of a command."""
 
 LOG_BYTES = 256 * 1024
@@ -80,7 +81,7 @@ class Source(Protocol):
         """The attempts of the tasks that match, newest claim first; as `tasks`."""
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES, offset: int | None = None) -> bytes:
-        """The last bytes of an attempt's output, as it is now; with `offset` as many from there on, if there are.
+        """The last bytes of an attempt's output or result, as it is now; with `offset` as many from there on, if there are.
 
         An output only grows until its attempt ends. Raises NotFound.
         """

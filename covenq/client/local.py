@@ -130,7 +130,11 @@ class LocalSource(Closing):
             return query.latest_attempts(conn, parsed, limit, after)
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES, offset: int | None = None) -> bytes:
-        with self._files.reading() as (conn, _):
+        with self._files.reading() as (conn, reader):
+            if stream == "result":
+                recorded = view.recorded_result(conn, reader, task, attempt, last, offset)
+                if recorded is not None:
+                    return recorded
             return self._log(conn, task, attempt, stream, last, offset)
 
     def _log(

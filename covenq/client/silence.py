@@ -25,14 +25,26 @@ def wrote_nothing(opened: Source, task: str, number: int, streams: Sequence[Stre
     return f"{words}; it {ENDED.get(attempt.outcome, attempt.outcome)}{how}"
 
 
+def no_result(opened: Source, task: Task, number: int, *, ended: bool) -> NotFound:
+    """Why there is no result of an attempt."""
+    attempt = next((one for one in opened.attempts(task.id) if one.attempt == number), None)
+    if not ended or attempt is None or attempt.result is not None or _erased(opened, task):
+        return not_kept(opened, task, number, ended=ended)
+    return NotFound(f"attempt {number} of {task.id} left no result", hint="A command writes one to COVENQ_RESULT.")
+
+
+def _erased(opened: Source, task: Task) -> int | None:
+    """The record by which the task's delivery was erased, if it was."""
+    try:
+        return opened.delivery(f"{task.hook}/{task.guid}").redacted
+    except (NotFound, UsageError):
+        return None
+
+
 def not_kept(opened: Source, task: Task, number: int, *, ended: bool) -> NotFound:
     """Why nothing is kept of what an attempt wrote."""
     what = f"attempt {number} of {task.id}"
-    try:
-        erased = opened.delivery(f"{task.hook}/{task.guid}").redacted
-    except (NotFound, UsageError):
-        erased = None
-    if erased:
+    if erased := _erased(opened, task):
         return NotFound(
             f"what {what} wrote was erased with its delivery, by record {erased}", hint=f"`covenq show {task.id}`"
         )

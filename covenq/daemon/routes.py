@@ -154,6 +154,6 @@ def _make_api(
         operations=background.operations,
         notices=background.notifier.notices,
         status=status,
-        logs=NodeLogs(storage.data, storage.node.name, lambda: nodes_of(status)),
+        logs=NodeLogs(storage.data, storage.journal, storage.node.name, lambda: nodes_of(status)),
         stopping=stopping,
     )

@@ -136,7 +136,7 @@ class ApiRoutes:
         yield "count", listings.Count(self.state)
         yield "tasks/{id}", listings.Task(self.state, self.config)
         yield "tasks/{id}/attempts", listings.Attempts(self.state)
-        for stream in ("stdout", "stderr"):
+        for stream in ("stdout", "stderr", "result"):
             yield f"tasks/{{id}}/attempts/{{attempt}}/{stream}", listings.Log(self.state, self.logs, stream)
         yield "secrets", listings.Secrets(self.state, self.config.live, self.clock)
         yield "refused", listings.Refused(self.data, self.config)

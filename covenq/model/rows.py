@@ -299,6 +299,8 @@ class AttemptEnd(AttemptStart, kw_only=True):
     detail: str | None
     result: str | None
     http_status: int | None
+    result_seq: Number | None = None
+    """The record that has the result, too: where several nodes share the journal, and it is small."""
 
 
 class AttemptRow(AttemptEnd, array_like=True, gc=False, kw_only=True):

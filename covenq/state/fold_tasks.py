@@ -135,6 +135,7 @@ def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
         result=None,
         usage=None,
         http_status=None,
+        result_seq=None,
     )
 
 
@@ -154,6 +155,7 @@ def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: str) -> None
     attempt.result = as_text(data.get("result"))
     attempt.usage = json_text(data["usage"]) if isinstance(data.get("usage"), dict) else None
     attempt.http_status = as_integer(data.get("http_status"))
+    attempt.result_seq = None if record.payload_sha256 is None else record.seq
     rows.changed_attempts[key] = attempt
 
 

@@ -104,7 +104,7 @@ def _attempt_columns(table: str) -> dict[str, str]:
     prepared = f"EXISTS (SELECT 1 FROM json_each({table}.phases) WHERE json_extract(value, '$[0]') = 'prepared')"  # noqa: S608
     path = f"'{ATTEMPTS_NAME}/' || {table}.task || '/' || {table}.attempt || '/"
     return {name: f"{table}.{name}" for name in ATTEMPTS.columns} | {
-        "result": f"CASE WHEN NOT {erased} THEN {table}.result END",
+        **{name: f"CASE WHEN NOT {erased} THEN {table}.{name} END" for name in ("result", "result_seq")},
         **{name: f"CASE WHEN {prepared} AND NOT {erased} THEN {path}{name}' END" for name in ("stdout", "stderr")},
     }
 

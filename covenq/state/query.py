@@ -153,6 +153,21 @@ def count_erased(conn: sqlite3.Connection, after: int, received: int) -> int:
     return int(conn.execute(f"SELECT count(*) FROM ({erased})", (after, received, ERASED_MAX)).fetchone()[0])  # noqa: S608 - a constant
 
 
+_RESULTS_OF = """SELECT a.result_seq FROM tasks t CROSS JOIN task_attempts a ON a.task = t.id
+    WHERE t.delivery_seq BETWEEN ? AND ? AND a.result_seq IS NOT NULL"""
+_RESULTS_BETWEEN = "SELECT result_seq FROM task_attempts WHERE result_seq BETWEEN ? AND ?"
+
+
+def results_of(conn: sqlite3.Connection, first: int, last: int) -> list[int]:
+    """The records that have results, of tasks of the deliveries from `first` to `last`, both counted."""
+    return [int(row[0]) for row in conn.execute(_RESULTS_OF, (first, last))]
+
+
+def results_between(conn: sqlite3.Connection, first: int, last: int) -> list[int]:
+    """The records from `first` to `last`, both counted, that have results."""
+    return [int(row[0]) for row in conn.execute(_RESULTS_BETWEEN, (first, last))]
+
+
 class AttemptLocation(NamedTuple):
     """Where an attempt is, or was: the name of the node that gave the claim, if its record says so."""
 
@@ -160,16 +175,17 @@ class AttemptLocation(NamedTuple):
     kind: str
     """The task's."""
     ended: bool
+    result_seq: int | None
 
 
 def attempt_location(conn: sqlite3.Connection, task_id: str, attempt: int) -> AttemptLocation | None:
     """Of one attempt of a task; None if there is none."""
     found = conn.execute(
-        "SELECT a.node, t.kind, a.ended_at IS NOT NULL FROM task_attempts a JOIN tasks t ON t.id = a.task"
+        "SELECT a.node, t.kind, a.ended_at IS NOT NULL, a.result_seq FROM task_attempts a JOIN tasks t ON t.id = a.task"
         " WHERE a.task = ? AND a.attempt = ?",
         (task_id, attempt),
     ).fetchone()
-    return None if found is None else AttemptLocation(found[0], found[1], bool(found[2]))
+    return None if found is None else AttemptLocation(found[0], found[1], bool(found[2]), found[3])
 
 
 def attempts(conn: sqlite3.Connection, task_id: str) -> list[Attempt]:

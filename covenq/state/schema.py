@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 29
+VERSION = 30
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -96,6 +96,7 @@ CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
 CREATE INDEX deliveries_body ON webhook_deliveries (substr(payload_sha256, 1, 16));
 CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE UNIQUE INDEX attempts_id ON task_attempts (task, attempt);
+CREATE INDEX attempts_results ON task_attempts (result_seq) WHERE result_seq IS NOT NULL;
 """
 """What the fold finds rows by. Where state.db is built anew, it has `covenq.state.seen` instead."""
 

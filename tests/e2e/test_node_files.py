@@ -24,7 +24,11 @@ name = "{name}"
 [[route]]
 name = "hello"
 match = "event:issues"
-run = ["sh", "-c", "echo HUSH from $0; echo aside >&2", "{name}"]
+run = ["sh", "-c", "echo HUSH from $0; echo aside >&2; echo KEPT by $0 > $COVENQ_RESULT", "{name}"]
+[[route]]
+name = "far"
+match = "event:push"
+pull = true
 """
 
 
@@ -134,3 +138,28 @@ def test_an_erasure_reaches_the_files_of_every_node(nodes: tuple[Daemon, Daemon]
     assert answer["nodes"] == []
     eventually(lambda: not directory.exists(), 60, first.log_tail())
     eventually(lambda: {one[1] for one in owed(first).values()} == {0}, 60, first.log_tail())
+
+
+def test_results_are_in_the_journal_until_they_are_erased(nodes: tuple[Daemon, Daemon], servers: Cluster) -> None:
+    active, standby = nodes
+    active.start()
+    ran, task = done_task(active, 1)
+    posted = new_guid()
+    (pulled,) = active.post("push", {"ref": "refs/heads/main"}, posted).json["tasks"]
+    claim = active.api("/api/v1/claims", "POST", {"worker": "elsewhere", "lease_s": 600, "wait_s": 20}).json
+    done = {"fence": claim["fence"], "result": {"built": ["KEPT"]}}
+    assert active.api(f"/api/v1/claims/{pulled}/complete", "POST", done).status == 200
+    start_standby(standby)
+    wait_state(standby, pulled, "completed")
+    assert standby.cli("logs", task, "--result").stdout == b"KEPT by a\n"
+    assert standby.cli("logs", pulled, "--result").stdout == b'{"built":["KEPT"]}'
+    path = f"/api/v1/tasks/{task}/attempts/1/result?last=2&offset=5"
+    answer = standby.api(path)
+    assert (answer.body, answer.headers["content-type"]) == (b"by", "application/octet-stream")
+    held = "SELECT count(*) FROM covenq.content WHERE convert_from(payload, 'UTF8') LIKE '%KEPT%'"
+    assert servers.sql(held) == [(2,)]
+    active.cli("redact", ran, posted, "--yes")
+    assert servers.sql(held) == [(0,)]
+    gone = standby.cli("logs", task, "--result", exit_code=3).stderr.decode()
+    assert "was erased" in gone
+    assert standby.cli_json("verify")["ok"]

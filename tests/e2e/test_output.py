@@ -271,3 +271,19 @@ def test_logs_follow_a_task_over_its_attempts(make_daemon: Any, start: Start, tm
     assert daemon.cli("logs", pull, "2", "-f").stdout == b"attempt 2\n"
     several = daemon.cli("logs", daemon.api(f"/api/v1/tasks/{run}").json["guid"], exit_code=2)
     assert b"has several tasks" in several.stderr
+
+
+def test_a_result_is_shown_or_it_is_said_that_there_is_none(make_daemon: Callable[..., Any]) -> None:
+    route = '[[route]]\nname = "{}"\nmatch = "event:{}"\nrun = ["sh", "-c", "{}"]\n'
+    leaves = route.format("leaves", "issues", "printf 'a\\\\nb' > $COVENQ_RESULT; echo aside")
+    daemon: Daemon = make_daemon(config=leaves + route.format("none", "push", "true"))
+    (task,) = daemon.post("issues", issue(1)).json["tasks"]
+    (other,) = daemon.post("push", {"ref": "refs/heads/main"}).json["tasks"]
+    daemon.wait_all_done()
+    assert daemon.cli("logs", task, "--result").stdout == b"a\nb"
+    assert [one["text"] for one in daemon.cli_json("logs", task, "--result")["items"]] == ["a", "b"]
+    assert daemon.api(f"/api/v1/tasks/{task}/attempts/1/result?last=1").body == b"b"
+    assert b"neither --stdout" in daemon.cli("logs", task, "--result", "--stdout", exit_code=2).stderr
+    assert b"left no result" in daemon.cli("logs", other, "--result", exit_code=3).stderr
+    assert daemon.stop() == 0
+    assert daemon.cli("logs", task, "--result").stdout == b"a\nb"

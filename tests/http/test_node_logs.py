@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,12 +18,32 @@ from covenq.http.api.node_logs import LOG_MAX, NodeLogs, Wanted
 from covenq.model.nodes_text import NodeState
 from covenq.model.status import KnownNode
 from covenq.state.fold import fold
+from journal.records import Entry, Head, Record
 from tests.support.records import as_records, empty_state, moved, note, of, queued, received
 
 TASK, PULLED = of("g"), of("p")
 WANTED = Wanted(TASK, 1, "stdout", 100)
 TOKEN = "covenq_secret"
 AT = "2026-11-30T02:03:04.000000Z"
+
+
+class Records:
+    """A journal that has a result in each record."""
+
+    epoch = "e" * 16
+
+    def read(self, after: int, only: Container[int] | None = None, *, payloads: bool = True) -> Iterator[Record]:
+        return iter(())
+
+    def get(self, seq: int) -> Record | None:
+        (record,) = as_records([Entry("ops.x", "x.y", {}, payload=b"result of %d" % seq)])
+        return record
+
+    def head(self) -> Head:
+        return Head(9, "")
+
+
+RECORDS = Records()
 
 
 @pytest.fixture
@@ -76,7 +96,7 @@ def answering(other: Other) -> Iterator[Other]:
 
 
 def logs_of(data: Path, *others: KnownNode) -> NodeLogs:
-    return NodeLogs(data, "a", lambda: [node("a", here=True), *others])
+    return NodeLogs(data, RECORDS, "a", lambda: [node("a", here=True), *others])
 
 
 def test_the_node_that_ran_it_is_asked_with_the_caller_s_token(conn: sqlite3.Connection, tmp_path: Path) -> None:
@@ -99,6 +119,19 @@ def test_what_lies_here_is_asked_of_nobody(conn: sqlite3.Connection, tmp_path: P
         with pytest.raises(NotFound):
             logs.here(conn, Wanted(TASK, 1, "stderr", 100))
     assert other.asked == []
+
+
+def test_a_result_is_in_the_journal_or_on_the_node(conn: sqlite3.Connection, tmp_path: Path) -> None:
+    wanted, end = Wanted(TASK, 1, "result", 3), Wanted(TASK, 1, "result", 100, 7)
+    with answering(Other(body=b"large")) as other:
+        logs = logs_of(tmp_path, node("b", other.url))
+        assert logs.read(conn, wanted, TOKEN) == b"large" and len(other.asked) == 1
+        conn.execute("UPDATE task_attempts SET result_seq = 4 WHERE task = ?", (TASK,))
+        assert (logs.read(conn, wanted, None), logs.here(conn, end)) == (b"f 4", b"of 4")
+        fold(conn, as_records([note("redacted", "g", drops=[[1, 4]], about=True, received=1)], first=9))
+        with pytest.raises(NotFound, match="was erased"):
+            logs.read(conn, wanted, TOKEN)
+        assert len(other.asked) == 1
 
 
 def test_what_was_erased_is_asked_of_nobody(conn: sqlite3.Connection, tmp_path: Path) -> None:
@@ -153,7 +186,7 @@ def test_an_attempt_of_a_node_that_nobody_knows(conn: sqlite3.Connection, tmp_pa
     with pytest.raises(OnAnotherNode, match=f"attempt 1 of {TASK} ran on node b, and no node"):
         logs_of(tmp_path, node("c")).read(conn, WANTED, TOKEN)
     with pytest.raises(NotFound):
-        NodeLogs(tmp_path, "a").read(conn, WANTED, TOKEN)  # a journal in files: a node that was renamed
+        NodeLogs(tmp_path, RECORDS, "a").read(conn, WANTED, TOKEN)  # a journal in files: a node that was renamed
 
 
 def test_what_a_worker_reported_may_lie_on_another_than_gave_it_the_task(

@@ -54,6 +54,29 @@ def test_only_what_is_finished_and_old_enough_goes(conn: sqlite3.Connection) -> 
     assert list(retention.droppable(conn, [(1, 1000)], Retention(), START + DAY, all=True)) == []
 
 
+def test_results_go_with_the_payload_of_their_delivery_and_with_no_other(conn: sqlite3.Connection) -> None:
+    """Where the journal has them: they lie between what goes and what stays."""
+
+    def completed(guid: str) -> Entry:
+        return moved("completed", of(guid))._replace(payload=b"result")
+
+    def claimed(guid: str) -> Entry:
+        return moved("claimed", of(guid), attempt=1, worker="w")
+
+    entries = [
+        received("stays"), queued("stays"), queued("stays", route="other"),
+        received("a"), queued("a"), claimed("stays"), completed("stays"),
+        claimed("a"), note("noted", "a"), received("b"), queued("b"), received("young"), completed("a"),
+        claimed("b"), moved("completed", of("b")),
+    ]  # fmt: skip
+    fold(conn, as_records(entries))
+    [found] = look(conn, age=100.0, now=START + 200)
+    assert found.pairs == [[4, 6], [8, 10], [13, 13]], "not 7, which is of what stays"
+    conn.execute("UPDATE task_attempts SET result_seq = NULL")
+    [found] = look(conn, age=100.0, now=START + 200)
+    assert found.pairs == [[4, 10]]
+
+
 def test_a_late_change_of_a_task_keeps_its_payload(conn: sqlite3.Connection) -> None:
     fold(conn, as_records([received("g1"), queued("g1"), moved("failed", of("g1"), category="exit")]))
     assert look(conn, age=10.0, now=START + 12.5) == []

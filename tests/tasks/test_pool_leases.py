@@ -12,10 +12,12 @@ import pytest
 
 from covenq.errors import Refused
 from covenq.model import Kind, at_text, fence, seconds_of
+from covenq.state import query
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.leases import Leases
+from covenq.tasks.scheduling.outcome import RESULT_MAX
 from journal.errors import JournalUnavailable
 from journal.records import Appended, Entry
 from tests.support.pool import Harness, alive
@@ -131,6 +133,30 @@ def test_a_lease_is_claimed_and_renewed(harness: Harness, journal: Away, tmp_pat
     until = [record.data["lease_until"] for record in others if record.kind == Kind.RENEWED]
     assert [claim.data["lease_until"], *until] == sorted({claim.data["lease_until"], *until})
     assert all(record.data["claim"] == claim.seq for record in others)
+
+
+@pytest.mark.parametrize(("size", "recorded"), [(0, True), (RESULT_MAX, True), (RESULT_MAX + 1, False)])
+def test_a_result_is_in_the_record_of_the_end_too_if_it_is_small(
+    harness: Harness, journal: Away, size: int, recorded: bool
+) -> None:
+    """Other nodes have the journal, and not this one's files."""
+    code = f"import os; open(os.environ['COVENQ_RESULT'], 'wb').write(b'\\xff' * {size})"
+    task = harness.add("g1", [*PY, code])
+    leased(harness, journal)
+    assert harness.wait(task).state == "completed"
+    (end,) = [one for one in harness.records(task) if one.kind == Kind.COMPLETED]
+    assert end.payload == (b"\xff" * size if recorded else None)
+    assert (harness.data / end.data["result"]).stat().st_size == size
+    harness.fold_thread.wait_for(end.seq, 30.0)
+    (attempt,) = query.attempts(harness.store.reader(), task)
+    assert attempt.result_seq == (end.seq if recorded else None)
+
+
+def test_where_nobody_shares_the_journal_a_result_is_in_its_file_alone(harness: Harness, journal: Away) -> None:
+    task = harness.add("g1", [*PY, "import os; open(os.environ['COVENQ_RESULT'], 'w').write('x')"])
+    leased(harness, journal, lease_s=None)
+    assert harness.wait(task).state == "completed"
+    assert [one.payload for one in harness.records(task) if one.kind == Kind.COMPLETED] == [None]
 
 
 def test_all_leases_are_renewed_by_one_append(harness: Harness, journal: Away, tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ def logs(
     ] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only what it wrote to stdout.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Only what it wrote to stderr.")] = False,
+    result: Annotated[
+        bool, typer.Option("--result", help="What it left as its result, and not what it wrote.")
+    ] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="To a terminal too the bytes as they are, which it may obey.")
     ] = False,
@@ -51,10 +54,13 @@ def logs(
       covenq logs t1a16a5b5370bec87bf6eb816
       covenq logs t1a16 2 --stderr
       covenq logs t1a16 -f
+      covenq logs t1a16 --result
     """
     if raw and json:
         raise UsageError(f"--raw and {output.json_option()} can't be combined", hint="Give one of them.")
-    streams: list[Stream] = ["stdout", "stderr"]
+    if result and (stdout or stderr):
+        raise UsageError("--result is neither --stdout nor --stderr", hint="Give one of them.")
+    streams: list[Stream] = ["result"] if result else ["stdout", "stderr"]
     if stdout != stderr:
         streams = ["stdout"] if stdout else ["stderr"]
     reader = LogReader(task, attempt, streams, follow, data, config)

@@ -161,7 +161,7 @@ class Attempts:
 class Log:
     """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, or what begins at `offset=`.
 
-    As plain text. What lies on another node is fetched from there.
+    As plain text; …/result, the bytes of its result. What lies on another node is fetched from there.
     """
 
     state: FoldedState
@@ -178,7 +178,7 @@ class Log:
             resp.data = self.logs.read(conn, wanted, presented_token(req))
         else:
             resp.data = self.logs.here(conn, wanted)
-        resp.content_type = "text/plain; charset=utf-8"
+        resp.content_type = "application/octet-stream" if self.stream == "result" else "text/plain; charset=utf-8"
         resp.set_header("X-Content-Type-Options", "nosniff")
 
 

@@ -1,4 +1,4 @@
-"""The outputs of attempts, wherever they lie: on this node, or fetched from the one that has them.
+"""The outputs of attempts and their results, wherever they lie: on this node, or fetched from the one that has them.
 
 What an attempt wrote is in the data directory of the node that ran it, or that took its worker's report. It is looked for here
 first. Of an attempt of another node that one's API is asked, with the caller's own token, so that nobody reads by way of this
@@ -29,6 +29,7 @@ from covenq.net.no_answer import reason
 from covenq.net.outgoing import OutgoingConnection, Route
 from covenq.net.transport import NO_ANSWER, read_up_to
 from covenq.operate.inspect import view
+from covenq.operate.inspect.view import ReadableJournal
 from covenq.state import query
 from journal.errors import JournalError
 
@@ -62,16 +63,28 @@ class Wanted:
 class NodeLogs:
     """Reads outputs. From any thread."""
 
-    def __init__(self, data: Path, here: str, nodes: Callable[[], Sequence[KnownNode]] = tuple) -> None:
+    def __init__(
+        self, data: Path, records: ReadableJournal, here: str, nodes: Callable[[], Sequence[KnownNode]] = tuple
+    ) -> None:
         """`here` is this node's name; `nodes` gives all that share the journal, none where nobody can."""
         self._data = data
+        self._records = records
         self._here = here
         self._nodes = nodes
         self._free = threading.BoundedSemaphore(FETCHES_MAX)
 
     def here(self, conn: sqlite3.Connection, wanted: Wanted) -> bytes:
-        """What lies here. Raises NotFound."""
-        return view.log(conn, self._data, wanted.task, wanted.attempt, wanted.stream, wanted.last, wanted.offset)
+        """What lies here, a result that is in the journal among it. Raises NotFound."""
+        part = (wanted.last, wanted.offset)
+        try:
+            return view.log(conn, self._data, wanted.task, wanted.attempt, wanted.stream, *part)
+        except NotFound:
+            if wanted.stream != "result":
+                raise
+            recorded = view.recorded_result(conn, self._records, wanted.task, wanted.attempt, *part)
+            if recorded is None:
+                raise
+            return recorded
 
     def quoted(self, conn: sqlite3.Connection, task: str, attempt: int, stream: str, last: int) -> bytes:
         """What lies here, for who waits for no other node. Raises NotFound, and OnAnotherNode for what lies there."""

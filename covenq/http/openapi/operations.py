@@ -77,6 +77,7 @@ _MINUTES: Schema = {"type": "string", "pattern": "^([1-9][0-9]?|[1-6][0-9]{2}|7[
 _SEQ = Query("after", _WHOLE, "Records newer than this seq; 0 is everything.")
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
+_ANY_BYTES = "application/octet-stream"
 _STREAM = "text/event-stream"
 _TEXT = "text/plain"
 
@@ -192,8 +193,8 @@ OPERATIONS: tuple[Operation, ...] = (
             "GET",
             f"/api/v1/tasks/{{id}}/attempts/{{attempt}}/{stream}",
             "read",
-            f"What the attempt wrote to {stream}: the last of it, or from an offset on.",
-            {200: _TEXT},
+            f"What the attempt {what}: the last of it, or from an offset on.",
+            {200: _ANY_BYTES if stream == "result" else _TEXT},
             (400, 404, 502),
             (
                 Query("last", {"type": "integer", "minimum": 1, "maximum": 1 << 20}, "At most so many bytes."),
@@ -204,7 +205,11 @@ OPERATIONS: tuple[Operation, ...] = (
                 ),
             ),
         )
-        for stream in ("stdout", "stderr")
+        for stream, what in (
+            ("stdout", "wrote to stdout"),
+            ("stderr", "wrote to stderr"),
+            ("result", "left as its result"),
+        )
     ),
     Operation(
         "GET",

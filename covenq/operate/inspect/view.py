@@ -218,7 +218,7 @@ def is_erased(conn: sqlite3.Connection, task: str) -> bool:
 def log(
     conn: sqlite3.Connection, data: Path, task: str, attempt: int, stream: str, last: int, offset: int | None = None
 ) -> bytes:
-    """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound.
+    """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout", "stderr" or "result". Raises NotFound.
 
     With `offset` the bytes from there on, as many at most; none where it ends there. What was erased is shown to nobody, also
     where its file could not be removed yet.
@@ -229,7 +229,7 @@ def log(
         directory = AttemptDirectory.for_attempt(data, task, attempt)
     except ValueError:
         raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
-    path = directory.stdout if stream == "stdout" else directory.stderr
+    path = {"stdout": directory.stdout, "stderr": directory.stderr}.get(stream, directory.result)
     try:
         with directory.open(path.name) as file:
             size = os.fstat(file.fileno()).st_size
@@ -247,3 +247,17 @@ def log(
             f"attempt {attempt} of {task[:80]} has no {stream}",
             hint="Retention may have removed it; see `covenq show`.",
         ) from None
+
+
+def recorded_result(
+    conn: sqlite3.Connection, records: ReadableJournal, task: str, attempt: int, last: int, offset: int | None = None
+) -> bytes | None:
+    """The result of an attempt that the journal has, cut as `log` cuts; None if it has none, or none any more."""
+    found = query.attempt_location(conn, task, attempt)
+    if found is None or found.result_seq is None or is_erased(conn, task):
+        return None
+    content = _payload_of(records)(found.result_seq)
+    if content is None:
+        return None
+    at = max(0, len(content) - last) if offset is None else offset
+    return content[at : at + last]

@@ -1,5 +1,7 @@
 """Retention: which payloads of finished deliveries, and which attempts' directories, are older than the policy keeps them.
 
+What a task's command left as its result goes with the payload of its delivery, where the journal has it.
+
 Retention drops content only. The delivery, its hash, its states and its history stay forever, so an old redelivery is
 still a duplicate.
 
@@ -20,6 +22,8 @@ import orjson
 from covenq.config.load import Retention
 from covenq.model import FINAL, TOKEN, State, at_text
 from covenq.paths import ATTEMPTS_NAME
+from covenq.state import query
+from journal.erasure import covers
 from journal.records import Entry
 
 SUBJECT = "ops.retention"
@@ -115,8 +119,28 @@ def _scan(conn: sqlite3.Connection, segment: Segment, end: int, cutoff: str) -> 
             segment.payload_bytes += row["payload_bytes"] or 0
             segment.oldest = min(segment.oldest or row["received_at"], row["received_at"])
         if len(rows) < _PAGE:
+            segment.pairs = _with_results(conn, segment.pairs)
             return segment
         after = rows[-1]["seq"]
+
+
+def _with_results(conn: sqlite3.Connection, pairs: list[list[int]]) -> list[list[int]]:
+    """The same, with the results of these deliveries' tasks that the journal has, and without those of others in between."""
+    if conn.execute("SELECT 1 FROM task_attempts WHERE result_seq IS NOT NULL LIMIT 1").fetchone() is None:
+        return pairs
+    own = {seq for low, high in pairs for seq in query.results_of(conn, low, high)}
+    found: list[list[int]] = []
+    for low, high in pairs:
+        for seq in sorted(query.results_between(conn, low, high)):
+            if seq not in own:
+                if low < seq:
+                    found.append([low, seq - 1])
+                low = seq + 1
+        if low <= high:
+            found.append([low, high])
+    ranges = [(low, high) for low, high in pairs]
+    found += [[seq, seq] for seq in own if not covers(ranges, seq)]
+    return sorted(found)
 
 
 def entries(segments: Sequence[Segment], by: str | None) -> list[Entry]:

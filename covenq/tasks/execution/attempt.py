@@ -167,7 +167,7 @@ class Attempt:
         wait = RETRY_S
         while True:
             try:
-                return self._record_end(claim, [*self._unrecorded, (record.kind, record.data)], "fail")
+                return self._record_end(claim, [*self._unrecorded, (record.kind, record.data)])
             except (StaleClaim, *FATAL):
                 raise
             except Exception:
@@ -373,11 +373,17 @@ class Attempt:
         self._unrecorded.clear()
 
     def _record(
-        self, claim: Claim, notes: Sequence[tuple[Kind, Mapping[str, object]]], what: str, deadline: float = math.inf
+        self,
+        claim: Claim,
+        notes: Sequence[tuple[Kind, Mapping[str, object]]],
+        what: str,
+        deadline: float = math.inf,
+        *,
+        result: bytes | None = None,
     ) -> None:
         """Raises StaleClaim, once the late report is recorded, and what append raises."""
         try:
-            claim.record(notes, deadline=deadline, stopped=self.context.stop.is_set)
+            claim.record(notes, deadline=deadline, stopped=self.context.stop.is_set, payload=result)
         except StaleClaim:
             if not self.lost.is_set():
                 record_late(self.context.journal, claim, what)
@@ -396,9 +402,11 @@ class Attempt:
         """Record the end, in one append with the phase `collected`. Retry what may pass, until the stop."""
         context = self.context
         result: str | None = None
+        content: bytes | None = None
         try:
             if self._collect(directory):
                 result = str(directory.result.relative_to(context.data))
+                content = context.shared_result(directory)
         except OSError as error:
             if outcome.category is None:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, f"its result could not be kept: {error.strerror}")
@@ -413,16 +421,19 @@ class Attempt:
         if outcome.http_status is not None:
             end["http_status"] = outcome.http_status
         notes = [*self._unrecorded, (Kind.PHASE, claim.record_data(phase="collected")), (record.kind, end)]
-        return self._record_end(claim, notes, "complete" if record.kind is Kind.COMPLETED else "fail")
+        return self._record_end(claim, notes, content if record.kind is Kind.COMPLETED else None)
 
-    def _record_end(self, claim: Claim, notes: Sequence[tuple[Kind, Mapping[str, object]]], what: str) -> AttemptResult:
+    def _record_end(
+        self, claim: Claim, notes: Sequence[tuple[Kind, Mapping[str, object]]], result: bytes | None = None
+    ) -> AttemptResult:
         """Append the records of the end, retrying what may pass until the stop. Raises StaleClaim, and what can't pass."""
         context = self.context
         self.ending = True
         while True:
             stopping = context.stop.is_set()
             try:
-                self._record(claim, notes, what)
+                what = "complete" if notes[-1][0] is Kind.COMPLETED else "fail"
+                self._record(claim, notes, what, result=result)
                 context.times.ended(claim.seq, notes[-1][0], context.clock())
                 return AttemptResult.DONE
             except JournalError as error:

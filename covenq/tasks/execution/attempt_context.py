@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,10 +13,13 @@ from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.lease_renewal import LeaseRenewal
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.shortage import StartLimit
+from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
-from covenq.tasks.scheduling.outcome import Task
+from covenq.tasks.scheduling.outcome import RESULT_MAX, Task
 from journal.interface import Journal
 from journal.records import Record
+
+log = logging.getLogger("covenq.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ class AttemptContext:
     """Called when there is no space to record the end of an attempt: whether it made some, so that a retry at once is useful."""
     leases: LeaseRenewal | None = None
     """Renews the leases under which it claims; None where it claims without."""
+
+    def shared_result(self, directory: AttemptDirectory) -> bytes | None:
+        """What a command left as its result, if it is for the journal too: where other nodes have that, and if it is small."""
+        if self.leases is None:
+            return None
+        try:
+            return directory.read_result(RESULT_MAX)
+        except OSError as error:
+            log.warning("%s/result can't be read, and is in no record: %s", directory.path, error.strerror)
+            return None
 
 
 class AttemptResult(Enum):

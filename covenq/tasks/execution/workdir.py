@@ -142,6 +142,15 @@ class AttemptDirectory:
                 raise
             return None
 
+    def read_result(self, most: int) -> bytes | None:
+        """The command's result, if there is one of so many bytes at most. Raises OSError."""
+        file = self.open_result()
+        if file is None:
+            return None
+        with file:
+            content = file.read(most + 1)
+        return content if len(content) <= most else None
+
     def collect(self) -> bool:
         """Make the command's result private, and durable with its name; whether there is one: a regular file.
 

@@ -116,7 +116,7 @@ class Claims:
             fold,
             files,
             self._leases,
-            Measures(sources.clock, sources.random, self._dispatcher.times),
+            Measures(sources.clock, sources.random, self._dispatcher.times, sources.lease_clock is not None),
             on_full=on_full,
         )
         self.loop = Loop("leases", OVERDUE_S, "no lease ends, and no claim that waits gets a task")

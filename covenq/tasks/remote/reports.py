@@ -104,6 +104,8 @@ class Measures:
     clock: Callable[[], float]
     random: Callable[[], float]
     times: AttemptTimes
+    shared: bool = False
+    """Whether other nodes have the journal, which then has results, too."""
 
 
 class ClaimReports:
@@ -128,6 +130,7 @@ class ClaimReports:
         self._leases = leases
         self._clock = measures.clock
         self._random = measures.random
+        self._shared = measures.shared
         self._times = measures.times
         self._on_full = on_full
         self._locks = TaskLocks()
@@ -192,7 +195,7 @@ class ClaimReports:
             except OSError as error:
                 raise NotDurable(f"the result can't be kept: {error.strerror}") from error
         data = claim.record_data(exit_code=exit_code, result=path, **_usage(usage))
-        self._record_end(claim, "complete", Kind.COMPLETED, data, outputs)
+        self._record_end(claim, "complete", Kind.COMPLETED, data, outputs, text if self._shared else None)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
 
     def complete_all(self, done: Sequence[Completion]) -> list[Completed | CovenqError | JournalError]:
@@ -321,14 +324,22 @@ class ClaimReports:
             return None
         return newest
 
-    def _record_end(self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object], outputs: Outputs) -> None:
+    def _record_end(
+        self,
+        claim: Claim,
+        what: str,
+        kind: Kind,
+        data: Mapping[str, object],
+        outputs: Outputs,
+        result: bytes | None = None,
+    ) -> None:
         """Keep the outputs, and append the record of the end. Raises as `_record`.
 
         The files of a report that turns out late are removed, unless its claim reported an end before: then they are that one's.
         """
         self._files.keep_outputs(claim, outputs)
         try:
-            self._record(claim, what, kind, data)
+            self._record(claim, what, kind, data, result)
             self._times.ended(claim.seq, kind, self._clock())
         except StaleFence:
             self._times.forget(claim.seq)
@@ -336,15 +347,17 @@ class ClaimReports:
                 self._files.discard(claim)
             raise
 
-    def _record(self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object]) -> None:
+    def _record(
+        self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object], payload: bytes | None = None
+    ) -> None:
         """Append a record of the claim. Raises StaleFence (and records the late report), and the journal's errors."""
         try:
             try:
-                claim.record([(kind, data)])
+                claim.record([(kind, data)], payload=payload)
             except JournalFull:
                 if kind in (Kind.PHASE, Kind.RENEWED) or not self._on_full():
                     raise
-                claim.record([(kind, data)])  # into the space that was reserved for this
+                claim.record([(kind, data)], payload=payload)  # into the space that was reserved for this
         except StaleClaim:
             record_late(self._journal, claim, what)
             raise StaleFence(f"task {claim.task} is not held by this token any more") from None

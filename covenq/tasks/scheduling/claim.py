@@ -176,18 +176,21 @@ class Claim:
         *,
         deadline: float | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        payload: bytes | None = None,
     ) -> None:
-        """Append these, all or none, if the task is still this claim's. Raises StaleClaim, and what `append_known` raises.
+        """Append these, all or none, if the task is still this claim's; `payload` is the last one's.
+
+        Raises StaleClaim, and what `append_known` raises.
 
         A phase or a renewal that another thread recorded for this claim meanwhile moves the newest record and not the claim: then
         it is tried again.
         """
         subject = task_subject(self.task)
         while True:
-            first, *others = notes
-            entries = [Entry(subject, first[0], first[1], expect=self.last)]
-            # The engine takes all or none, so these follow the first directly, and need no `expect` of their own.
-            entries += [Entry(subject, kind, data) for kind, data in others]
+            # The engine takes all or none, so the others follow the first directly, and need no `expect` of their own.
+            entries = [Entry(subject, kind, data) for kind, data in notes]
+            entries[0] = entries[0]._replace(expect=self.last)
+            entries[-1] = entries[-1]._replace(payload=payload)
             answer = append_known(self._journal, entries, deadline, stopped=stopped)
             if isinstance(answer, Appended):
                 self.last = answer.seqs[-1]
