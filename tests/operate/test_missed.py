@@ -9,13 +9,13 @@ import pytest
 
 from covenq.config.journal import JournalSettings
 from covenq.errors import CovenqError
-from covenq.operate.maintain.journal_home import open_to_write
+from covenq.operate.maintain.journal_home import OpenedJournal, open_to_write
 from covenq.operate.maintain.state_witness import MISSED_NAME, state_witness
 from covenq.operate.maintain.verify import check
 from covenq.paths import JOURNAL_NAME
 from journal.append import append_known
 from journal.errors import JournalDamaged, JournalPoisoned
-from journal.records import Appended
+from journal.records import NOBODY, Appended
 from tests.support.journals.entries import delivery
 from tests.support.postgres.journals import cluster
 
@@ -29,6 +29,10 @@ LOSE = (
 )
 
 
+def opened_in(data: Path, settings: JournalSettings, accept_head: int | None = None) -> OpenedJournal:
+    return open_to_write(settings, data, find_node=lambda: (NOBODY, None), accept_head=accept_head)
+
+
 @pytest.fixture
 def settings() -> JournalSettings:
     servers = cluster(standby=False)
@@ -37,7 +41,7 @@ def settings() -> JournalSettings:
 
 
 def test_the_next_start_and_verify_know_what_was_lost(settings: JournalSettings, tmp_path: Path) -> None:
-    with closing(open_to_write(settings, tmp_path)) as opened:
+    with closing(opened_in(tmp_path, settings)) as opened:
         for number in range(1, 4):
             append_known(opened.journal, [delivery(number)])
         for query in LOSE:
@@ -46,12 +50,12 @@ def test_the_next_start_and_verify_know_what_was_lost(settings: JournalSettings,
             append_known(opened.journal, [delivery(4)])
     for _ in range(2):
         with pytest.raises(JournalDamaged, match="record 3 was acknowledged"):
-            open_to_write(settings, tmp_path)
+            opened_in(tmp_path, settings)
     report = check(tmp_path, settings, upto=None)
     assert [one.kind for one in report.damage] == ["shorter than caches"]
-    with closing(open_to_write(settings, tmp_path, accept_head=2)) as opened:
+    with closing(opened_in(tmp_path, settings, accept_head=2)) as opened:
         assert isinstance(append_known(opened.journal, [delivery(4)]), Appended)
-    open_to_write(settings, tmp_path).close()
+    opened_in(tmp_path, settings).close()
     assert state_witness(tmp_path) is None
 
 

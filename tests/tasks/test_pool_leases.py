@@ -305,4 +305,5 @@ def test_where_no_other_machine_can_nothing_is_leased(harness: Harness) -> None:
     assert {name: value for name, value in harness.records(task)[1].data.items() if name != "worker"} == {
         "attempt": 1,
         "lease_until": None,
+        "node": None,
     }
