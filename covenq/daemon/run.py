@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +31,8 @@ from covenq.tasks.execution import process_tree
 
 POLL_S = 0.2
 """How often the journal, the listeners, the disk and the configuration's files are checked."""
+STANDBY_POLL_S = 0.02
+"""How often a node that stands by looks whether nobody leads: what the journal has seen, which costs nothing."""
 
 log = logging.getLogger("covenq.daemon")
 
@@ -79,7 +82,7 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
     """Poll until the end, then stop in order; the exit code. What is left to close is the start's cleanup."""
     journal = daemon.storage.journal
     notifier.ready(_status_line(daemon))
-    while not signals.asked.wait(POLL_S):
+    while not _is_asked(daemon, signals):
         if journal.poisoned:
             notifier.stopping()
             return stop_poisoned(daemon)
@@ -92,7 +95,6 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             notifier.stopping()
             stop(daemon, drain_s=1.0)
             return 1
-        daemon.succession.check()
         _tell_others(daemon)
         daemon.intake.admission.check()
         daemon.intake.known_damage.check()
@@ -116,6 +118,16 @@ def _tell_others(daemon: Daemon) -> None:
     ahead_s = None if database is None else database.ahead_s
     folded, erased = daemon.storage.fold.folded, daemon.background.upkeep.carried_out
     daemon.succession.tell(folded, erased, daemon.live.now.config.sha256, ahead_s)
+
+
+def _is_asked(daemon: Daemon, signals: Signals) -> bool:
+    """Whether a stop is asked for, within POLL_S. Meanwhile this node looks who leads, and does as soon as nobody has it."""
+    until = time.monotonic() + POLL_S
+    while not signals.asked.wait(POLL_S if daemon.succession.works else STANDBY_POLL_S):
+        daemon.succession.check()
+        if time.monotonic() >= until:
+            return False
+    return True
 
 
 def _can_not_fold(daemon: Daemon) -> bool:

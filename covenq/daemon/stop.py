@@ -7,7 +7,8 @@ Where another process takes over (`covenq.daemon.takeover`), it holds requests f
 while the webhook still answers what is in flight, and each step gets less time. What is queued in the kernel is left to it, and
 it gets the connections that have no request.
 
-Where another node stands by (`covenq.daemon.succession`), it leads before the webhook's listener closes.
+Where another node stands by (`covenq.daemon.succession`), deliveries are taken in, and this node is ready, until all else has
+stopped: then the other leads, and only after that the webhook's listener closes.
 """
 
 from __future__ import annotations
@@ -59,8 +60,12 @@ def stop(
     keep_alive: Callable[[], object] = lambda: None,
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
-    daemon.intake.admission.stopping = True
-    retires = False
+    retires = daemon.takeover.successor is None and daemon.succession.is_succeeded
+    daemon.intake.admission.stopping = not retires
+    if retires:
+        log.info("another node stands by: it is to lead when what runs here has ended")
+        if daemon.storage.journal.poisoned:
+            daemon.succession.retire()
     daemon.background.notifier.ask_stop()
     daemon.background.reconciler.ask_stop()
     if daemon.takeover.successor is None:
@@ -73,9 +78,7 @@ def stop(
     pass_on = None if successor is None else successor.pass_on
     if successor is not None:
         _drain_webhook(daemon, 0.0, pass_on)
-    elif daemon.succession.retire():
-        grace_s, retires = min(grace_s, TAKEN_GRACE_S), True
-    else:
+    elif not retires:
         _close_webhook(daemon, _drain_webhook(daemon, drain_s, None), drain_s)
         keep_alive()
     if not daemon.workers.pool.stop(grace_s):
@@ -89,6 +92,7 @@ def stop(
     keep_alive()
     if retires:
         daemon.succession.hand_over()
+        daemon.intake.admission.stopping = True
         _close_webhook(daemon, _drain_webhook(daemon, drain_s, None), drain_s)
         keep_alive()
     if successor is not None:

@@ -5,28 +5,33 @@ and takes requests. What only one may do is started when it leads: running and h
 left, the passes over GitHub's logs, notices; and a delivery is taken in only when what works on it runs (`covenq.daemon.start`).
 A node that is alone, or has its journal in files, leads from the beginning.
 
-A node that stops lets another lead before it closes its door, if there is one: its own work has ended by then, and what is sent
-to it meanwhile waits, and is passed on (`covenq.http.passing`). It doesn't step back otherwise: one that has lost the lead is
-poisoned, and ends as after a failed sync. What it was about to append is refused by the journal itself, so it needn't know in
-time.
+A node that stops, or is asked to hand over, lets another lead before it closes its door, if there is one. It takes deliveries in
+until its own work has ended and nothing else is appended; only then it steps down, and what is sent to it until the other leads
+waits, and is passed on (`covenq.http.passing`). It doesn't step back otherwise: one that has lost the lead is poisoned, and ends
+as after a failed sync. What it was about to append is refused by the journal itself, so it needn't know in time.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 
 from covenq import __version__
+from covenq.errors import Refused
 from covenq.intake.admission import STANDBY, Reason
 from journal.errors import JournalStandby, JournalUnavailable
 from journal.interface import Succeeding
+from journal.records import Leader
 
 SILENT_S = 3.0
 """Seconds after which a node that doesn't say that it is there is not counted on."""
 HAND_OVER_S = 6.0
 POLL_S = 0.05
+AGAIN_S = 0.2
+"""Seconds between two tries to take the lead, each of which asks the journal."""
 
 log = logging.getLogger("covenq.daemon")
 
@@ -48,6 +53,7 @@ class Succession:
         self._api = api
         self._take_up: Callable[[], None] = lambda: None
         self._go_on: Callable[[], None] = lambda: None
+        self._again_at = -math.inf
         self.works = journal is None or journal.leads
         """Whether this node leads, and what it does then has begun."""
 
@@ -63,8 +69,10 @@ class Succession:
 
     def check(self) -> None:
         """Take the lead if nobody has it. Some times a second. Raises JournalError for what makes that impossible."""
-        if self.works or self._journal is None or self._journal.leader() is not None:
+        now = self._monotonic()
+        if self.works or self._journal is None or self._journal.leader() is not None or now < self._again_at:
             return
+        self._again_at = now + AGAIN_S
         try:
             if not self._journal.lead():
                 return
@@ -75,13 +83,26 @@ class Succession:
         self.works = True
         self._go_on()
 
-    def retire(self) -> bool:
-        """Take no delivery in any more, if another node stands by: what comes from now on waits for it. Whether one does."""
-        if self._journal is None or not self.works or not self._is_succeeded(self._journal):
-            return False
+    @property
+    def is_succeeded(self) -> bool:
+        """Whether this node leads, and another one stands by that would lead in its place. The journal is asked."""
+        try:
+            return self.works and self._journal is not None and _stands_by(self._journal)
+        except JournalUnavailable:
+            return False  # it is away: nobody can take the lead now
+
+    def require_successor(self) -> None:
+        """Raises Refused where this node doesn't lead, or no other one stands by; JournalUnavailable."""
+        if self._journal is None:
+            raise Refused("the journal is in files: no other node can lead", hint=_IN_A_DATABASE)
+        if not self.works:
+            raise Refused(f"this node stands by: {self._who()}", hint=_ASK_THE_LEADER)
+        if not _stands_by(self._journal):
+            raise Refused("no other node stands by", hint=_START_ANOTHER)
+
+    def retire(self) -> None:
+        """Take no delivery in any more: what comes from now on waits for another node to lead."""
         self.works = False
-        log.info("another node stands by: it is to lead")
-        return True
 
     def tell(self, folded: int, erased: int, config: str, ahead_s: float | None) -> None:
         """Have other nodes shown how far this one has folded and carried out erasures, the hash of its configuration, and how far
@@ -92,26 +113,24 @@ class Succession:
             about = {"folded": folded, "erased": erased, "config": config, "clock_ahead": ahead, "api": self._api}
             self._journal.tell(json.dumps({"version": __version__, **about}))
 
-    def _is_succeeded(self, journal: Succeeding) -> bool:
-        try:
-            others = [one for one in journal.nodes(ask=True) if not one.leads and not one.stopped]
-        except JournalUnavailable:
-            return False  # it is away: nobody can take the lead now
-        return any(one.silent_s < SILENT_S for one in others)
+    def hand_over(self) -> Leader | None:
+        """Retire, let another node lead, and wait until it does, for HAND_OVER_S at most: which does.
 
-    def hand_over(self) -> None:
-        """Let another node lead, and wait until it does, for HAND_OVER_S at most. When nothing is appended here any more."""
+        When nothing but deliveries is appended here any more. None where no other takes it, at once if none stands by any more.
+        """
         journal = self._journal
-        if journal is None:
-            return
+        if journal is None or (self.works and not self.is_succeeded):
+            return None
+        self.retire()
         journal.step_down()
         deadline = self._monotonic() + HAND_OVER_S
-        while journal.leader() is None:
+        while (leader := journal.leader()) is None:
             if self._monotonic() > deadline:
                 log.error("no other node has taken the lead in %g s", HAND_OVER_S)
-                return
+                return None
             self._sleep(POLL_S)
         log.info("this node has handed over: %s", self._who())
+        return leader
 
     def require_lead(self) -> None:
         """Raises JournalStandby where another node does what only one may."""
@@ -128,3 +147,16 @@ class Succession:
         if leader is None:
             return "no node leads yet"
         return f"{leader.node or 'another node'} leads" + (f", at {leader.address}" if leader.address else "")
+
+
+_IN_A_DATABASE = "Several nodes share one in PostgreSQL: covenq-postgres(7)."
+_ASK_THE_LEADER = (
+    "Ask that node: `covenq handover` on its machine, or from here with --url and the address of its [api]."
+)
+_START_ANOTHER = "Start `covenq serve` with this journal on another machine first: `covenq nodes` shows who is there."
+
+
+def _stands_by(journal: Succeeding) -> bool:
+    """Whether another node is there, and serves: one that still starts says nothing of itself. Raises JournalUnavailable."""
+    others = [one for one in journal.nodes(ask=True) if not one.leads and not one.stopped]
+    return any(one.about and one.silent_s < SILENT_S for one in others)

@@ -10,8 +10,9 @@ succeeded meanwhile. Sent on twice a delivery is recorded once: the node that le
 a duplicate.
 
 A delivery that was passed says so, and how long it may take still (PASSED). It is not passed a second time, or two nodes that
-both take the other for the leader would send it to and fro. Anybody can say that, and shortens by it the time that their own
-request is held; nothing else rests on it.
+both take the other for the leader would send it to and fro: a node that doesn't lead gives it back at once, to the one that holds
+it, which may lead itself by now. Anybody can say that, and shortens by it the time that their own request is held; nothing else
+rests on it.
 
 How many wait is bounded by the listener's threads and connections, and their bytes by what it buffers.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from covenq.http.server.held import HELD_S
@@ -78,12 +80,15 @@ class Passing:
         given = {spell(name): value for name, value in headers.items() if name not in _NOT_PASSED}
         while not self.accepts():
             left = deadline - self._monotonic()
-            leader = self._succession.leader()
-            if leader is not None and leader.address and was_passed is None and left > MARGIN_S:
+            leads, leader = self._succession.leads, self._succession.leader()
+            if leader is not None and leader.address and not leads and was_passed is None and left > MARGIN_S:
                 answer = _send(leader, path, given, body, left)
                 if answer is not None:
                     return answer
             left = deadline - self._monotonic()
+            if was_passed is not None and not leads:
+                # Whoever passed it holds it still: nobody is refused by that, and it isn't counted.
+                return replace(refuse(503, STANDBY, _refusal(leader)), refusal=None)
             if left <= 0:
                 return refuse(503, STANDBY, _refusal(leader))
             self._sleep(min(left, WAIT_S))

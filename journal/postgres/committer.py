@@ -182,6 +182,7 @@ class Committer(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._probe()  # the first append finds a connection
             while self._run_once():
                 pass
         except BaseException as error:

@@ -25,7 +25,7 @@ from journal.postgres.connections import Conn, connect, hang_up, one_line
 from journal.postgres.nodes import Heartbeat
 from journal.records import Head, Leader
 
-POLL_S = 0.1
+POLL_S = 0.05
 SLOW_S = 1.0
 """Seconds after which an answer is so late that whoever holds the lease may have waited for one as well."""
 STOP_S = 3.0
@@ -99,8 +99,9 @@ class HeadFollower:
 
     def _run(self) -> None:
         try:
-            while not self._ending.wait(POLL_S):
+            while not self._ending.is_set():
                 self._look()
+                self._ending.wait(POLL_S)
         except (JournalDamaged, JournalGone, FormatUnknown) as error:
             self._failed(error)
         finally:

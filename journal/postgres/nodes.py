@@ -45,6 +45,7 @@ class Heartbeat:
         self._node = node
         self._monotonic = monotonic
         self._said_at: float | None = None
+        self._said_about = ""
         self._known: list[NodeSeen] = []
         self._known_at = monotonic()
 
@@ -54,9 +55,10 @@ class Heartbeat:
         return [replace(one, silent_s=one.silent_s + age_s) for one in self._known]
 
     def beat(self, conn: Conn) -> None:
-        """Say it, unless it was said less than BEAT_S ago."""
+        """Say it, unless it was said less than BEAT_S ago, and there is nothing else to be known for the first time."""
         now = self._monotonic()
-        if self._node.id and (self._said_at is None or now - self._said_at >= BEAT_S):
+        is_new = bool(self.about) and not self._said_about
+        if self._node.id and (self._said_at is None or is_new or now - self._said_at >= BEAT_S):
             self._say(conn, stopped=False)
             if self._said_at is None:
                 conn.execute(_FORGET, (KEPT_DAYS,))
@@ -70,7 +72,8 @@ class Heartbeat:
 
     def _say(self, conn: Conn, *, stopped: bool) -> None:
         node = self._node
-        values = {"id": node.id, "name": node.name, "address": node.address, "about": self.about[:ABOUT_MAX]}
+        about = self._said_about = self.about[:ABOUT_MAX]
+        values = {"id": node.id, "name": node.name, "address": node.address, "about": about}
         conn.execute(_BEAT, {**values, "stopped": stopped, "first": self._said_at is None})
 
 

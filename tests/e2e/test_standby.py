@@ -73,7 +73,9 @@ def start_standby(daemon: Daemon) -> Daemon:
     def stands_by() -> bool:
         assert daemon.running, daemon.log_tail()
         answer = daemon.get("/readyz")
-        return answer.status == 503 and "stands by" in answer.json["detail"] and "leads" in answer.json["detail"]
+        known = any(one["here"] and one["version"] for one in daemon.api("/api/v1/status").json["nodes"])
+        said = answer.json["detail"]
+        return known and answer.status == 503 and "stands by" in said and "leads" in said
 
     eventually(stands_by, 60, daemon.log_tail())
     return daemon
@@ -147,7 +149,8 @@ def test_each_node_shows_both_and_which_of_them_leads(nodes: Nodes) -> None:
     eventually(lambda: both(standby) == {("leads", False, False), ("standby", True, False)}, 60, "and by the other")
     for daemon in (active, standby):
         assert daemon.cli("nodes").stdout.count(b"\n") == 3 and b"(here)" in daemon.cli("nodes").stdout
-        assert b" leads; " in daemon.cli("status").stdout
+        # How far each has folded is said once a second.
+        eventually(lambda: b" leads; " in daemon.cli("status").stdout, 60, "the leader is known to be at the head")  # noqa: B023
     metrics = standby.api("/metrics").body
     assert b"covenq_leads 0.0" in metrics and b'covenq_nodes{state="leads"} 1.0' in metrics
     assert b"covenq_leads 1.0" in active.api("/metrics").body

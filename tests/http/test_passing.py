@@ -21,10 +21,11 @@ HANG_S = 60.0
 class Leading:
     """A journal of which another node leads, at `address`; it may lead itself later."""
 
-    leads, lost = False, False
+    lost = False
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, leads: bool = False) -> None:
         self.who: Leader | None = Leader("other", address, "")
+        self.leads = leads
 
     def leader(self) -> Leader | None:
         return self.who
@@ -137,11 +138,22 @@ def test_who_leads_no_more_is_not_believed_and_who_nobody_succeeds_is_refused_in
     assert len(other.asked) > 10
 
 
-def test_what_was_passed_is_not_passed_again_and_held_for_what_is_left(silent: Silent) -> None:
+def test_what_was_passed_is_given_back_at_once_by_a_node_that_does_not_lead(silent: Silent) -> None:
+    """The one that passed it holds it, and may lead itself by now: here it would wait in vain. It is no refusal to be counted."""
     clock = Clock()
     made = Passing(Leading(silent.address), lambda: False, monotonic=clock.monotonic, sleep=clock.sleep)
     answer = ask(made, {"COVENQ_PASSED": "1500"})
-    assert answer is not None and answer.status == 503 and clock.now == pytest.approx(1.5)
+    assert answer is not None and (answer.status, answer.body["error"], answer.refusal) == (503, "standby", None)
+    assert clock.now == 0.0 and not silent.asked
+
+
+def test_a_node_that_has_the_lead_holds_what_comes_until_it_takes_deliveries_in(silent: Silent) -> None:
+    """What was passed to it for what is left of its time; and it sends nothing to itself."""
+    for headers, held_s in (({"COVENQ_PASSED": "1500"}, 1.5), ({}, passing.HELD_S)):
+        clock = Clock()
+        made = Passing(Leading(silent.address, leads=True), lambda: False, monotonic=clock.monotonic, sleep=clock.sleep)
+        answer = ask(made, headers)
+        assert answer is not None and answer.status == 503 and clock.now == pytest.approx(held_s)
     assert not silent.asked
 
 
