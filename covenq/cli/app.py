@@ -67,6 +67,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "salvage": "covenq.cli.commands.salvage",
         "backup": "covenq.cli.commands.backup",
         "migrate": "covenq.cli.commands.migrate",
+        "handover": "covenq.cli.commands.handover",
         "compact": "covenq.cli.commands.maintenance",
         "redact": "covenq.cli.commands.maintenance",
         "export": "covenq.cli.commands.exchange",

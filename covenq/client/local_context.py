@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from covenq.client.local_files import LocalFiles
 from covenq.config.limits import Caps
 from covenq.config.load import Config
 from covenq.config.secret_keys import readable, sources_of
+from covenq.errors import DaemonUnreachable
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.act.importing import SigningSecrets
 from covenq.operate.maintain.upkeep_work import UpkeepContext
@@ -36,6 +38,9 @@ class LocalContext:
     def sender(self) -> Sender:
         keys, _ = readable(sources_of(self.config, self.files.data), os.environ)
         return sender_of(self.config, os.environ, keys)
+
+    def hand_over(self, by: str | None) -> NoReturn:
+        raise DaemonUnreachable(f"no daemon runs in {self.files.data}: this node doesn't lead", hint=_ASK_THE_LEADER)
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Journal, sqlite3.Connection]]:
@@ -72,6 +77,11 @@ class LocalContext:
             yield context, None
 
     compacting = redacting
+
+
+_ASK_THE_LEADER = (
+    "Ask the one that leads: on its machine, or by --url. `covenq nodes` on any that runs says which it is."
+)
 
 
 def _rows(store: StateStore) -> Callable[[], sqlite3.Connection]:

@@ -117,21 +117,26 @@ class TcpSockets:
 
 
 def bind(
-    config: Config, cleanup: ExitStack, passed: list[socket.socket] | None = None, *, managed: bool = False
+    config: Config,
+    cleanup: ExitStack,
+    passed: list[socket.socket] | None = None,
+    *,
+    managed: bool = False,
+    listens: bool = True,
 ) -> TcpSockets:
     """The TCP addresses: those of `passed` that are configured are taken out of it, the others are bound.
 
     First of all, so that a busy port is reported before anything is touched. `managed`: a service manager passed them.
-    Raises PortBusy, Refused.
+    `listens`: as `bind_tcp`. Raises PortBusy, Refused.
     """
     passed = [] if passed is None else passed
     given = list(passed)
     webhook = None
     if not config.follows_log:
-        webhook = take_bound(passed, *config.address) or bind_tcp(*config.address)
+        webhook = take_bound(passed, *config.address) or bind_tcp(*config.address, listens=listens)
         cleanup.callback(webhook.close)
-    api = _bind_section("api", config.api_bind, passed, cleanup)
-    metrics = _bind_section("metrics", config.metrics_bind, passed, cleanup)
+    api = _bind_section("api", config.api_bind, passed, cleanup, listens)
+    metrics = _bind_section("metrics", config.metrics_bind, passed, cleanup, listens)
     sockets = {"webhook": webhook, "api": api, "metrics": metrics}
     taken = frozenset(name for name, one in sockets.items() if one in given)
     return TcpSockets(webhook, api, metrics, config.webhook_path, taken, managed)
@@ -312,7 +317,7 @@ def _bind_unix(path: Path, cleanup: ExitStack) -> socket.socket:
 
 
 def _bind_section(
-    section: str, bind: str | None, passed: list[socket.socket], cleanup: ExitStack
+    section: str, bind: str | None, passed: list[socket.socket], cleanup: ExitStack, listens: bool
 ) -> socket.socket | None:
     """The address of [api] or [metrics], if it has one: taken out of `passed`, or bound.
 
@@ -321,7 +326,7 @@ def _bind_section(
     if bind is None:
         return None
     try:
-        bound = take_bound(passed, *parse_bind(bind)) or bind_tcp(*parse_bind(bind))
+        bound = take_bound(passed, *parse_bind(bind)) or bind_tcp(*parse_bind(bind), listens=listens)
     except CovenqError as error:
         error.hint = f"Choose another in [{section}] bind: each section has a port of its own."
         raise

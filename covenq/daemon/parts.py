@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
+from covenq.daemon.handover import Handover
 from covenq.daemon.notifier import Notifier
 from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.succession import Succession
@@ -117,5 +118,6 @@ class Daemon:
     listeners: Listeners
     takeover: TakeoverServer
     succession: Succession
+    handover: Handover
     stopping: threading.Event
     """Set when event streams, waiting requests and rerouting have to end."""

@@ -2,9 +2,10 @@
 
 SIGHUP, or a change of the configuration's files, has them read again (`covenq.config.live`); neither ever stops it.
 
-SIGTERM and SIGINT stop it (`covenq.daemon.stop`), and so does a process that takes over (`covenq.daemon.takeover`). A poisoned
-journal (a sync failed) ends the process with 1 within five seconds: what is in flight gets its 503, and only a new process can
-find out what the disk really holds.
+SIGTERM and SIGINT stop it (`covenq.daemon.stop`), and so does a process that takes over (`covenq.daemon.takeover`), and a
+handover (`covenq.daemon.handover`), after which it starts anew in the same process. A poisoned journal (a sync failed) ends the
+process with 1 within five seconds: what is in flight gets its 503, and only a new process can find out what the disk really
+holds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,6 +24,7 @@ from covenq.config.load import Config
 from covenq.daemon import allocator, logs
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon
+from covenq.daemon.restart import Restart
 from covenq.daemon.signals import Signals
 from covenq.daemon.start import StartOptions, start
 from covenq.daemon.stop import stop, stop_poisoned
@@ -49,6 +52,7 @@ def run(
     `config` is adjusted by the command line's options already.
     """
     env = os.environ if env is None else env
+    anew: Restart | None = None
     mask = LogMask()
     logs.configure(config.log_format, config.log_level, mask=mask)
     allocator.configure()
@@ -75,7 +79,12 @@ def run(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 10, 10)  # payloads, of a few hundred objects each, are freed by their reference counts
-        return _serve(daemon, signals, Notifier(env))
+        code = _serve(daemon, signals, Notifier(env))
+        if code == 0 and not signals.signalled:
+            anew = daemon.handover.restart
+    if anew is not None:
+        anew.execute(sys.orig_argv, env)
+    return code
 
 
 def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
@@ -105,7 +114,10 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             notifier.ready(_status_line(daemon))
         notifier.status(_status_line(daemon))
         notifier.feed(journal.beat)
-    notifier.stopping()
+    if daemon.handover.close():
+        notifier.reloading()
+    else:
+        notifier.stopping()
     log.info("stopping: what is in flight is finished first")
     stop(daemon, keep_alive=lambda: notifier.feed(journal.beat))
     if journal.poisoned:

@@ -25,6 +25,11 @@ class Signals:
         """Ask for a stop without a signal: one that comes later is the first. From any thread."""
         self.asked.set()
 
+    @property
+    def signalled(self) -> bool:
+        """Whether a signal has asked for a stop, be it besides."""
+        return self._signalled_at is not None
+
     def restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

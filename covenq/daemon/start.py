@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +26,9 @@ from covenq.config.journal import FILE, POSTGRES
 from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
-from covenq.daemon import activation, greeting, logs, preflight, systemd, takeover
+from covenq.daemon import greeting, logs, preflight, systemd, takeover
 from covenq.daemon.datadir import TO_END, Storage, make_directory, make_secret, open_storage, release_ballast
+from covenq.daemon.handover import Handover
 from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
 from covenq.daemon.log_ingress import LogIngress
 from covenq.daemon.log_lock import lock_directory
@@ -36,6 +37,7 @@ from covenq.daemon.notifier import Notifier, Observer, tell_damage
 from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
 from covenq.daemon.pass_schedule import PassSchedule, PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
+from covenq.daemon.restart import Restart, passed_sockets
 from covenq.daemon.routes import make_routes
 from covenq.daemon.start_order import start_in_order
 from covenq.daemon.stop import UPKEEP_S
@@ -121,7 +123,9 @@ def start(
 
     `ask_stop` has this process stop, from any thread: another one takes over.
     """
-    passed = activation.listening(env, config.bind)
+    passed, again = passed_sockets(env, config.bind)
+    if again:
+        options = replace(options, accept_head=None, take_over=False)  # said once, for the first start
     if options.take_over and passed:
         raise UsageError(
             "the service manager has passed the socket", hint="Nothing is to be taken over: leave --take-over out."
@@ -129,7 +133,7 @@ def start(
     predecessor = takeover.connect(data) if options.take_over else None
     opened = None if predecessor is None else take_over(config, data, env, options, predecessor, cleanup, mask)
     if opened is None:
-        opened = open_alone(config, data, env, options, passed, cleanup, mask)
+        opened = open_alone(config, data, env, options, passed, cleanup, mask, again=again)
     live, sockets = opened.live, opened.parts.sockets
     watchdog = watchdog_of(env, os.getpid())
     managed = watchdog is not None or systemd.is_manager(env)
@@ -146,6 +150,7 @@ def start(
         options.observer.opened(storage.journal)
     reserve = storage.reserve
     succession = Succession(storage.succession, sockets.node_api(config))
+    handover = Handover(succession, live, ask_stop, lambda: Restart([sockets.by_name[name] for name in sockets.kept]))
     intake = make_intake(storage, succession, mask)
     upkeep = make_upkeep(live, storage, lambda: succession.works, cleanup)
     workers = make_workers(
@@ -169,11 +174,13 @@ def start(
     stats: StatsByName = {}
     stopping = threading.Event()
     effective = EffectiveConfig(live, workers.pool)
-    background = make_background(effective, storage, intake, upkeep, env, cleanup)
+    background = make_background(effective, storage, intake, upkeep, handover, env, cleanup)
     routes = make_routes(info, effective, storage, intake, workers, background, stats, stopping)
     listeners = make_listeners(live.now.config, storage, opened.parts, routes, intake.refusals, stats, cleanup)
     cleanup.callback(successors.close)
-    daemon = Daemon(info, live, storage, intake, workers, background, listeners, successors, succession, stopping)
+    daemon = Daemon(
+        info, live, storage, intake, workers, background, listeners, successors, succession, handover, stopping
+    )
     start_in_order(daemon, Observer(routes.api.status))
     first = opened.first or storage.created
     if options.observer is not None:
@@ -191,12 +198,16 @@ def open_alone(
     passed: list[socket.socket],
     cleanup: ExitStack,
     mask: LogMask,
+    *,
+    again: bool,
 ) -> Opened:
     """Bind the addresses, or take the sockets that a service manager passed; open the configuration.
 
+    Where this is a start `again`, another node leads: connections that are refused until this one serves turn to that.
+
     Raises ConfigError for a passed socket at no configured address: connections to it would never be answered.
     """
-    sockets = bind(config, cleanup, passed, managed=True)
+    sockets = bind(config, cleanup, passed, managed=True, listens=not again)
     if passed:
         where = address_of(passed[0])
         if config.follows_log:
@@ -329,6 +340,7 @@ def make_background(
     storage: Storage,
     intake: Intake,
     upkeep: Upkeep,
+    handover: Handover,
     env: Mapping[str, str],
     cleanup: ExitStack,
 ) -> Background:
@@ -346,6 +358,7 @@ def make_background(
         time.time,
         lambda: effective.caps,
         notifier.sender,
+        handover.ask,
     )
     schedule: PassSchedule = PeriodicPasses()
     if live.now.config.follows_log:

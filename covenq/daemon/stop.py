@@ -60,6 +60,7 @@ def stop(
     keep_alive: Callable[[], object] = lambda: None,
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
+    daemon.handover.close()
     retires = daemon.takeover.successor is None and daemon.succession.is_succeeded
     daemon.intake.admission.stopping = not retires
     if retires:
@@ -91,13 +92,14 @@ def stop(
     daemon.background.upkeep.stop(UPKEEP_S)
     keep_alive()
     if retires:
-        daemon.succession.hand_over()
+        daemon.handover.carry_out()
         daemon.intake.admission.stopping = True
         _close_webhook(daemon, _drain_webhook(daemon, drain_s, None), drain_s)
         keep_alive()
     if successor is not None:
         drained = _drain_webhook(daemon, max(0.0, deadline - time.monotonic()), pass_on)
         _close_webhook(daemon, drained, drain_s)
+    daemon.handover.end()
     for listener in (listeners.phases, *listeners.tcp, listeners.api):
         listener.drain(api_s, accept_queued=successor is None or listener not in listeners.tcp)
         listener.close()

@@ -215,3 +215,12 @@ class Paused(Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     summary: PlanSummary | None = None
     """The tasks that it holds, or lets go on; those that run are left alone. None of the intake, and of an older daemon."""
+
+
+class HandedOver(Struct, frozen=True):
+    """The node that leads now, and for how long deliveries waited for it."""
+
+    node: str
+    address: str | None
+    """Where it takes deliveries; None where nothing is posted to it."""
+    waited_ms: Count

@@ -13,6 +13,7 @@ from covenq.config.load import Config
 from covenq.intake.admission import Admission
 from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.act.importing import SigningSecrets
+from covenq.operate.answers import HandedOver
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.operate.maintain.upkeep_work import UpkeepContext
 from covenq.operate.notify.send import Sender
@@ -24,7 +25,8 @@ class DaemonContext:
     """The daemon's journal and state, shared with everything else that it does.
 
     `rows` gives the calling thread's connection, once everything durable is folded; raises StateBehind and JournalDamaged.
-    `observed` gives the limits with what the daemon knows of receivers, `sending` what brings notices.
+    `observed` gives the limits with what the daemon knows of receivers, `sending` what brings notices; `handing_over` lets
+    another node lead.
     """
 
     live: Live
@@ -36,9 +38,13 @@ class DaemonContext:
     clock: Callable[[], float]
     observed: Callable[[], Caps]
     sending: Callable[[], Sender]
+    handing_over: Callable[[str | None], HandedOver]
 
     def sender(self) -> Sender:
         return self.sending()
+
+    def hand_over(self, by: str | None) -> HandedOver:
+        return self.handing_over(by)
 
     @property
     def caps(self) -> Caps:

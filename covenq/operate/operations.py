@@ -17,9 +17,19 @@ from msgspec import Struct
 
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.model.notices import TIMEOUT_MAX_S, NotifyTest
-from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Redeliveries, Unbound
+from covenq.operate.answers import (
+    Compaction,
+    HandedOver,
+    Imported,
+    Paused,
+    PlanAnswer,
+    Redaction,
+    Redeliveries,
+    Unbound,
+)
 from covenq.operate.parameters import (
     Compact,
+    HandOver,
     Import,
     Notify,
     Parameters,
@@ -73,6 +83,9 @@ class Context(Protocol):
     def sender(self) -> Sender:
         """What brings a notice to those who are told, by the configuration in effect. Raises Refused where nobody is."""
 
+    def hand_over(self, by: str | None) -> HandedOver:
+        """Let another node lead, and wait until it does. Raises Refused where this one doesn't lead, or none stands by."""
+
     def writing(self) -> AbstractContextManager[tuple[Journal, sqlite3.Connection]]:
         """The journal, and the rows, folded up to now. No other operation on stored deliveries goes on meanwhile."""
 
@@ -101,6 +114,8 @@ S = TypeVar("S", bound=Selection)
 
 NOTIFY_S = 2 * TIMEOUT_MAX_S + 10.0
 """Timeout of a test notice: a try at a command, and one at an address."""
+HANDOVER_S = 150.0
+"""Timeout of a handover: running commands end first, and then what else works on the journal."""
 UPKEEP_S = 24 * 3600.0
 """Timeout of operations that rewrite segments."""
 BODY_MAX = 4 << 20
@@ -220,6 +235,10 @@ def _notify(context: Context, parameters: Notify) -> NotifyTest:
     return NotifyTest(notice=notice, targets=sender.test(notice))
 
 
+def _hand_over(context: Context, parameters: HandOver) -> HandedOver:
+    return context.hand_over(parameters.by)
+
+
 def _unbind(context: Context, parameters: Unbind) -> Unbound:
     from covenq.operate.act.scopes import unbind
 
@@ -293,8 +312,18 @@ NOTIFY = Operation(
     timeout_s=NOTIFY_S,
 )
 
+HANDOVER = Operation(
+    "handover",
+    "Let another node lead: this one, which leads, ends what it runs, and then stands by.",
+    HandOver,
+    HandedOver,
+    _hand_over,
+    raises=(Refused,),
+    timeout_s=HANDOVER_S,
+)
+
 AnyOperation = Operation[Any, Struct]  # each has parameters of its own type
 OPERATIONS: tuple[AnyOperation, ...] = (
-    REPLAY, IMPORT, RECONCILE, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND, NOTIFY,
+    REPLAY, IMPORT, RECONCILE, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND, NOTIFY, HANDOVER,
 )  # fmt: skip
 """All of them."""

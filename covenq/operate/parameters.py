@@ -51,6 +51,10 @@ class Notify(Parameters, kw_only=True, frozen=True):
     """A test notice, now, to all who are told of transitions."""
 
 
+class HandOver(Parameters, kw_only=True, frozen=True):
+    """Let another node lead, now."""
+
+
 class Selection(Parameters, kw_only=True, frozen=True):
     """What is done to many: to those with these `ids`, or to all that match the `filter`, one of the two.
 

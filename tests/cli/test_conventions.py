@@ -118,7 +118,7 @@ READS: dict[str, tuple[list[str], Any]] = {
     "cancel": ([of("g1"), "--dry-run"], schemas.all_schemas()["operation"]),
 }
 """Every command that answers in JSON, with what it needs, and the schema of its answer."""
-WRITES = {"backup", "export", "migrate", "import", "pause", "reconcile", "resume"}
+WRITES = {"backup", "export", "handover", "migrate", "import", "pause", "reconcile", "resume"}
 """Those with --json that write: their own tests read it."""
 
 

@@ -82,6 +82,7 @@ OTHERS: Mapping[str, list[str]] = {
     "verify": ["", "--since 2020-01-01T00:00:00Z", "--segment 77"],
     "salvage": [""],
     "backup": ["COPY", ""],
+    "handover": [""],
     "migrate": ["", "--from file:/nonexistent/where/no/journal/is --to file:COPY", "--from nonsense --to nonsense"],
     "import": ["PAYLOAD --dry-run", "/nonexistent/where/no/export/is.jsonl"],
     "init": ["", "--systemd", "--prometheus --to COPY", "--github-app --org octo --name nonsense"],

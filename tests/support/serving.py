@@ -20,12 +20,15 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.daemon.datadir import Storage
+from covenq.daemon.handover import Handover
 from covenq.daemon.notifier import Notifier
 from covenq.daemon.parts import Background, Intake, StatsByName, Workers
 from covenq.daemon.pass_schedule import PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
+from covenq.daemon.restart import Restart
 from covenq.daemon.routes import Routes, make_routes
 from covenq.daemon.start import make_twins
+from covenq.daemon.succession import Succession
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
 from covenq.http.app import RouteGroup, make_app
@@ -193,6 +196,7 @@ def serving(
             time.time,
             lambda: effective.caps,
             notifier.sender,
+            lambda by: Handover(Succession(None), live, stopping.set, lambda: Restart([])).ask(by),
         )
         made = make_routes(
             DaemonInfo("0", "2026-11-23T00:00:00.000000Z", f"http://127.0.0.1:{port}/webhook"),

@@ -16,7 +16,16 @@ from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, T
 from covenq.model.notices import Notices, NotifyTest
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
 from covenq.model.status import ActivePause, LedgerHour, Status
-from covenq.operate.answers import Compaction, Imported, Paused, PlanAnswer, Redaction, Redeliveries, Unbound
+from covenq.operate.answers import (
+    Compaction,
+    HandedOver,
+    Imported,
+    Paused,
+    PlanAnswer,
+    Redaction,
+    Redeliveries,
+    Unbound,
+)
 from covenq.operate.inspect.history import Story, Why
 from covenq.tasks.remote.reports import Completed, Failed, PhaseRecorded, Renewed
 
@@ -101,6 +110,7 @@ ANSWERS: Mapping[str, type] = {
     "unbound": Unbound,
     "notices": Notices,
     "notice_test": NotifyTest,
+    "handed_over": HandedOver,
 }
 """Whole answers: with `ok`."""
 

@@ -380,8 +380,12 @@ def _logger_of_its_own(name: str) -> logging.Logger:
     return made
 
 
-def bind_tcp(host: str, port: int) -> socket.socket:
-    """A socket bound to the address. Raises PortBusy, and Refused for an address that can't be bound."""
+def bind_tcp(host: str, port: int, *, listens: bool = True) -> socket.socket:
+    """A socket bound to the address. Raises PortBusy, and Refused for an address that can't be bound.
+
+    If it `listens`, it is known that nobody else does there, and connections wait for the start of what answers them; otherwise
+    they are refused until then.
+    """
     where = _shown(host, port)
     family, kind, proto, address = _resolved(host, port)
     bound = socket.socket(family, kind, proto)
@@ -390,7 +394,8 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)
-        bound.listen(BACKLOG)  # with SO_REUSEADDR two may bind; only one of them may listen
+        if listens:
+            bound.listen(BACKLOG)  # with SO_REUSEADDR two may bind; only one of them may listen
     except OSError as error:
         bound.close()
         raise _not_bound(where, error) from error

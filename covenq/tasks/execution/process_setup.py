@@ -33,6 +33,14 @@ def prepare() -> None:
     raise_descriptor_limit()
 
 
+def undo() -> None:
+    """What a program that takes this one's place in the process is to find: limit and SIGHUP as this one found them."""
+    for number, soft, hard in inherited_limits():
+        resource.setrlimit(number, (soft, hard))
+    if outlives_hangup():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def hide_memory() -> bool:
     """Let no other process of this user read this one's environment or memory, where secrets and tokens are; Linux only.
 
