@@ -107,6 +107,10 @@ class Refused(CovenqError):
     hint = "Look at its state with `covenq show`."
 
 
+class TokenRefused(Refused):
+    """A daemon doesn't take the token, or it is none for this."""
+
+
 class StaleFence(Refused):
     """A fencing token that is not, or no longer, the one the task is claimed under."""
 

@@ -28,13 +28,21 @@ from covenq.errors import (
     StaleFence,
     StateBehind,
     StateUnreadable,
+    TokenRefused,
     UsageError,
 )
 from covenq.net.address import Remote, environment_token, parse_url
 from covenq.net.no_answer import reason
 from covenq.net.transport import CHUNK, NO_ANSWER, Connection, Response, read_up_to
 from covenq.net.unix_connection import UnixConnection
-from journal.errors import JournalError, JournalFull, JournalPoisoned, JournalStandby
+from journal.errors import (
+    JournalClosed,
+    JournalError,
+    JournalFull,
+    JournalPoisoned,
+    JournalStandby,
+    JournalUnavailable,
+)
 
 TIMEOUT_S = 60.0
 """Seconds of one wait."""
@@ -64,10 +72,12 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "journal_damaged": Damaged,
     "journal_full": JournalFull,
     "journal_poisoned": JournalPoisoned,
+    "journal_closed": JournalClosed,
+    "journal_unavailable": JournalUnavailable,
     "standby": JournalStandby,
-    "token_missing": Refused,
-    "token_wrong": Refused,
-    "role_insufficient": Refused,
+    "token_missing": TokenRefused,
+    "token_wrong": TokenRefused,
+    "role_insufficient": TokenRefused,
     "phases_only": Refused,
 }
 _HINTS = {

@@ -20,7 +20,7 @@ import pytest
 from covenq.errors import UsageError
 from covenq.net.http_client import error_of
 from covenq.tasks.execution.workdir import AttemptDirectory
-from covenq.tasks.remote import worker as worker_module
+from covenq.tasks.remote import leased_task
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.output_end import read_outputs
 from covenq.tasks.remote.worker import Worker, WorkerOptions
@@ -82,7 +82,7 @@ def test_a_worker_for_a_route_that_is_none_says_so_and_takes_it_when_a_reload_ad
     make_daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        worker_module, "POLL_S", 1.0
+        leased_task, "CLAIM_WAIT_S", 1.0
     )  # what it hears of routes comes with the answer to its next request
     other = RUN + 'run = ["true"]\n'
     daemon: Daemon = make_daemon(config=PULL + other)
@@ -377,7 +377,7 @@ class UnreadableClient(ClaimsClient):
         return super()._ask(method, target, body, timeout)
 
 
-@pytest.mark.parametrize("word", ["state_unreadable", "state_behind"])
+@pytest.mark.parametrize("word", ["state_unreadable", "state_behind", "journal_unavailable"])
 def test_a_daemon_that_cant_read_its_state_is_asked_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:

@@ -1,8 +1,11 @@
 """`covenq worker`: claims tasks of pull routes from a daemon, here or elsewhere, and runs a command for each.
 
 A command gets what the daemon's own commands get (covenq.toml(5)). Its lease is renewed while it runs; when the claim turns out
-to be stale, or the lease ran out without an answer, the command and all that it started are killed, and its outcome is dropped.
+to be stale, or before the lease runs out without an answer, the command and all that it started are killed, and its outcome is
+dropped. A process beside the command sees to that too, whatever has become of the worker (`covenq.tasks.execution.lease_guard`).
 A stop gives back the tasks that run, which uses up no retry.
+
+Where several nodes share a journal, a claim goes on at whichever leads: its token is known to all of them (`nodes`).
 
 The token stays in this process: a command reports its phases on a socket of the worker's own, which passes on nothing else.
 """
@@ -30,11 +33,11 @@ from covenq.errors import (
     StateBehind,
     StateUnreadable,
 )
-from covenq.github.columns import sender_of
 from covenq.model import Category, JsonObject
 from covenq.tasks.execution import running
-from covenq.tasks.execution.brief import Brief, Content
+from covenq.tasks.execution.brief import Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
+from covenq.tasks.execution.lease_guard import now as boottime
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
 from covenq.tasks.execution.scrub import Scrubber, scrub_text, secrets_of
@@ -42,6 +45,8 @@ from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.backoff import Backoff
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
+from covenq.tasks.remote.granted import brief_of, timeout_of
+from covenq.tasks.remote.leased_task import LeasedTask, claim_wait
 from covenq.tasks.remote.missing_routes import MissingRoutes
 from covenq.tasks.remote.output_end import read_outputs
 from covenq.tasks.remote.program import missing, not_started_here
@@ -55,8 +60,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("covenq.worker")
 
-POLL_S = 20.0
-"""How long a claim waits at the daemon for a task."""
 REPORT_AFTER_STOP_S = 10.0
 """How long a stop tries to report the outcomes of tasks to the daemon."""
 LOGGED_MAX = 400
@@ -79,27 +82,6 @@ class WorkerOptions:
     grace_s: float = 5.0
     concurrency: int = 1
     environ: Mapping[str, str] = field(default_factory=dict)
-
-
-class LeasedTask:
-    """A task that this worker holds by a lease. `lost` is set when it holds it no longer."""
-
-    def __init__(self, grant: ClaimGrant, lease_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.grant = grant
-        self.lost = StopEvent()
-        self.reported = False
-        """Whether the daemon has heard how it ended."""
-        self._lease_s = lease_s
-        self._monotonic = monotonic
-        self._ends = monotonic() + lease_s
-
-    def extend(self, asked_at: float) -> None:
-        """A renewal was granted: the lease counts from when it was requested, which is never too long."""
-        self._ends = asked_at + self._lease_s
-
-    @property
-    def expired(self) -> bool:
-        return self._monotonic() >= self._ends
 
 
 class Worker:
@@ -161,13 +143,16 @@ class Worker:
     def _run_slot(self) -> None:
         client = self._connect()
         waits, short = Backoff(), Backoff()
-        wait_s = 0.0  # the first answer comes at once, and says what will never have a task
+        wait_s, longest = (
+            0.0,
+            claim_wait(self._options.lease_s),
+        )  # the first answer comes at once, and says what will never come
         while not self._stop.is_set():
             if (found := missing(self._options.run[0])) is not None:
                 log.error("no task is claimed: %s", found.words)
                 self._stop.wait(short.next())
                 continue
-            asked = time.monotonic()
+            asked = boottime()
             try:
                 grant = client.claim(
                     self._options.name, self._options.lease_s, routes=self._options.routes or None, wait_s=wait_s
@@ -186,21 +171,24 @@ class Worker:
                 self._stop.wait(waits.next())
                 continue
             waits.reset()
-            first, wait_s = not wait_s, POLL_S
+            first, wait_s = not wait_s, longest
             if grant is None:
                 self._missing.note(client.not_pulled)
             if grant is not None:
-                if self._run_task(client, grant):
+                if self._run_task(client, grant, asked):
                     short.reset()
                 else:
                     self._stop.wait(short.next())
-            elif not first and time.monotonic() - asked < 1.0:
+            elif not first and boottime() - asked < min(1.0, longest / 2):
                 self._stop.wait(1.0)  # the daemon has as many waiting claims as it allows: later
 
-    def _run_task(self, client: ClaimsClient, grant: ClaimGrant) -> bool:
-        """Run a task and report its end. False if it was given back, for this machine is short of something."""
+    def _run_task(self, client: ClaimsClient, grant: ClaimGrant, asked_at: float) -> bool:
+        """Run a task that was asked for at `asked_at`, and report its end.
+
+        False if it was given back, for this machine is short of something.
+        """
         try:
-            leased = LeasedTask(grant, self._options.lease_s)
+            leased = LeasedTask(grant, self._options.lease_s, self._options.grace_s, asked_at)
         except OSError as error:  # no descriptors for its stop
             log.warning("task %s attempt %d: %s", grant.id, grant.attempt, error.strerror)
             with contextlib.suppress(CovenqError, JournalError):  # else its lease runs out
@@ -212,7 +200,7 @@ class Worker:
         try:
             directory = AttemptDirectory.for_attempt(self._work, grant.id, grant.attempt)
             outcome = self._attempt(client, leased, directory)
-            if leased.lost.is_set():
+            if not leased.lease.check():
                 log.warning("task %s attempt %d was lost: its outcome is dropped", grant.id, grant.attempt)
                 return True
             self._report_outcome(client, leased, directory, outcome)
@@ -233,7 +221,7 @@ class Worker:
 
     def _report_broken(self, client: ClaimsClient, leased: LeasedTask, error: Exception) -> None:
         """Report that covenq itself failed, until the daemon has answered. Where it can't be told, the lease runs out."""
-        if leased.reported or leased.lost.is_set():
+        if leased.reported or not leased.lease.check():
             return
         grant = leased.grant
         detail = f"covenq worker itself failed ({type(error).__name__[:80]}); its log has the traceback"
@@ -251,14 +239,14 @@ class Worker:
     def _attempt(self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory) -> Outcome:
         grant, options = leased.grant, self._options
         try:
-            found = self._ask_while_leased(leased, lambda: client.payload(grant))
+            found = self._payload(client, leased)
         except (NotFound, Refused) as error:
             return Outcome(Category.POLICY, detail=f"the payload can't be had: {error}"[:200])
         if found is None:
             return _interrupted()
         body, content_type = found
         content = Content.of(body, content_type)
-        brief = _brief(grant, content_type, content.payload)
+        brief = brief_of(grant, content_type, content.payload)
         try:
             directory.prepare(content.payload, brief.as_json(directory), content.body)
             running.note(self._work, grant.id, grant.attempt, grant.fence)
@@ -273,14 +261,15 @@ class Worker:
             return _interrupted()
         try:
             argv = brief.argv(options.run, directory)
-            command = Command(argv, env, directory, OUTPUT_LIMIT, scrubber=Scrubber((), secrets))
+            scrubber = Scrubber((), secrets)
+            command = Command(argv, env, directory, OUTPUT_LIMIT, scrubber=scrubber, lease=leased.lease)
         except (OSError, ValueError) as error:
             return not_started_here(error, options.run[0])
         try:
             with contextlib.suppress(OSError):  # its token is noted
                 running.note(self._work, grant.id, grant.attempt, grant.fence, command.pid)
             self._phase(client, leased, "started")
-            outcome = command.wait(_timeout(grant), options.grace_s, self._stop, leased.lost)
+            outcome = command.wait(timeout_of(grant), options.grace_s, self._stop, leased.lost)
             stopped = outcome.category is Category.INTERRUPTED
             return replace(outcome, detail="the worker was stopped") if stopped else outcome
         except OSError as error:  # an error of this process: no descriptors left, for one
@@ -289,6 +278,21 @@ class Worker:
         except BaseException:
             command.kill()
             raise
+
+    def _payload(self, client: ClaimsClient, leased: LeasedTask) -> tuple[bytes, str | None] | None:
+        """The payload, and its content type; None as `_ask_while_leased`. Raises what a daemon refuses for good.
+
+        A node that stands by may not have heard of the claim yet, and then neither of its delivery, or that this worker may have
+        it. The one that renews the lease has.
+        """
+        try:
+            return self._ask_while_leased(leased, lambda: client.payload(leased.grant))
+        except StaleFence:
+            raise
+        except CovenqError:
+            if self._ask_while_leased(leased, lambda: self._renew(client, leased)) is None:
+                return None
+        return self._ask_while_leased(leased, lambda: client.payload(leased.grant))
 
     def _report_outcome(
         self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory, outcome: Outcome
@@ -379,66 +383,42 @@ class Worker:
 
     def _renew_leases(self) -> None:
         client = self._connect()
-        every = self._options.lease_s / 3
-        due: dict[str, float] = {}
+        pause = min(self._options.lease_s / 3, 2.0)
+        again: dict[str, float] = {}
         while True:
             with self._lock:
                 leased = dict(self._leased)
-            now = time.monotonic()
-            due = {id: due.get(id, now + every) for id in leased}
+            again = {id: at for id, at in again.items() if id in leased}
             for id, one in leased.items():
-                if one.expired and not one.lost.is_set():
-                    log.warning("task %s: its lease ran out without an answer", id)
-                    one.lost.set(self._options.grace_s)
-                if now >= due[id] and not one.lost.is_set():
-                    due[id] = now + (every if self._renew_one(client, one) else min(every, 2.0))
-            time.sleep(min(every, 0.25))
+                if one.lease.over:
+                    continue
+                if not one.lease.check():
+                    log.warning("task %s: its lease runs out without an answer", id)
+                elif boottime() >= max(one.renewal_due_at, again.get(id, 0.0)) and not self._renew_one(client, one):
+                    again[id] = boottime() + pause
+            time.sleep(min(pause, 0.25))
+
+    def _renew(self, client: ClaimsClient, leased: LeasedTask) -> JsonObject:
+        asked = boottime()
+        answer = client.report(leased.grant, "renew", lease_s=self._options.lease_s)
+        leased.extend(asked)
+        return answer
 
     def _renew_one(self, client: ClaimsClient, leased: LeasedTask) -> bool:
-        asked = time.monotonic()
+        """Whether it needn't be tried again soon."""
         try:
-            client.report(leased.grant, "renew", lease_s=self._options.lease_s)
-            leased.extend(asked)
+            self._renew(client, leased)
         except _TRANSIENT as error:
             log.warning("%s", error)
             return False
         except CovenqError as error:
             log.warning("task %s is ended: %s", leased.grant.id, error)
-            leased.lost.set(self._options.grace_s)
+            leased.lease.lose(self._options.grace_s)
         except Exception:
             # No error may end the renewals of the others.
             log.exception("task %s could not be renewed", leased.grant.id)
             return False
         return True
-
-
-def _brief(grant: ClaimGrant, content_type: str | None, payload: bytes) -> Brief:
-    task = grant.task
-    return Brief(
-        task=grant.id,
-        attempt=grant.attempt,
-        fence=grant.fence,
-        route=task.get("route"),
-        hook=task.get("hook"),
-        guid=task.get("guid"),
-        seq=task.get("delivery_seq"),
-        event=task.get("event"),
-        action=task.get("action"),
-        repo=task.get("repo"),
-        repo_id=task.get("repo_id"),
-        sender=sender_of(payload),
-        installation=task.get("installation"),
-        number=task.get("number"),
-        head_sha=task.get("head_sha"),
-        ref=task.get("ref"),
-        content_type=content_type,
-    )
-
-
-def _timeout(grant: ClaimGrant) -> float:
-    policy = grant.task.get("policy")
-    found = policy.get("timeout_s") if isinstance(policy, dict) else None
-    return float(found) if isinstance(found, int | float) and found > 0 else 600.0
 
 
 def _words(outcome: Outcome) -> str:
