@@ -30,6 +30,14 @@ UrlOption = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="A daemon elsewhere: the address of its API. Else COVENQ_URL."),
 ]
+UrlsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="A daemon elsewhere: the address of its API; repeated, of each node that shares its journal. Else COVENQ_URL.",
+    ),
+]
 TokenFileOption = Annotated[
     str | None,
     typer.Option(

@@ -25,8 +25,15 @@ def taken(given: Mapping[str, object]) -> Iterator[dict[str, object]]:
     with ExitStack() as chosen:
         arguments = dict(given)
         if "token_file" in given:  # not `url`: that of `covenq send` is another
-            texts = [_text(given, name) for name in ("url", "token_file", "data")]
-            chosen.enter_context(remote.selection(*texts))
+            urls = given.get("url")
+            listed = (
+                [str(url) for url in urls]
+                if isinstance(urls, list | tuple)
+                else [urls]
+                if isinstance(urls, str)
+                else []
+            )
+            chosen.enter_context(remote.selection(listed, _text(given, "token_file"), _text(given, "data")))
         if "jsonl" in given:
             if given["jsonl"] and given["json"]:
                 raise UsageError(

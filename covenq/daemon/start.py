@@ -65,6 +65,7 @@ from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims, TimeSources
 from covenq.tasks.remote.report_files import ReportFiles
+from covenq.tasks.remote.reports import Conditions
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.errors import JournalDamaged
@@ -158,7 +159,7 @@ def start(
         storage,
         intake.admission.has_space,
         lambda: release_ballast(reserve, TO_END),
-        succession.require_lead,
+        succession,
         cleanup,
     )
     info = DaemonInfo(
@@ -373,14 +374,14 @@ def make_workers(
     storage: Storage,
     room: Callable[[], bool],
     on_full: Callable[[], bool],
-    require_lead: Callable[[], None],
+    succession: Succession,
     cleanup: ExitStack,
 ) -> Workers:
     """What runs tasks: one dispatcher for the pool and for the claims, or a task could be handed out by both.
 
-    `room` and `on_full` are as `Pool` takes them; `require_lead` raises where another node hands tasks out. The pool has no part
-    in the cleanup: `covenq.daemon.stop` ends it. Where a listener can't start after it, its threads end with the process, and the
-    next start recovers what they ran.
+    `room` and `on_full` are as `Pool` takes them. By `succession` only the node that leads hands tasks out, and only the one that
+    appends says whose they are. The pool has no part in the cleanup: `covenq.daemon.stop` ends it. Where a listener can't start
+    after it, its threads end with the process, and the next start recovers what they ran.
     """
     fold = storage.fold
     times = AttemptTimes(lambda: {route.name for route in live.now.config.routes})
@@ -392,7 +393,7 @@ def make_workers(
         return Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)])
 
     def room_to_claim() -> bool:
-        require_lead()
+        succession.require_lead()
         return room()
 
     claims = Claims(
@@ -402,7 +403,7 @@ def make_workers(
         ReportFiles(storage.data, scrubber),
         dispatcher=dispatcher,
         room=room_to_claim,
-        on_full=on_full,
+        conditions=Conditions(on_full, succession.require_appends),
         sources=TimeSources(lease_clock=storage.journal.lease_clock),
     )
     cleanup.callback(claims.stop)

@@ -138,6 +138,11 @@ class Succession:
         if reason is not None:
             raise JournalStandby(reason.sentence.removesuffix("."))
 
+    def require_appends(self) -> None:
+        """Raises JournalStandby where another node appends; one that retires does so still."""
+        if self._journal is not None and not self._journal.leads:
+            raise JournalStandby(f"This node stands by: {self._who()}")
+
     def standby(self) -> Reason | None:
         """Why deliveries are not taken in here; None if they are, or if nothing but this node's own state keeps them out."""
         return None if self.works else Reason(STANDBY, f"This node stands by: {self._who()}.")

@@ -7,7 +7,7 @@ an address, which histories keep.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # here and below imported where needed: every command imports
     from urllib.parse import SplitResult
 
 TOKEN_FILE_MAX = 4096
+NODES_MAX = 16
+"""Addresses that may be given: of nodes that share a journal."""
+_BETWEEN = re.compile(r",(?=\s*https?://)", re.IGNORECASE)
 _TOKEN = re.compile(r"[!-~]{1,256}\Z")
 
 
@@ -58,18 +61,27 @@ def parse_url(text: str) -> SplitResult:
 _SUPPLY_IT = "Put the token into a file and name it with --token-file, or set COVENQ_TOKEN."
 
 
-def remote(url: str | None, token_file: str | None, env: Mapping[str, str]) -> Remote | None:
-    """`--url` or COVENQ_URL, with the token of `--token-file`, COVENQ_TOKEN_FILE or COVENQ_TOKEN; None without a URL.
+def remotes(urls: Sequence[str], token_file: str | None, env: Mapping[str, str]) -> tuple[Remote, ...]:
+    """Each `--url`, or those of COVENQ_URL, with the token of `--token-file`, COVENQ_TOKEN_FILE or COVENQ_TOKEN.
 
-    Raises UsageError.
+    None without a URL. COVENQ_URL may have several with commas between them, the nodes that share a journal. Raises UsageError.
     """
-    url = url or env.get("COVENQ_URL") or None
-    if url is None:
+    found = tuple(dict.fromkeys(one for one in (urls or _listed(env.get("COVENQ_URL", ""))) if one))
+    if not found:
         if token_file is not None:
             raise UsageError("a token is for a daemon at a URL", hint="Say which with --url or COVENQ_URL.")
-        return None
-    parse_url(url)
-    return Remote(url, environment_token(env) if token_file is None else _token_in(token_file))
+        return ()
+    if len(found) > NODES_MAX:
+        raise UsageError(f"{len(found)} addresses of daemons", hint=f"At most {NODES_MAX}: each is that of a node.")
+    for url in found:
+        parse_url(url)
+    token = environment_token(env) if token_file is None else _token_in(token_file)
+    return tuple(Remote(url, token) for url in found)
+
+
+def _listed(text: str) -> list[str]:
+    """The addresses of a list. A comma within one is no end of it."""
+    return [one.strip() for one in _BETWEEN.split(text)]
 
 
 def environment_token(env: Mapping[str, str]) -> str | None:

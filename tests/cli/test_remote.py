@@ -20,7 +20,7 @@ from covenq.cli.remote import selected_remote
 from covenq.cli.shared_options import taken
 from covenq.client.open import open_source
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
-from covenq.net.address import Remote, parse_url, remote
+from covenq.net.address import NODES_MAX, Remote, parse_url, remotes
 from covenq.net.http_client import Client
 from journal.errors import JournalFull
 from tests.support.daemon import Daemon, free_port
@@ -275,16 +275,25 @@ def test_addresses_that_are_none(url: str) -> None:
 
 
 def test_a_token_needs_a_url_and_is_one_word() -> None:
-    assert remote(None, None, {}) is None
-    assert remote(None, None, {"COVENQ_TOKEN": "x"}) is None
-    assert remote("http://h", None, {"COVENQ_TOKEN": " x\n"}) == Remote("http://h", "x")
-    assert remote(None, None, {"COVENQ_URL": "http://h"}) == Remote("http://h", None)
+    assert remotes([], None, {}) == ()
+    assert remotes([], None, {"COVENQ_TOKEN": "x"}) == ()
+    assert remotes(["http://h"], None, {"COVENQ_TOKEN": " x\n"}) == (Remote("http://h", "x"),)
+    assert remotes([], None, {"COVENQ_URL": "http://h"}) == (Remote("http://h", None),)
     for bad in ("a b", "a\nb", "é", "x" * 300, " "):
         with pytest.raises(UsageError):
-            remote("http://h", None, {"COVENQ_TOKEN": bad})
+            remotes(["http://h"], None, {"COVENQ_TOKEN": bad})
     with pytest.raises(UsageError):
-        remote(None, "/file", {})
+        remotes([], "/file", {})
     assert "sesame" not in repr(Remote("http://h", "sesame"))
+
+
+def test_several_addresses_have_one_token_and_each_is_one() -> None:
+    listed = {"COVENQ_URL": "http://a , https://b/x,y,http://a", "COVENQ_TOKEN": "t"}
+    assert remotes([], None, listed) == (Remote("http://a", "t"), Remote("https://b/x,y", "t"))
+    assert remotes(["http://c", "http://d"], None, listed) == (Remote("http://c", "t"), Remote("http://d", "t"))
+    for bad in (["http://a", "b"], [f"http://h{n}" for n in range(NODES_MAX + 1)]):
+        with pytest.raises(UsageError):
+            remotes(bad, None, {})
 
 
 @pytest.mark.parametrize(

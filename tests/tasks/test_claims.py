@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
-from covenq.model import Kind
+from covenq.model import Kind, at_text
 from covenq.model.answers import Grant
 from covenq.model.rows import Attempt, Task
 from covenq.state import query
@@ -452,6 +452,18 @@ def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:
     harness.clock.wall -= 20 * 86400
     harness.clock.mono += 60
     harness.expire(task)
+
+
+def test_until_when_a_lease_lasts_is_a_time_of_the_journals_clock(harness: Harness) -> None:
+    """Another node looks at it, whose clock is another: by this one's own it would end 1000 s early there."""
+    task = harness.add("g1")
+    database = harness.clock.wall + 1000.0
+    sources = TimeSources(lambda: harness.clock.wall, lambda: harness.clock.mono, lambda: 1.0, lambda: database)
+    claims = Claims(harness.journal, harness.store, harness.fold_thread, ReportFiles(harness.data), sources=sources)
+    found = claims.claim("w1", 60)
+    assert found is not None
+    assert found.lease_until == harness.row(task).lease_until == at_text(database + 60)
+    assert claims.reports.renew(task, found.fence, 120)["lease_until"] == at_text(database + 120)
 
 
 def test_a_lease_outlives_a_restart(make_harness: Callable[[], Harness]) -> None:

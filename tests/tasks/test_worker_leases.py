@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from covenq.errors import NotFound
 from covenq.tasks.execution.held_lease import times_before
 from covenq.tasks.execution.lease_guard import now
 from covenq.tasks.remote import worker as worker_module
@@ -90,6 +91,40 @@ def test_a_task_runs_at_one_worker_at_a_time(make_daemon: Any, tmp_path: Path, n
         for one in workers:
             one.kill()
             one.wait()
+
+
+class BehindClient(ClaimsClient):
+    """A client of a node that has not heard of the claim yet, until it renews the lease."""
+
+    asked: ClassVar[list[str]] = []
+
+    def payload(self, grant: ClaimGrant) -> tuple[bytes, str | None]:
+        self.asked.append("payload")
+        if "renew" not in self.asked:
+            raise NotFound("no delivery g1")
+        return super().payload(grant)
+
+    def report(self, grant: ClaimGrant, action: str, **more: object) -> dict[str, Any]:
+        self.asked.append(action)
+        return super().report(grant, action, **more)
+
+
+def test_that_a_payload_is_unknown_counts_once_the_lease_is_renewed(data: Path, tmp_path: Path) -> None:
+    BehindClient.asked.clear()
+    (tmp_path / "work").mkdir()
+    with serving(data, {"route": [{"name": "p", "match": "event:issues", "pull": True}]}) as served:
+        task = served.post("issues", issue(7)).json["tasks"][0]
+        options = WorkerOptions("w1", ("true",), lease_s=600.0, environ={"PATH": os.environ["PATH"]})
+        worker = Worker(lambda: BehindClient(served.socket), options, tmp_path / "work")
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            eventually(lambda: served.ask(f"/api/v1/tasks/{task}").json["state"] == "completed", 60, "it is done")
+        finally:
+            worker.stop()
+            thread.join(60)
+        assert served.ask(f"/api/v1/tasks/{task}").json["attempts"] == 1
+    assert BehindClient.asked[:3] == ["payload", "renew", "payload"]
 
 
 def granted() -> ClaimGrant:

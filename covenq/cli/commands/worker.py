@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli.context import locate
-from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_route
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlsOption, complete_route
 from covenq.cli.output import clean, emit_json, report_of_act
 from covenq.errors import UsageError
 from covenq.paths import SOCKET_NAME
@@ -60,13 +60,14 @@ def worker(
     ] = None,
     data: DataOption = None,
     config: ConfigOption = None,
-    url: UrlOption = None,
+    url: UrlsOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
     """Claim tasks of pull routes and run a command for each.
 
-    From the daemon on this machine, or with --url from one elsewhere. The lease is renewed while the command runs; SIGTERM
-    and Ctrl-C end what runs and give it back. Exit 0 of the command completes its task.
+    From the daemon on this machine, or with --url from one elsewhere; with several, from whichever of the nodes leads. The
+    lease is renewed while the command runs; SIGTERM and Ctrl-C end what runs and give it back. Exit 0 of the command
+    completes its task.
 
     \b
       covenq worker --route build -- make -C /srv/build "TASK={task}"
@@ -85,7 +86,7 @@ def worker(
     _check_names(name, route or ())
     _check_keep(keep)
     _check_environment(env or ())
-    target = _target(socket, data, config)
+    targets = _targets(socket, data, config)
     job = WorkerOptions(
         name=name or worker_id(),
         run=checked_command(command, os.environ, Path.cwd()),
@@ -96,7 +97,7 @@ def worker(
         concurrency=concurrency,
         environ=dict(os.environ),
     )
-    _claim_until_stopped(job, target, _work_directory(work))
+    _claim_until_stopped(job, targets, _work_directory(work))
 
 
 def _checked_lease(lease: str) -> float:
@@ -133,24 +134,24 @@ def _check_environment(names: Sequence[str]) -> None:
             raise UsageError(f"{variable[:40]!r} can't be passed on", hint="Name a variable that is none of covenq's.")
 
 
-def _target(socket: str | None, data: str | None, config: str | None) -> Path | Remote:
-    """The daemon to claim from: this machine's socket, or a remote address. Raises UsageError for both."""
-    from covenq.cli.remote import selected_remote
+def _targets(socket: str | None, data: str | None, config: str | None) -> tuple[Path] | tuple[Remote, ...]:
+    """The daemon to claim from: this machine's socket, or the addresses of nodes. Raises UsageError for both."""
+    from covenq.cli.remote import selected_remotes
 
-    remote = selected_remote()
-    if remote is None:
-        return Path(socket) if socket is not None else locate(data, config).data / SOCKET_NAME
+    remotes = selected_remotes()
+    if not remotes:
+        return (Path(socket) if socket is not None else locate(data, config).data / SOCKET_NAME,)
     if socket is not None:
         raise UsageError("--url and --socket name two daemons", hint="Give one of them.")
-    return remote
+    return remotes
 
 
-def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) -> None:
+def _claim_until_stopped(job: WorkerOptions, targets: tuple[Path] | tuple[Remote, ...], base: Path) -> None:
     """Claim tasks and run them until a signal; running attempts are then ended and given back."""
     from covenq.log_writer import stderr
     from covenq.net.address import Remote
     from covenq.tasks.execution import process_setup, process_tree
-    from covenq.tasks.remote.client import ClaimsClient
+    from covenq.tasks.remote.nodes import connecting
     from covenq.tasks.remote.work_directory import locked_work_directory
     from covenq.tasks.remote.worker import Worker
     from covenq.text import counted
@@ -158,20 +159,20 @@ def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) 
     _log()
     process_tree.adopt()
     with locked_work_directory(base) as directory:
-        one = Worker(lambda: ClaimsClient(target), job, directory)
+        worker = Worker(connecting(targets, job.lease_s), job, directory)
         # A hangup that was ignored, as by nohup, is outlived.
         hangup = () if process_setup.outlives_hangup() else (signal.SIGHUP,)
         for number in (signal.SIGTERM, signal.SIGINT, *hangup):
-            signal.signal(number, lambda *_: one.stop())
-        where = target.url if isinstance(target, Remote) else str(target)
+            signal.signal(number, lambda *_: worker.stop())
+        where = ", ".join(one.url if isinstance(one, Remote) else str(one) for one in targets)
         stderr.put(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {job.concurrency} at a time")
         try:
-            one.run()
+            worker.run()
         finally:
             stderr.flush()  # before an error is printed
-    if one.unreported:
+    if worker.unreported:
         stderr.put(
-            f"stopped; the daemon did not answer, so {counted(len(one.unreported), 'task')} could not be given back: "
+            f"stopped; the daemon did not answer, so {counted(len(worker.unreported), 'task')} could not be given back: "
             f"others get them when the leases of {job.lease_s:g} s run out"
         )
     else:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from covenq.errors import UsageError
-from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, Kind, State, at_text, rows
+from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, Kind, State, rows
 from covenq.model.answers import Grant
 from covenq.rounds import Loop
 from covenq.state import query
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.remote.report_files import ReportFiles
-from covenq.tasks.remote.reports import ClaimReports, Measures
+from covenq.tasks.remote.reports import ClaimReports, Conditions, Measures
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.fairness import PULL_KINDS
@@ -91,12 +91,11 @@ class Claims:
         dispatcher: Dispatcher | None = None,
         sources: TimeSources = REAL,
         room: Callable[[], bool] = lambda: True,
-        on_full: Callable[[], bool] = lambda: False,
+        conditions: Conditions = Conditions(),  # noqa: B008 - frozen
     ) -> None:
         """`files` is where what workers report is kept; `dispatcher` is shared with the pool.
 
-        Nothing is claimed while `room` returns False: the disk is low. It may raise what a claim then raises. `on_full` makes
-        room for the end of an attempt when the disk is full, and returns whether it could.
+        Nothing is claimed while `room` returns False: the disk is low. It may raise what a claim then raises.
         """
         self._journal = journal
         self._readers = readers
@@ -117,7 +116,7 @@ class Claims:
             files,
             self._leases,
             Measures(sources.clock, sources.random, self._dispatcher.times, sources.lease_clock is not None),
-            on_full=on_full,
+            conditions,
         )
         self.loop = Loop("leases", OVERDUE_S, "no lease ends, and no claim that waits gets a task")
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -216,7 +215,7 @@ class Claims:
         """Claim picked tasks; the grants for those that have not moved meanwhile."""
         last, picked = {task.id: 0 for task in tasks}, {task.id: task for task in tasks}
         try:
-            until = at_text(self._clock() + lease_s)
+            until = self._leases.until(lease_s)
             claims = Claim.acquire_all(self._journal, tasks, worker, until, node=self._dispatcher.node)
             for claim in claims:
                 last[claim.task] = claim.seq

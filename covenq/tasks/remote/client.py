@@ -42,7 +42,7 @@ class ClaimsClient(Client):
     """
 
     _connection: Connection | None = None
-    _answer_type: str | None = None
+    answer_type: str | None = None
     """The content type of the newest answer."""
     not_pulled: tuple[str, ...] = ()
     """As the newest answer without a task said: the routes asked for that are no pull routes now; `*` where there is none."""
@@ -78,7 +78,7 @@ class ClaimsClient(Client):
     def payload(self, grant: ClaimGrant) -> tuple[bytes, str | None]:
         """The delivery's bytes as it received them, and their content type; None where the daemon doesn't know it."""
         body = self.get_bytes(grant.payload_url)
-        return body, None if self._answer_type == "application/octet-stream" else self._answer_type
+        return body, None if self.answer_type == "application/octet-stream" else self.answer_type
 
     def report(self, grant: ClaimGrant, action: str, **more: object) -> JsonObject:
         """`renew`, `phase`, `complete` or `fail`. Raises StaleFence when the claim is no longer the task's."""
@@ -106,6 +106,10 @@ class ClaimsClient(Client):
         items: list[JsonObject] = self.post("/api/v1/claims/completed", {"done": done})["items"]
         return items
 
+    def ask(self, method: str, target: str, body: bytes | None = None, timeout: float | None = None) -> bytes:
+        """One request, for who chooses between clients."""
+        return self._ask(method, target, body, timeout)
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -128,7 +132,7 @@ class ClaimsClient(Client):
         except BaseException:
             self.close()
             raise
-        self._answer_type = response.header("Content-Type")
+        self.answer_type = response.header("Content-Type")
         if response.status == 204:
             self.not_pulled = tuple(filter(None, (response.header(NO_PULL_ROUTE) or "").split(",")))
         return self._accepted(response, answer)

@@ -18,7 +18,7 @@ from typing import TypedDict
 import orjson
 
 from covenq.errors import CovenqError, NotDurable, NotFound, Refused, StaleFence, UsageError
-from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
+from covenq.model import TOKEN, Category, JsonObject, Kind, State, task_subject
 from covenq.model.rows import Count, TaskState, Time
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
@@ -108,6 +108,16 @@ class Measures:
     """Whether other nodes have the journal, which then has results, too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What else it depends on whether a report is recorded."""
+
+    on_full: Callable[[], bool] = lambda: False
+    """Makes room for the end of an attempt when the disk is full, and returns whether it could."""
+    require_appends: Callable[[], None] = lambda: None
+    """Raises where another node appends: that one knows whose a task is, and this one may know it later."""
+
+
 class ClaimReports:
     """Records what pull workers report. Methods may be called from any thread."""
 
@@ -119,10 +129,8 @@ class ClaimReports:
         files: ReportFiles,
         leases: Leases,
         measures: Measures,
-        *,
-        on_full: Callable[[], bool],
+        conditions: Conditions,
     ) -> None:
-        """`on_full` makes room for the end of an attempt when the disk is full, and returns whether it could."""
         self._journal = journal
         self._readers = readers
         self._fold = fold
@@ -132,14 +140,15 @@ class ClaimReports:
         self._random = measures.random
         self._shared = measures.shared
         self._times = measures.times
-        self._on_full = on_full
+        self._on_full = conditions.on_full
+        self._require_appends = conditions.require_appends
         self._locks = TaskLocks()
 
     def renew(self, task: str, token: str, lease_s: float) -> Renewed:
         """A longer lease. Raises StaleFence, Refused, NotFound, UsageError, and the journal's errors."""
         check_lease(lease_s)
         claim = self._current_claim(task, token, "renew")
-        until = at_text(self._clock() + lease_s)
+        until = self._leases.until(lease_s)
         self._record(claim, "renew", Kind.RENEWED, claim.record_data(lease_until=until))
         self._leases.grant(task, until, lease_s)
         return {"lease_until": until}
@@ -299,7 +308,11 @@ class ClaimReports:
         return _ended(ending.kind, ending.data, duplicate=False)
 
     def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
-        """The task's current claim, if the token names it. Raises NotFound, StaleFence (and records the late report), Refused."""
+        """The task's current claim, if the token names it. Raises NotFound, StaleFence (and records the late report), Refused.
+
+        Where another node appends, none of these: it may have given this very claim, and this node not have heard of it yet.
+        """
+        self._require_appends()
         claim = Claim.current(self._journal, task, token)
         if claim is None:
             late = Claim.issued(self._journal, task, token)

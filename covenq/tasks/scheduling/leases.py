@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable
 
 from covenq.errors import UsageError
-from covenq.model import seconds_or
+from covenq.model import at_text, seconds_or
 from covenq.tasks.scheduling.outcome import Task
 
 LEASE_MAX_S = 3600
@@ -33,12 +33,20 @@ class Leases:
         monotonic: Callable[[], float],
         journal_clock: Callable[[], float] | None = None,
     ) -> None:
-        """`journal_clock` is that of `journal.interface.Leasing`: by it, too, a lease has to be over."""
+        """`journal_clock` is that of `journal.interface.Leasing`: by it, too, a lease has to be over.
+
+        So it is also what says, in the record, until when one lasts: whichever node looks at it then.
+        """
         self._clock = clock
         self._monotonic = monotonic
         self._journal_clock = journal_clock
         self._ends: dict[tuple[str, str], float] = {}
         """(task, lease_until as recorded) → when it ends, by the monotonic clock."""
+
+    def until(self, lease_s: float) -> str:
+        """When a lease ends that is recorded now, or a little later. Raises as the journal's clock."""
+        clock = self._clock if self._journal_clock is None else self._journal_clock
+        return at_text(clock() + lease_s)
 
     def grant(self, task: str, until: str, lease_s: float) -> None:
         """A lease until `until`, `lease_s` seconds from now, was recorded just now: of a claim or of a renewal."""
