@@ -23,6 +23,9 @@ ATTEMPTS_NAME = "attempts"
 RUNNING_NAME = "running"
 """The directory of what is known of the commands that run: RUNNING_NAME/<task>.<n>.json."""
 
+STANDBY_NAME = "standby"
+"""The directory of what runs for another node: its notes as in RUNNING_NAME, and its commands' socket."""
+
 SOCKET_NAME = "covenq.sock"
 """The daemon's Unix socket, while it runs."""
 PHASE_SOCKET_NAME = "phase.sock"

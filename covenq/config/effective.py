@@ -102,6 +102,8 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "reconcile.patience": (lambda c: c.reconcile.patience_s, None),
     "worker.concurrency": (lambda c: c.concurrency, None),
     "worker.lease": (lambda c: c.lease_s, None),
+    "worker.on_standby": (lambda c: c.on_standby is not None, None),
+    "worker.token_file": (lambda c: None if c.on_standby is None else str(c.on_standby), None),
     "worker.scrub": (lambda c: list(c.scrub), None),
     "log.format": (lambda c: c.log_format, None),
     "log.level": (lambda c: c.log_level, None),

@@ -46,6 +46,7 @@ STATIC = {
     "metrics_bind": "[metrics] bind",
     "concurrency": "[worker] concurrency",
     "lease_s": "[worker] lease",
+    "on_standby": "[worker] on_standby or token_file",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""
 

@@ -19,7 +19,7 @@ from covenq import given_file
 from covenq.config.executor import scrub_of
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.ingress import LOG, WEBHOOK, parse_ingress, require_followable
-from covenq.config.journal import IN_FILES, JournalSettings, parse_journal
+from covenq.config.journal import IN_FILES, POSTGRES, JournalSettings, parse_journal
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.node import UNNAMED, NodeSettings, parse_node
 from covenq.config.notify import Notify, parse_notify
@@ -109,6 +109,8 @@ class Config:
     """How the daemon's own passes over them are made."""
     concurrency: int = CONCURRENCY
     lease_s: float = LEASE_S
+    on_standby: Path | None = None
+    """The file of the token by which this node runs tasks for the one that leads, while it stands by; None: it doesn't."""
     """Of the pool's claims, where another machine may take the journal over."""
     scrub: tuple[str, ...] = ()
     """Regular expressions of what is masked in the output of commands."""
@@ -192,7 +194,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     metrics = top.table("metrics", ("bind",))
     api = top.table("api", ("bind", "tokens", "page", "hosts", "payloads"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins", "ingress", "app", "hook"))
-    worker = top.table("worker", ("concurrency", "lease", "scrub"))
+    worker = top.table("worker", ("concurrency", "lease", "scrub", "on_standby", "token_file"))
     retention = top.table("retention", ("payloads", "attempts"))
     log = top.table("log", ("format", "level"))
     tables = top.tables("route")
@@ -208,12 +210,11 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     for table, one in zip(tables, routes, strict=True):
         _require_secret(table, one.sign, secret_names(secrets))
     webhook_path = parse_path(server)
+    journal = parse_journal(top, env)
     bind = env.get("COVENQ_BIND") or _address(server, DEFAULT_BIND)
     parse_bind(bind)
     api_bind = _address(api, DEFAULT_API_BIND) if "api" in top.raw else None
-    api_tokens = api.text("tokens", "")
     page = parse_page(api, parse_bind(api_bind or DEFAULT_API_BIND)[0])
-    data = server.text("data", "")
     hooks = parse_hooks(github)
     if "hooks" in github.raw and not hooks:
         raise github.error("hooks", "is empty, and would let no hook in; leave it out to let every one in")
@@ -228,15 +229,15 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         bind=bind,
         webhook_path=webhook_path,
         public_url=parse_public_url(server, webhook_path),
-        data=(base / Path(data).expanduser()) if data else None,
+        data=_path(server, "data", base),
         node=parse_node(top, env),
-        journal=parse_journal(top, env),
+        journal=journal,
         body_limit=server.integer("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),
         body_timeout_s=_timeout(server, "body_timeout", BODY_TIMEOUT_S),
         threads=server.integer("threads", THREADS, 1, 1024),
         api_bind=api_bind,
-        api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
+        api_tokens=_path(api, "tokens", base),
         page=page,
         webhook_metrics=server.flag("metrics", False),
         metrics_bind=metrics_bind,
@@ -249,6 +250,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         reconcile=reconcile,
         concurrency=worker.integer("concurrency", CONCURRENCY, 1, 1024),
         lease_s=_lease(worker),
+        on_standby=_on_standby(worker, base, journal, api_bind),
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),
         log_level=log.choice("level", LOG_LEVELS),
@@ -347,6 +349,29 @@ def _lease(worker: Table) -> float:
     if not LEASE_MIN_S <= value <= LEASE_MAX_S:
         raise worker.error("lease", "must be between 10s and 1h")
     return value
+
+
+def _on_standby(worker: Table, base: Path, journal: JournalSettings, api_bind: str | None) -> Path | None:
+    """The file of the token, where a node that stands by is to run tasks. Raises ConfigError where that could never be."""
+    token_file = _path(worker, "token_file", base)
+    if not worker.flag("on_standby", False):
+        if token_file is not None:
+            raise worker.error("token_file", "is for on_standby = true")
+        return None
+    if journal.engine != POSTGRES:
+        raise worker.error("on_standby", 'is for nodes that share a journal: [journal] engine = "postgres"')
+    if api_bind is None:
+        raise worker.error("on_standby", "needs an [api] section: nodes that stand by claim tasks there")
+    if token_file is None:
+        hint = "`covenq tokens new --role worker` makes one, which every node has to take: [api] tokens."
+        raise worker.error("on_standby", "needs token_file, by which the node that leads is asked for tasks", hint=hint)
+    return token_file
+
+
+def _path(table: Table, key: str, base: Path) -> Path | None:
+    """A file or directory, relative to the configuration's; None where it isn't said."""
+    given = table.text(key, "")
+    return base / Path(given).expanduser() if given else None
 
 
 def _address(table: Table, default: str) -> str:

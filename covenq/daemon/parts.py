@@ -11,6 +11,7 @@ from covenq.daemon.datadir import Storage
 from covenq.daemon.handover import Handover
 from covenq.daemon.notifier import Notifier
 from covenq.daemon.reconciler import Reconciler
+from covenq.daemon.standby_work import StandbyWork
 from covenq.daemon.succession import Succession
 from covenq.daemon.takeover import TakeoverServer
 from covenq.http.api.status import DaemonInfo
@@ -54,6 +55,8 @@ class Workers:
     pool: Pool
     claims: Claims
     times: AttemptTimes
+    standby: StandbyWork | None = None
+    """What runs here for the node that leads; None where that isn't wanted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ def _make_api(
         logs.newest.lines,
         background.notifier.status,
         storage.succession,
+        standby_problem=(lambda: None) if workers.standby is None else workers.standby.problem,
     )
     return ApiRoutes(
         data=storage.data,

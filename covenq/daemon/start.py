@@ -39,6 +39,7 @@ from covenq.daemon.pass_schedule import PassSchedule, PeriodicPasses
 from covenq.daemon.reconciler import Reconciler
 from covenq.daemon.restart import Restart, passed_sockets
 from covenq.daemon.routes import make_routes
+from covenq.daemon.standby_work import standby_work
 from covenq.daemon.start_order import start_in_order
 from covenq.daemon.stop import UPKEEP_S
 from covenq.daemon.succession import Succession
@@ -61,7 +62,7 @@ from covenq.operate.inspect.nodes import absent_nodes
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import NOTICES_NAME, REFUSALS_NAME, TAKEOVER_NAME
-from covenq.tasks.execution.pool import Pool, PoolSettings
+from covenq.tasks.execution.pool import Pool, PoolSettings, worker_id
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims, TimeSources
 from covenq.tasks.remote.report_files import ReportFiles
@@ -407,6 +408,8 @@ def make_workers(
         sources=TimeSources(lease_clock=storage.journal.lease_clock),
     )
     cleanup.callback(claims.stop)
+    worker = worker_id()
+    standby = standby_work(live, storage, succession, worker, scrubber)
     pool = Pool(
         storage.journal,
         storage.readers,
@@ -415,15 +418,17 @@ def make_workers(
         dispatcher=dispatcher,
         settings=PoolSettings(
             live.now.config.concurrency,
+            worker,
             scrubber=scrubber,
             secret_of=lambda name: next((key.secret for key in live.now.keys if key.name == name), None),
             lease_s=None if storage.journal.lease_clock is None else live.now.config.lease_s,
+            elsewhere=tuple if standby is None else standby.running,
             node=storage.node_id,
         ),
         room=room,
         on_full=on_full,
     )
-    return Workers(pool, claims, times)
+    return Workers(pool, claims, times, standby)
 
 
 def _announce(

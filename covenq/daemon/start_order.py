@@ -19,7 +19,7 @@ def start_in_order(daemon: Daemon, observer: Observer) -> None:
     the passes over GitHub's logs: what is sent from now on comes by itself.
 
     A node that stands by listens without what works: deliveries are passed on, until it leads (`covenq.daemon.succession`). Its
-    upkeep is of its own files.
+    upkeep is of its own files, and it may run tasks for the one that does (`covenq.daemon.standby_work`).
     """
     daemon.storage.fold.start()
     daemon.listeners.phases.start()
@@ -33,6 +33,8 @@ def start_in_order(daemon: Daemon, observer: Observer) -> None:
         start_rounds(daemon, observer)
     else:
         daemon.succession.wait(lambda: take_up(daemon), lambda: start_rounds(daemon, observer))
+        if daemon.workers.standby is not None:
+            daemon.workers.standby.start()
 
 
 def take_up(daemon: Daemon) -> None:
@@ -41,6 +43,8 @@ def take_up(daemon: Daemon) -> None:
     As at a start: what a crash cut short is known by being the newest record.
     """
     daemon.intake.bindings.forget()
+    if daemon.workers.standby is not None:
+        daemon.workers.standby.finish()
     resume.resume(daemon.storage.journal, daemon.live.now.config)
     start_work(daemon)
 

@@ -82,6 +82,8 @@ def stop(
     elif not retires:
         _close_webhook(daemon, _drain_webhook(daemon, drain_s, None), drain_s)
         keep_alive()
+    if daemon.workers.standby is not None:
+        daemon.workers.standby.stop(grace_s)
     if not daemon.workers.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     daemon.stopping.set()

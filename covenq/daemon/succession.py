@@ -138,9 +138,25 @@ class Succession:
         if reason is not None:
             raise JournalStandby(reason.sentence.removesuffix("."))
 
+    @property
+    def leads(self) -> bool:
+        """Whether this node appends: before what it does then has begun, and while it retires, too."""
+        return self._journal is None or self._journal.leads
+
+    def leader_api(self) -> str | None:
+        """Where the node that leads is asked by its API, as it was seen last; None where that isn't known."""
+        leader = next((one for one in self._journal.nodes() if one.leads), None) if self._journal is not None else None
+        if leader is None:
+            return None
+        try:
+            said = json.loads(leader.about).get("api")
+        except (ValueError, AttributeError):
+            return None
+        return said if isinstance(said, str) and said else None
+
     def require_appends(self) -> None:
-        """Raises JournalStandby where another node appends; one that retires does so still."""
-        if self._journal is not None and not self._journal.leads:
+        """Raises JournalStandby where another node appends."""
+        if not self.leads:
             raise JournalStandby(f"This node stands by: {self._who()}")
 
     def standby(self) -> Reason | None:

@@ -12,6 +12,7 @@ from covenq.model.log_ingress import FollowedLog
 from covenq.model.notices import NotifyStatus
 from covenq.model.rows import Count, TaskState, Time
 from covenq.model.waiting import WaitingTasks
+from covenq.model.worker_status import WorkerStatus
 
 
 class FollowerStatus(Struct):
@@ -49,26 +50,6 @@ class Disk(Struct):
 
     free: Count
     total: Count
-
-
-class WorkerAttempt(Struct):
-    """An attempt of the daemon's own pool."""
-
-    task: str
-    attempt: Count
-    route: str | None
-    since: Time
-
-
-class WorkerStatus(Struct):
-    """The daemon's own pool of workers."""
-
-    id: str
-    concurrency: Count
-    running: list[WorkerAttempt]
-    error: str | None
-    waits: str | None = None
-    """Why it starts fewer than `concurrency`, or none: what the daemon is short of. None while it isn't."""
 
 
 class Descriptors(Struct):

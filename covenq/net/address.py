@@ -75,7 +75,7 @@ def remotes(urls: Sequence[str], token_file: str | None, env: Mapping[str, str])
         raise UsageError(f"{len(found)} addresses of daemons", hint=f"At most {NODES_MAX}: each is that of a node.")
     for url in found:
         parse_url(url)
-    token = environment_token(env) if token_file is None else _token_in(token_file)
+    token = environment_token(env) if token_file is None else token_in(token_file)
     return tuple(Remote(url, token) for url in found)
 
 
@@ -89,11 +89,12 @@ def environment_token(env: Mapping[str, str]) -> str | None:
     if token := env.get("COVENQ_TOKEN"):
         return _checked(token.strip(), "COVENQ_TOKEN")
     token_file = env.get("COVENQ_TOKEN_FILE")
-    return _token_in(token_file) if token_file else None
+    return token_in(token_file) if token_file else None
 
 
-def _token_in(token_file: str) -> str:
-    return _checked(_read(Path(token_file).expanduser()), token_file)
+def token_in(path: str | Path) -> str:
+    """The token in a file. Raises UsageError."""
+    return _checked(_read(Path(path).expanduser()), str(path))
 
 
 def _read(path: Path) -> str:

@@ -163,6 +163,19 @@ def test_the_private_key_of_an_app_is_looked_at_and_never_shown(data: Path) -> N
     assert not [one for one in look(data, app) if one.check == "permissions" and str(key) in one.words]
 
 
+def test_the_token_by_which_a_node_that_stands_by_works(data: Path) -> None:
+    token = data / "token"
+    shared = {
+        "journal": {"engine": "postgres", "url": "postgresql://db/covenq"},
+        "api": {},
+        "worker": {"on_standby": True, "token_file": str(token)},
+    }
+    found = [one for one in look(data, shared) if "token_file" in one.words]
+    assert [one.level for one in found] == [WARN] and "can't be read" in found[0].words
+    token.write_text("cqw_one\n")
+    assert not [one for one in look(data, shared) if "token_file" in one.words]
+
+
 def test_the_command_of_a_route_and_no_routes(data: Path) -> None:
     route = {"route": [{"name": "fix", "match": "event:push", "run": ["nowhere"]}]}
     assert "'nowhere' is no command" in only(look(data, route, command=lambda name: None), "configuration").words

@@ -10,7 +10,8 @@ from msgspec.structs import fields
 
 from covenq.model.answers import Throughput
 from covenq.model.journal_status import BatchSizes, HeadStatus, JournalStatus, SyncTimes
-from covenq.model.status import Disk, Oldest, Running, Segment, StateStatus, Status, WorkerAttempt, WorkerStatus
+from covenq.model.status import Disk, Oldest, Running, Segment, StateStatus, Status
+from covenq.model.worker_status import WorkerAttempt, WorkerStatus
 
 NOW = 1_800_000_000.0
 AGO = "2027-01-15T07:55:00.000000Z"

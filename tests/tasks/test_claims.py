@@ -454,6 +454,20 @@ def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:
     harness.expire(task)
 
 
+def test_tasks_of_commands_are_claimed_for_a_node_alone(harness: Harness) -> None:
+    command, _, pulled = harness.add("g1", "r", kind="run"), harness.add("g2", "f", kind="forward"), harness.add("g3")
+    assert harness.claims.claim("w1", 60, routes=["r", "f"]) is None
+    (found,) = harness.claims.claim_all("w1", 60, 5, routes=["r", "f", "p"], node="b")
+    assert (found.task.id, found.task.node) == (command, "b")
+    assert (harness.row(command).node, harness.row(command).worker) == ("b", "w1")
+    assert harness.attempts(command)[0].node == "b"
+    harness.claims.reports.complete(command, found.fence)
+    assert harness.row(command).state == "completed"
+    assert (one := harness.claims.claim("w1", 60)) is not None and one.task.id == pulled
+    with pytest.raises(UsageError):
+        harness.claims.claim_all("w1", 60, 1, routes=["r"], node="b c")
+
+
 def test_until_when_a_lease_lasts_is_a_time_of_the_journals_clock(harness: Harness) -> None:
     """Another node looks at it, whose clock is another: by this one's own it would end 1000 s early there."""
     task = harness.add("g1")

@@ -22,8 +22,9 @@ from covenq.net.http_client import error_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote import leased_task
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
+from covenq.tasks.remote.options import WorkerOptions
 from covenq.tasks.remote.output_end import read_outputs
-from covenq.tasks.remote.worker import Worker, WorkerOptions
+from covenq.tasks.remote.worker import Worker
 from covenq.tasks.scheduling.outcome import OUTPUT_MAX
 from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon, free_port

@@ -18,7 +18,8 @@ from covenq.tasks.execution.lease_guard import now
 from covenq.tasks.remote import worker as worker_module
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.leased_task import CLAIM_WAIT_S, LeasedTask, claim_wait
-from covenq.tasks.remote.worker import Worker, WorkerOptions
+from covenq.tasks.remote.options import WorkerOptions
+from covenq.tasks.remote.worker import Worker
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records

@@ -162,6 +162,9 @@ def _work_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"
         if found.worker.waits:
             yield "", f"waits: {clean(found.worker.waits)}"
+        if found.worker.on_standby:
+            problem = found.worker.standby_problem
+            yield "", f"runs nothing on standby: {clean(problem)}" if problem else "runs tasks on standby, too"
     yield from _reconcile_lines(found, now)
     if found.refused:
         yield "refused", _counts_text(found.refused)

@@ -18,7 +18,7 @@ from covenq.paths import SOCKET_NAME
 
 if TYPE_CHECKING:
     from covenq.net.address import Remote
-    from covenq.tasks.remote.worker import WorkerOptions
+    from covenq.tasks.remote.options import WorkerOptions
 
 
 def worker(
@@ -79,8 +79,8 @@ def worker(
     process_setup.prepare()
 
     from covenq.tasks.execution.pool import worker_id
+    from covenq.tasks.remote.options import WorkerOptions
     from covenq.tasks.remote.program import checked_command
-    from covenq.tasks.remote.worker import WorkerOptions
 
     lease_s = _checked_lease(lease)
     _check_names(name, route or ())

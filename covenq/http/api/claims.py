@@ -8,7 +8,7 @@ import falcon
 from msgspec.structs import asdict
 
 from covenq.config.route import Route
-from covenq.errors import UsageError
+from covenq.errors import Refused, UsageError
 from covenq.http.answers import item_of, respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.params import Body, body_of
@@ -25,7 +25,7 @@ _SHORTEN = f"Send the last {OUTPUT_MAX} bytes of stdout and stderr: no more are 
 
 
 class Claim:
-    """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?}: 200 with a task, and `more` of them, or 204.
+    """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?, "node"?}: 200 with a task, and `more` of them, or 204.
 
     A 204 says by the header NO_PULL_ROUTE for which routes nothing will come: a mistyped name would be waited for for ever. It
     is no error, since a reload may add the route, and tasks of one that was removed may be left.
@@ -36,8 +36,11 @@ class Claim:
         self._config = config
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max"})
+        body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max", "node"})
         routes = body.texts("routes", "a list of names")
+        node = body.text("node")
+        if node is not None:
+            self._check_commands(routes)
         gone = req.env.get("waitress.client_disconnected")
         found = self._claims.claim_all(
             body.required_text("worker"),
@@ -45,15 +48,26 @@ class Claim:
             body.typed("max", int, "a whole number", 1),
             routes=routes,
             wait_s=body.seconds("wait_s") or 0,
+            node=node,
             gone=gone if callable(gone) else lambda: False,
         )
         if found:
             respond_ok(resp, Grants(**asdict(found[0]), more=found[1:]))
         else:
             resp.status = falcon.HTTP_204
-            missing = _not_pulled(self._config.config.routes, routes)
+            missing = [] if node is not None else _not_pulled(self._config.config.routes, routes)
             if missing:
                 resp.set_header(NO_PULL_ROUTE, ",".join(missing))
+
+    def _check_commands(self, routes: Sequence[str] | None) -> None:
+        """Raises UsageError, Refused."""
+        if routes is None:
+            raise UsageError("tasks of commands are claimed by the names of their routes", hint="Say them as routes.")
+        if self._config.config.on_standby is None:
+            raise Refused(
+                "this node alone runs the commands of its routes",
+                hint="[worker] on_standby = true lets nodes that stand by run them too.",
+            )
 
 
 def _not_pulled(configured: Sequence[Route], wanted: Sequence[str] | None) -> list[str]:

@@ -28,8 +28,8 @@ from covenq.model.status import (
     StateStatus,
     UpkeepStatus,
     Watchdog,
-    WorkerStatus,
 )
+from covenq.model.worker_status import WorkerStatus
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import stuck
 from covenq.operate.inspect.alarms import Alarms
@@ -84,6 +84,7 @@ class StatusSources:
     """The newest warnings of the daemon's log."""
     notify: Callable[[], NotifyStatus | None] = lambda: None
     succession: Succeeding | None = None
+    standby_problem: Callable[[], str | None] = lambda: None
     clock: Callable[[], float] = time.time
 
 
@@ -138,7 +139,15 @@ def status(sources: StatusSources) -> model_status.Status:
             started_at=sources.info.started_at,
             webhook_url=sources.info.webhook_url,
             api_url=sources.info.api_url,
-            worker=WorkerStatus(pool.id, pool.concurrency, pool.running(), pool.error, pool.waits()),
+            worker=WorkerStatus(
+                pool.id,
+                pool.concurrency,
+                pool.running(),
+                pool.error,
+                pool.waits(),
+                sources.config.config.on_standby is not None,
+                sources.standby_problem(),
+            ),
             descriptors=sources.info.descriptors,
             watchdog=sources.info.watchdog,
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),

@@ -89,6 +89,7 @@ REQUESTS: dict[str, Schema] = {
             "lease_s": _LEASE_S,
             "wait_s": {"type": ["number", "null"], "minimum": 0, "maximum": 60, "default": 0},
             "max": {"type": ["integer", "null"], "minimum": 1, "maximum": 64, "default": 1},
+            "node": {"type": ["string", "null"], "pattern": r"^[0-9A-Za-z._@:/-]{1,64}$"},
         },
         required=("worker",),
     ),

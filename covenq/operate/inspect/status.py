@@ -41,9 +41,9 @@ from covenq.model.status import (
     Stuck,
     UpkeepStatus,
     Watchdog,
-    WorkerStatus,
 )
 from covenq.model.waiting import WaitingTasks
+from covenq.model.worker_status import WorkerStatus
 from covenq.operate.inspect import ledger, throughput, view
 from covenq.operate.maintain import verify_note
 from covenq.paths import JOURNAL_NAME

@@ -19,11 +19,12 @@ from statistics import median
 from covenq import __version__
 from covenq.config import secret_keys, secret_source
 from covenq.config.secret_source import CREDENTIALS
-from covenq.errors import StateBehind
+from covenq.errors import StateBehind, UsageError
 from covenq.filter.tree import fold_case
 from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_or
+from covenq.net.address import token_in
 from covenq.operate.maintain.doctor_github import github_findings
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
@@ -104,6 +105,12 @@ def _configuration(context: DoctorContext, command: Callable[[str], str | None])
         if route.run and command(route.run[0]) is None:
             words = f"route {route.name}: {route.run[0]!r} is no command that this user finds"
             yield Finding("configuration", WARN, words, f"Install it, or write its whole path in {where}.")
+    if config.on_standby is not None:
+        try:
+            token_in(config.on_standby)
+        except UsageError as error:
+            words = f"[worker] token_file: {error}: while this node stands by it runs no task"
+            yield Finding("configuration", WARN, words, f"covenq tokens new --role worker > {config.on_standby}")
     for one in context.renamed:
         yield Finding("configuration", WARN, f"route {one.route}: {one.words}", f"Write {one.instead} in {where}.")
 

@@ -73,6 +73,9 @@ def _of_status(status: Status, now: float) -> Iterator[Finding]:
         yield Finding("state", BAD, words, "Restart covenq, and it is made anew: nothing is lost.")
     if status.worker is not None and status.worker.error:
         yield Finding("worker", BAD, f"it stopped: {status.worker.error}", "Restart the daemon.")
+    if status.worker is not None and status.worker.standby_problem:
+        words = f"this node stands by, and runs no task of the one that leads: {status.worker.standby_problem}"
+        yield Finding("worker", WARN, words, "See [worker] on_standby in covenq.toml(5), and `covenq nodes`.")
     if status.worker is not None and status.worker.waits:
         yield Finding("worker", WARN, status.worker.waits, "See what uses them; what the limit allows is told here.")
     if status.descriptors is not None:

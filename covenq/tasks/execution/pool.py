@@ -25,7 +25,7 @@ from pathlib import Path
 from covenq.config.limits import BackingOff
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import at_text, seconds_or
-from covenq.model.status import WorkerAttempt
+from covenq.model.worker_status import WorkerAttempt
 from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
@@ -89,6 +89,8 @@ class PoolSettings:
     """The webhook secret of that name as it is now."""
     lease_s: float | None = None
     """Seconds of the leases that it claims under; None where no other machine may take the journal over, and none are needed."""
+    elsewhere: Callable[[], Sequence[WorkerAttempt]] = tuple
+    """Attempts of this node at tasks that it claimed of another, when that one led: they are of `concurrency`, too."""
     node: str = ""
     """The id of this data directory, by which the claims under leases are known to be its own."""
 
@@ -135,6 +137,7 @@ class Pool:
         self._clock = settings.clock
         self._room = room
         self._stop = StopEvent()
+        self._elsewhere = settings.elsewhere
         self._starts = StartLimit(settings.concurrency)
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold.folded)
         self._leases: LeaseRenewal | None = None
@@ -241,7 +244,7 @@ class Pool:
 
     def all_busy(self) -> int | None:
         """How many tasks run at a time, where no more can begin now; None while there is room."""
-        return self.concurrency if len(self._attempts) >= self.concurrency else None
+        return self.concurrency if len(self._attempts) + len(self._elsewhere()) >= self.concurrency else None
 
     def stopped(self) -> str | None:
         """Why it starts nothing at all, None while it works."""
@@ -251,10 +254,8 @@ class Pool:
         """The attempts that run, oldest first."""
         with self._lock:
             attempts = [attempt for attempt in self._attempts.values() if attempt.since]
-        return [
-            WorkerAttempt(a.task.id, a.number, a.task.route, at_text(a.since))
-            for a in sorted(attempts, key=lambda a: a.since)
-        ]
+        own = [WorkerAttempt(a.task.id, a.number, a.task.route, at_text(a.since)) for a in attempts]
+        return sorted([*own, *self._elsewhere()], key=lambda one: one.since)
 
     # The dispatcher's thread
 
@@ -293,7 +294,7 @@ class Pool:
         self._drop_lost(conn)
         self._record_queue_changes(conn, now)
         with self._lock:
-            free = self._starts.allowed() - len(self._attempts)
+            free = self._starts.allowed() - len(self._attempts) - len(self._elsewhere())
         if free <= 0:
             return min(POLL_S, self._starts.wait_s() or POLL_S)
         if not self._room():

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from covenq.errors import UsageError
 from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, Kind, State, rows
@@ -25,7 +26,7 @@ from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.remote.reports import ClaimReports, Conditions, Measures
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from covenq.tasks.scheduling.fairness import PULL_KINDS
+from covenq.tasks.scheduling.fairness import OWN_KINDS, PULL_KINDS
 from covenq.tasks.scheduling.interruption import expire
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import Task
@@ -56,8 +57,17 @@ class _Waiter:
     """One long poll. `task` is the task that it was given; `ready` is set then, and at the stop, when it has to return."""
 
     routes: frozenset[str] | None
+    kinds: Collection[str]
     ready: threading.Event = field(default_factory=threading.Event)
     task: Task | None = None
+
+
+class Claimant(NamedTuple):
+    """Who claims, for how long at first, and on which node it runs what it gets; None of a worker elsewhere."""
+
+    worker: str
+    lease_s: float
+    node: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +168,23 @@ class Claims:
         *,
         routes: Collection[str] | None = None,
         wait_s: float = 0.0,
+        node: str | None = None,
         gone: Callable[[], bool] = lambda: False,
     ) -> list[Grant]:
         """Claim up to `limit` tasks in one append: those that can be claimed at once, or else one that comes within `wait_s`.
 
-        `gone` returns whether the client has disconnected. Raises UsageError, and the journal's errors.
+        With `node`, tasks of commands, which are this pool's else, to be run on that node. `gone` returns whether the client has
+        disconnected. Raises UsageError, and the journal's errors.
         """
+        if node is not None and not WORKER_NAME.match(node):
+            raise UsageError("node is no name", hint=WORKER_NAME_HINT)
+        kinds = PULL_KINDS if node is None else OWN_KINDS
         wanted = _checked_routes(worker, lease_s, limit, routes, wait_s)
         deadline = self._monotonic() + min(wait_s, WAIT_MAX_S)
-        found = self._claim_now(worker, lease_s, limit, wanted)
+        claimant = Claimant(worker, lease_s, node)
+        found = self._claim_now(claimant, limit, wanted, kinds)
         while not found and (left := deadline - self._monotonic()) > 0 and not self._stopping.is_set():
-            waiter = _Waiter(wanted)
+            waiter = _Waiter(wanted, kinds)
             with self._waiting:
                 if len(self._waiters) >= WAITERS_MAX:
                     return []
@@ -185,19 +201,21 @@ class Claims:
                 self._dispatcher.release(waiter.task, 0)
                 return []
             if waiter.task is not None:
-                found = self._acquire([waiter.task], worker, lease_s)
+                found = self._acquire([waiter.task], claimant)
             elif not waiter.ready.is_set():
                 return []
         return found
 
-    def _claim_now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[Grant]:
+    def _claim_now(
+        self, claimant: Claimant, limit: int, routes: frozenset[str] | None, kinds: Collection[str]
+    ) -> list[Grant]:
         """What can be claimed at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
         behind = self._fold.folded < head
         for _ in range(_TRIES):
-            picked = self._pick(limit, routes)
+            picked = self._pick(limit, routes, kinds)
             if picked:
-                found = self._acquire(picked, worker, lease_s)
+                found = self._acquire(picked, claimant)
                 if found:
                     return found
             elif behind and self._fold.wait_for(head, 10.0):
@@ -206,17 +224,22 @@ class Claims:
                 return []
         return []
 
-    def _pick(self, limit: int, routes: frozenset[str] | None) -> list[Task]:
+    def _pick(self, limit: int, routes: frozenset[str] | None, kinds: Collection[str]) -> list[Task]:
         if not self._room() or self._stopping.is_set():
             return []
-        return self._dispatcher.pick(self._readers.reader(), self._clock(), limit, kinds=PULL_KINDS, routes=routes)
+        picked = self._dispatcher.pick(self._readers.reader(), self._clock(), limit, kinds=kinds, routes=routes)
+        for task in picked:
+            if task.kind == "forward":  # of a route that has a command by now: it is the pool's
+                self._dispatcher.release(task, 0)
+        return [task for task in picked if task.kind != "forward"]
 
-    def _acquire(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[Grant]:
+    def _acquire(self, tasks: Sequence[Task], claimant: Claimant) -> list[Grant]:
         """Claim picked tasks; the grants for those that have not moved meanwhile."""
+        lease_s, node = claimant.lease_s, claimant.node or self._dispatcher.node
         last, picked = {task.id: 0 for task in tasks}, {task.id: task for task in tasks}
         try:
             until = self._leases.until(lease_s)
-            claims = Claim.acquire_all(self._journal, tasks, worker, until, node=self._dispatcher.node)
+            claims = Claim.acquire_all(self._journal, tasks, claimant.worker, until, node=node)
             for claim in claims:
                 last[claim.task] = claim.seq
                 self._leases.grant(claim.task, until, lease_s)
@@ -226,7 +249,7 @@ class Claims:
                 # Some may have been claimed before an error: in flight until the state shows it, or no limit would count them.
                 self._dispatcher.release(task, last[task.id] or self._newest_seq(task))
         claimed = query.tasks_with(self._readers.reader(), [claim.task for claim in claims])
-        return [self._grant(claim, claimed[claim.task], until) for claim in claims]
+        return [self._grant(claim, claimed[claim.task], until, node) for claim in claims]
 
     def _newest_seq(self, task: Task) -> int:
         """The seq of the task's newest record; the head's where it can't be read now: then its row is believed later."""
@@ -236,12 +259,12 @@ class Claims:
             return self._journal.head().seq
         return 0 if newest is None else newest.seq
 
-    def _grant(self, claim: Claim, row: rows.Task, until: str) -> Grant:
+    def _grant(self, claim: Claim, row: rows.Task, until: str, node: str | None) -> Grant:
         """The answer to a claim, with the task as it is after it, which the fold may not have reached yet."""
         record = self._journal.get(claim.seq)
         row.state = State.RUNNING.value
         row.reason = row.category = row.detail = row.not_before = None
-        row.attempts, row.worker, row.node, row.lease_until = claim.attempt, claim.worker, self._dispatcher.node, until
+        row.attempts, row.worker, row.node, row.lease_until = claim.attempt, claim.worker, node, until
         row.claim_seq = row.last_seq = claim.seq
         if record is not None:
             row.updated_at = record.at
@@ -280,11 +303,11 @@ class Claims:
     def _serve_waiters(self) -> None:
         """Give ready tasks to the claims that wait: those that want the same routes share a pick."""
         with self._waiting:
-            groups: dict[frozenset[str] | None, list[_Waiter]] = {}
+            groups: dict[tuple[frozenset[str] | None, Collection[str]], list[_Waiter]] = {}
             for waiter in self._waiters:
-                groups.setdefault(waiter.routes, []).append(waiter)
-        for routes, waiters in groups.items():
-            for task in self._pick(len(waiters), routes):
+                groups.setdefault((waiter.routes, waiter.kinds), []).append(waiter)
+        for (routes, kinds), waiters in groups.items():
+            for task in self._pick(len(waiters), routes, kinds):
                 with self._waiting:
                     given = next((one for one in waiters if one in self._waiters), None)
                     if given is not None:

@@ -55,12 +55,21 @@ class ClaimsClient(Client):
         return found[0] if found else None
 
     def claim_all(
-        self, worker: str, lease_s: float, most: int, *, routes: Sequence[str] | None = None, wait_s: float = 0.0
+        self,
+        worker: str,
+        lease_s: float,
+        most: int,
+        *,
+        routes: Sequence[str] | None = None,
+        wait_s: float = 0.0,
+        node: str | None = None,
     ) -> list[ClaimGrant]:
-        """Up to `most` tasks, in one request."""
+        """Up to `most` tasks, in one request; with `node` tasks of commands, as a pool of that node."""
         body: dict[str, object] = {"worker": worker, "lease_s": lease_s, "wait_s": wait_s, "max": most}
         if routes:
             body["routes"] = list(routes)
+        if node is not None:
+            body["node"] = node
         answer = self._ask("POST", "/api/v1/claims", orjson.dumps(body), timeout=self.timeout + wait_s)
         if not answer:
             return []

@@ -15,6 +15,7 @@ from covenq.paths import ATTEMPTS_NAME
 from covenq.tasks.execution import running
 from covenq.tasks.execution.process_tree import kill_leftovers
 from covenq.tasks.execution.removal import remove_tree
+from covenq.tasks.execution.workdir import AttemptDirectory
 
 log = logging.getLogger("covenq.worker")
 
@@ -75,6 +76,13 @@ def prune_failed(work: Path, most: int = FAILED_MAX) -> None:
                 found.append((one.stat(follow_symlinks=False).st_mtime, Path(one.path)))
     for _, path in sorted(found, reverse=True)[most:]:
         remove_directory(path)
+
+
+def remove_if_not_kept(work: Path, attempt: AttemptDirectory, keep: str, *, failed: bool) -> None:
+    """Of an attempt that ended, and of earlier ones, by `--keep`."""
+    if keep != "all" and not (keep == "failed" and failed):
+        remove_directory(attempt.path.parent)
+    prune_failed(work)
 
 
 def remove_directory(path: Path) -> None:

@@ -16,9 +16,9 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +40,7 @@ from covenq.tasks.execution.command import Command, StopEvent, not_started, not_
 from covenq.tasks.execution.lease_guard import now as boottime
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
-from covenq.tasks.execution.scrub import Scrubber, scrub_text, secrets_of
+from covenq.tasks.execution.scrub import scrub_text, secrets_of
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.backoff import Backoff
@@ -48,10 +48,11 @@ from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.granted import brief_of, timeout_of
 from covenq.tasks.remote.leased_task import LeasedTask, claim_wait
 from covenq.tasks.remote.missing_routes import MissingRoutes
+from covenq.tasks.remote.options import WorkerOptions
 from covenq.tasks.remote.output_end import read_outputs
 from covenq.tasks.remote.program import missing, not_started_here
 from covenq.tasks.remote.result import read_result
-from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
+from covenq.tasks.remote.work_directory import kill_earlier_leftovers, remove_if_not_kept
 from covenq.tasks.scheduling.outcome import Outcome
 from covenq.text import one_line
 from journal.errors import JournalError
@@ -69,21 +70,6 @@ _TRANSIENT = (DaemonUnreachable, NotDurable, StateBehind, StateUnreadable, Journ
 """Errors of a daemon that is down, stopping, out of space, or can't read its state until its restart: to be retried."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """What a worker runs, and how."""
-
-    name: str
-    run: tuple[str, ...]
-    routes: tuple[str, ...] = ()
-    lease_s: float = 60.0
-    env: tuple[str, ...] = ()
-    keep: str = "failed"
-    grace_s: float = 5.0
-    concurrency: int = 1
-    environ: Mapping[str, str] = field(default_factory=dict)
-
-
 class Worker:
     """A pull worker. `connect` makes a client of the daemon, one for each thread. One `run`."""
 
@@ -97,17 +83,33 @@ class Worker:
         self._leased: dict[str, LeasedTask] = {}
         self._error: Exception | None = None
         self._stop_requested = False
+        self._grace_s = options.grace_s
+        self._finishing = threading.Event()
+        self._ended = threading.Event()
         self._missing = MissingRoutes()
         self.unreported: set[str] = set()
         """Tasks whose end the daemon was not told at the stop: it gave no answer, and their leases run out."""
         self._socket = work / "phase.sock"
 
-    def stop(self) -> None:
+    def stop(self, grace_s: float | None = None) -> None:
         """End what runs, give it back, and let `run` return soon. Safe in a signal handler: it takes no lock."""
+        self._grace_s = self._options.grace_s if grace_s is None else grace_s
         self._stop_requested = True
 
+    def finish(self) -> None:
+        """Claim nothing more, and let `run` return when what runs has ended."""
+        self._finishing.set()
+
+    def held(self) -> list[LeasedTask]:
+        """The tasks that it has in hand."""
+        with self._lock:
+            return list(self._leased.values())
+
     def run(self) -> None:
-        """Run until `stop`. Raises what the daemon refuses for good: a wrong token, a route that this worker may not have."""
+        """Run until `stop`, or `finish`.
+
+        Raises what the daemon refuses for good: a wrong token, a route that this worker may not have.
+        """
         kill_earlier_leftovers(self._work)
         with ExitStack() as cleanup:
             proxy = PhaseProxy(self._socket, self._relay_phase)
@@ -119,11 +121,11 @@ class Worker:
             ]
             for thread in (renewer, *slots):
                 thread.start()
-            while not self._stop.is_set():
+            while not self._stop.is_set() and any(thread.is_alive() for thread in slots):
                 time.sleep(_TICK_S)
                 reap()
                 if self._stop_requested:
-                    self._stop.set(self._options.grace_s)
+                    self._stop.set(self._grace_s)
             deadline = time.monotonic() + self._options.grace_s + REPORT_AFTER_STOP_S
             for thread in slots:
                 # A slot without a task waits for the daemon's answer; it has nothing to give back.
@@ -131,6 +133,9 @@ class Worker:
                     thread.join(0.1)
             with self._lock:
                 self.unreported.update(self._leased)
+            self._ended.set()
+            if not any(thread.is_alive() for thread in slots):
+                self._stop.close()
         if self._error is not None:
             raise self._error
 
@@ -142,13 +147,19 @@ class Worker:
 
     def _run_slot(self) -> None:
         client = self._connect()
+        try:
+            self._claim_and_run(client)
+        finally:
+            client.close()
+
+    def _claim_and_run(self, client: ClaimsClient) -> None:
         waits, short = Backoff(), Backoff()
         wait_s, longest = (
             0.0,
             claim_wait(self._options.lease_s),
         )  # the first answer comes at once, and says what will never come
-        while not self._stop.is_set():
-            if (found := missing(self._options.run[0])) is not None:
+        while not self._stop.is_set() and not self._finishing.is_set():
+            if self._options.run and (found := missing(self._options.run[0])) is not None:
                 log.error("no task is claimed: %s", found.words)
                 self._stop.wait(short.next())
                 continue
@@ -198,7 +209,7 @@ class Worker:
             self._leased[grant.id] = leased
         directory: AttemptDirectory | None = None
         try:
-            directory = AttemptDirectory.for_attempt(self._work, grant.id, grant.attempt)
+            directory = AttemptDirectory.for_attempt(self._options.attempts or self._work, grant.id, grant.attempt)
             outcome = self._attempt(client, leased, directory)
             if not leased.lease.check():
                 log.warning("task %s attempt %d was lost: its outcome is dropped", grant.id, grant.attempt)
@@ -238,6 +249,9 @@ class Worker:
 
     def _attempt(self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory) -> Outcome:
         grant, options = leased.grant, self._options
+        wanted = options.command_of(grant)
+        if wanted is None:  # the configuration was changed meanwhile
+            return Outcome(Category.INTERRUPTED, detail="there is no command for its route here")
         try:
             found = self._payload(client, leased)
         except (NotFound, Refused) as error:
@@ -253,18 +267,24 @@ class Worker:
         except OSError as error:
             return not_started_here(error)
         self._phase(client, leased, "prepared")
-        env = brief.environment(options.environ, options.env, directory, str(self._socket))
+        env = brief.environment(options.environ, wanted.env, directory, str(self._socket))
         secrets = secrets_of(
-            {name: value for name, value in options.environ.items() if name in (*options.env, "COVENQ_TOKEN")}
+            {name: value for name, value in options.environ.items() if name in (*wanted.env, "COVENQ_TOKEN")}
         )
         if self._stop.is_set():
             return _interrupted()
         try:
-            argv = brief.argv(options.run, directory)
-            scrubber = Scrubber((), secrets)
-            command = Command(argv, env, directory, OUTPUT_LIMIT, scrubber=scrubber, lease=leased.lease)
+            command = Command(
+                brief.argv(wanted.run, directory),
+                env,
+                directory,
+                OUTPUT_LIMIT,
+                limits=wanted.limits,
+                scrubber=options.scrubber(secrets),
+                lease=leased.lease,
+            )
         except (OSError, ValueError) as error:
-            return not_started_here(error, options.run[0])
+            return not_started_here(error, wanted.run[0])
         try:
             with contextlib.suppress(OSError):  # its token is noted
                 running.note(self._work, grant.id, grant.attempt, grant.fence, command.pid)
@@ -319,17 +339,17 @@ class Worker:
             action = "fail"
             more = {"category": outcome.category.value, "detail": outcome.detail, "signal": outcome.signal}
         said |= more
-        outputs = read_outputs(directory)
+        outputs = read_outputs(directory) if self._options.attempts is None else {}
         done = self._ask_while_leased(leased, lambda: client.report_end(leased.grant, action, said, outputs))
         leased.reported = done is not None
         if done is None:
             log.error(
                 "task %s attempt %d ended, and the daemon could not be told", leased.grant.id, leased.grant.attempt
             )
-        keep = self._options.keep == "all" or (self._options.keep == "failed" and outcome.category is not None)
-        if not keep:
-            remove_directory(directory.path.parent)
-        prune_failed(self._work)
+        if self._options.attempts is None:
+            remove_if_not_kept(self._work, directory, self._options.keep, failed=outcome.category is not None)
+        elif self._options.keeps_logs_alone(leased.grant, failed=outcome.category is not None):
+            directory.remove_scratch()
 
     def _result(self, leased: LeasedTask, directory: AttemptDirectory) -> object:
         """`read_result`, which waits for what this machine is short of, while the lease lasts. Raises ValueError, OSError."""
@@ -385,7 +405,7 @@ class Worker:
         client = self._connect()
         pause = min(self._options.lease_s / 3, 2.0)
         again: dict[str, float] = {}
-        while True:
+        while not self._ended.wait(min(pause, 0.25)):
             with self._lock:
                 leased = dict(self._leased)
             again = {id: at for id, at in again.items() if id in leased}
@@ -396,7 +416,7 @@ class Worker:
                     log.warning("task %s: its lease runs out without an answer", id)
                 elif boottime() >= max(one.renewal_due_at, again.get(id, 0.0)) and not self._renew_one(client, one):
                     again[id] = boottime() + pause
-            time.sleep(min(pause, 0.25))
+        client.close()
 
     def _renew(self, client: ClaimsClient, leased: LeasedTask) -> JsonObject:
         asked = boottime()
