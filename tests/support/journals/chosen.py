@@ -23,8 +23,9 @@ def open_chosen(data: Path, *, files: Files | None = None, **options: Any) -> Fi
     url = chosen_engine.url_of(data)
     if url is not None:
         from journal.postgres.open import open_journal as open_database
+        from journal.records import Node
 
-        return open_database(url, node=str(data))
+        return open_database(url, node=Node(str(data)))
     if files is None:
         return open_with(data / "journal", **options)
     return open_journal(data / "journal", files=files, **options)
