@@ -36,7 +36,7 @@ help:
 	@echo 'make test            run the tests'
 	@echo 'make test-postgres   run the tests of a journal in PostgreSQL, where that is'
 	@echo 'make test-deep       run the tests that take minutes to hours'
-	@echo 'make demo-cluster    lose one part of two nodes and a replicated database after another, under load'
+	@echo 'make demo-cluster    two nodes lose one part of it all after another'
 	@echo 'make lint            check formatting, lint, types and who imports whom'
 	@echo 'make format          format the code'
 	@echo 'make screenshots     make the pictures of the dashboard in man/screenshots anew'

@@ -18,7 +18,7 @@ from covenq.cli.monitoring import ALERTS, DASHBOARD
 from covenq.http.metric_table import METRICS
 from covenq.intake.refusal_hints import HINTS
 from covenq.model import Category, State
-from covenq.operate.inspect.nodes import State as NodeState
+from covenq.model.nodes_text import NodeState
 from tests.support.checkout import clean_env
 from tests.support.commands import run_command
 

@@ -31,9 +31,9 @@ from covenq.model.status import (
     Status,
     Stuck,
     Verified,
-    WorkerStatus,
 )
 from covenq.model.waiting import WaitingTasks
+from covenq.model.worker_status import WorkerStatus
 from covenq.text import width
 from tests.support.answers import blank
 

@@ -70,7 +70,20 @@ VERDICTS = {"status": 0, "doctor": 1}
 """Commands whose exit code is what they found, whoever reads the rest: without a daemon, and with --exit-zero."""
 WITHOUT_DAEMON = {"doctor": 1}
 """What a command exits with because no daemon runs, if not with 0."""
-OTHERS = {"serve", "listen", "tui", "worker", "phase", "send", "bench", "demo", "reconcile", "migrate", "handover"}
+OTHERS = {
+    "serve",
+    "listen",
+    "tui",
+    "worker",
+    "phase",
+    "send",
+    "bench",
+    "demo",
+    "reconcile",
+    "migrate",
+    "handover",
+    "nodes",
+}
 """Those that run until they are stopped, or need a daemon, GitHub or a database; what they do in trouble is tested one by one."""
 PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens", "ledger", "notify")]
 """Those that have something to print on this directory."""

@@ -83,6 +83,7 @@ OTHERS: Mapping[str, list[str]] = {
     "salvage": [""],
     "backup": ["COPY", ""],
     "handover": [""],
+    "nodes": [""],
     "migrate": ["", "--from file:/nonexistent/where/no/journal/is --to file:COPY", "--from nonsense --to nonsense"],
     "import": ["PAYLOAD --dry-run", "/nonexistent/where/no/export/is.jsonl"],
     "init": ["", "--systemd", "--prometheus --to COPY", "--github-app --org octo --name nonsense"],

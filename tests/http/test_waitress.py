@@ -35,7 +35,7 @@ INHERITED: dict[tuple[str, str], tuple[tuple[type, ...], str]] = {
         (task.ErrorTask, task.Task),
         "channel request response_headers set_close_on_finish write execute status content_length",
     ),
-    ("channel", "Task"): ((task.WSGITask, task.Task), "channel request set_close_on_finish start"),
+    ("channel", "Task"): ((task.WSGITask, task.Task), "channel request set_close_on_finish start get_environment"),
     ("channel", "DeferredTask"): (
         (task.WSGITask, task.Task),
         "build_response_header channel close_on_finish request start_time version complete content_length execute"

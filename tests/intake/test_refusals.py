@@ -46,7 +46,7 @@ def test_every_word_of_a_refusal_in_the_code_has_a_hint() -> None:
         words = {next(filter(None, groups)) for groups in WORDS.findall((ROOT / "covenq" / name).read_text())}
         assert words, f"no word was found in {name}: has its style changed?"
         found |= words
-    found |= {"intake_closed", "path_unknown", "method_not_allowed"}
+    found |= {"intake_closed", "standby", "path_unknown", "method_not_allowed"}
     plain = {word for word in HINTS if "/" not in word}
     assert found - plain - {"state_behind", "phases_only"} == set()
     assert plain - found == {"streams_busy"} - found, "a hint for what nothing says"

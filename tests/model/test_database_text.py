@@ -65,8 +65,8 @@ def test_every_face_has_the_line() -> None:
         ("database", "its clock is 12 ms ahead of this machine's"),
     ]
     assert ("standbys", words) in status_view(found, NOW).facts
-    assert any(words in "".join(part for part, *_ in line) for line in durability(found))
-    assert not any("standbys" in "".join(part for part, *_ in line) for line in durability(STATUS))
+    assert any(words in "".join(part for part, *_ in line) for line in durability(found, NOW))
+    assert not any("standbys" in "".join(part for part, *_ in line) for line in durability(STATUS, NOW))
     assert list(_database_lines(STATUS.journal)) == []
 
 

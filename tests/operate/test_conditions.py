@@ -20,9 +20,9 @@ from covenq.model.status import (
     ReconcileStatus,
     StateStatus,
     Verified,
-    WorkerStatus,
 )
 from covenq.model.waiting import WaitingTasks
+from covenq.model.worker_status import WorkerStatus
 from covenq.operate.notify.conditions import Condition, Ended, Key, LeftAlone, Observed, conditions
 from covenq.operate.notify.failures import FailureWindow
 from covenq.state.fold import fold

@@ -36,10 +36,9 @@ from covenq.model.status import (  # noqa: E402
     Status,
     UpkeepStatus,
     Verified,
-    WorkerAttempt,
-    WorkerStatus,
 )
 from covenq.model.waiting import WaitingTasks  # noqa: E402
+from covenq.model.worker_status import WorkerAttempt, WorkerStatus  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
 from covenq.tui.screens.detail import DetailScreen  # noqa: E402

@@ -33,8 +33,8 @@ from covenq.model.status import (
     Stuck,
     UpkeepStatus,
     Verified,
-    WorkerStatus,
 )
+from covenq.model.worker_status import WorkerStatus
 from covenq.operate.maintain import verify_note
 from covenq.tui import text
 from covenq.tui.panes import alarms, empty, header, overview, pages

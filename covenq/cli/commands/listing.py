@@ -69,7 +69,7 @@ def deliveries(
       covenq deliveries 72d3162e payload.issue.user.login:octocat
 
     Fields: id guid hook seq event action repo repo_id owner sender installation number sha ref target label state
-    reason route attempts duplicates size source secret twin age since before payload.*. A comma means either, a dash
+    reason route node attempts duplicates size source secret twin age since before payload.*. A comma means either, a dash
     (or not:) negates, * globs, bare words search repo, title and ids.
     """
     with source(data, config) as opened:

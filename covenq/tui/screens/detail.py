@@ -101,14 +101,14 @@ def attempt_lines(one: Attempt, now: float, *, marked: bool, output: LastOutput 
     first = f"  {MARK if marked else ' '} attempt {one.attempt}  {text.state(outcome)}"
     took = text.span(one.started_at, one.ended_at, now)
     parts = [f"{took}", f"worker {text.clean(one.worker or text.ABSENT)}"]
-    if one.node:
-        parts.append(f"node {text.clean(one.node)}")
     if one.category:
         parts.append(f"category {text.clean(one.category)}")
     if one.exit_code is not None:
         parts.append(f"exit_code {one.exit_code}")
     if one.signal is not None:
         parts.append(f"signal {one.signal}")
+    if one.node:  # last: it is cut first
+        parts.append(f"node {text.clean(one.node)}")
     lines: list[Line] = [[(first, STATE_TONES.get(outcome, "")), ("  " + "  ".join(parts), "")]]
     if one.detail and one.detail != f"it exited with {one.exit_code}":  # which the line above says
         lines.append([("      ", ""), (text.clean(one.detail), "")])
