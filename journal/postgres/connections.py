@@ -31,6 +31,8 @@ Found = TypeVar("Found")
 
 IDLE_MAX = 8
 """Connections that are kept for the next reader."""
+IDLE_S = 5.0
+"""Seconds that a transaction which has locked what others wait for may be left alone by its client."""
 
 _DEFAULTS = {
     "application_name": "covenq",
@@ -136,6 +138,26 @@ def hang_up(conn: Conn | None) -> None:
         return
     with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(conn.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def ended_after(conn: Conn | None, seconds: float) -> Iterator[None]:
+    """What is asked on a connection within the `with` fails where the server hangs for so long: for who must not hang, too."""
+    timer = threading.Timer(seconds, hang_up, (conn,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def release_if_idle(conn: Conn) -> None:
+    """Have the server end the transaction that is begun here, should its client say nothing for IDLE_S in the middle of it.
+
+    Of a process that is stopped or cut off then the server learns nothing, and keeps what it has locked: the head, or the lease.
+    """
+    conn.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S:.0f}s'")
 
 
 REACHABLE = (

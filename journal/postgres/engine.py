@@ -27,8 +27,8 @@ from journal.interface import Durability, Engine, Progress, Succeeding
 from journal.postgres import lease
 from journal.postgres.call import Answer, Batch, Done
 from journal.postgres.committer import HELD_S, TAKEN, Committer
-from journal.postgres.connections import Conn, Connections, clock_of, connect, unavailable
-from journal.postgres.ending import check_head, end_of
+from journal.postgres.connections import Conn, Connections, clock_of, connect, ended_after, unavailable
+from journal.postgres.ending import Ending, check_head, end_of
 from journal.postgres.erase import Eraser
 from journal.postgres.follow import HeadFollower
 from journal.postgres.lease import LeaseKeeper
@@ -58,6 +58,10 @@ if TYPE_CHECKING:
 
     def _succeeds(journal: PostgresJournal) -> Succeeding:
         return journal
+
+
+ASK_S = 3.0
+"""Seconds that the server has to say which nodes there are: who stops waits for it."""
 
 
 class Opening(NamedTuple):
@@ -123,7 +127,9 @@ class PostgresJournal:
         self._watch.start()
 
     def _make_follower(self) -> HeadFollower:
-        return HeadFollower(self._url, self._saw, self._check_head, self._committer.poison, self._heartbeat)
+        return HeadFollower(
+            self._url, self._saw, self._check_head, self._committer.poison, self._heartbeat, own=self._token
+        )
 
     def _start(self) -> None:
         self._committer.start()
@@ -151,14 +157,10 @@ class PostgresJournal:
                 return self._leads
             conn = connect(self._url, local=True)
             try:
-                if self._follower.steady_s < lease.LEASE_S and not lease.is_given_up(conn, self._node):
+                with ended_after(conn, HELD_S):
+                    end = self._take(conn)
+                if end is None:
                     return False
-                lease.take(conn, self._token, self._node)
-                try:
-                    end, _ = end_of(conn, [Witness(self._id, self._head.seq, self._head.sum)])
-                except BaseException:
-                    lease.give_up(conn, self._token)
-                    raise
             except JournalLocked:
                 return False
             except psycopg.Error as error:
@@ -170,6 +172,17 @@ class PostgresJournal:
             self._start()
             self._leads = True
             return True
+
+    def _take(self, conn: Conn) -> Ending | None:
+        """Where the journal ends that was taken; None if its leader has to be given time. Raises as `lease.take` and `end_of`."""
+        if self._follower.steady_s < lease.LEASE_S and not lease.is_given_up(conn, self._node):
+            return None
+        lease.take(conn, self._token, self._node)
+        try:
+            return end_of(conn, [Witness(self._id, self._head.seq, self._head.sum)])[0]
+        except BaseException:
+            lease.give_up(conn, self._token)
+            raise
 
     def step_down(self) -> None:
         """See `journal.interface.Succeeding.step_down`."""
@@ -187,7 +200,13 @@ class PostgresJournal:
         self._heartbeat.about = about
 
     def nodes(self, *, ask: bool = False) -> list[NodeSeen]:
-        return self._connections.ask(nodes_of) if ask else self._heartbeat.known()
+        if not ask:
+            return self._heartbeat.known()
+        with self._connections.lent() as conn, ended_after(conn, ASK_S):
+            try:
+                return nodes_of(conn)
+            except psycopg.Error as error:
+                raise unavailable(error) from error
 
     @property
     def id(self) -> str:

@@ -30,7 +30,7 @@ from journal.erasure import Erasure, erasure_of
 from journal.errors import JournalError, JournalPoisoned, JournalUnavailable
 from journal.format.codec import Prepared, loaded
 from journal.postgres.call import FENCED, Batch, Call, send
-from journal.postgres.connections import Conn, Connections, hang_up, is_unknown, refusal
+from journal.postgres.connections import Conn, Connections, hang_up, is_unknown, refusal, release_if_idle
 from journal.records import SEQ_MAX, Appended, Rewritten
 
 HELD_S = REQUEST_S
@@ -143,6 +143,7 @@ class Eraser:
     def _in_one_transaction(self, conn: Conn, writer: str, call: Call, head: int) -> tuple[Batch, Rewritten]:
         try:
             with _Guard(conn, self._away) as guard, conn.transaction():
+                release_if_idle(conn)
                 conn.execute(f"SET LOCAL lock_timeout = {HELD_S * 1000:.0f}")
                 # Before anything is locked: an entry of this call gets a seq behind `head`, and may name those up to itself.
                 named = [erasure_of(SEQ_MAX, loaded(one.data)) for one in call.prepared]
@@ -175,6 +176,7 @@ class Eraser:
         except _Refused as refused:
             # The head's row was updated in what is undone: that a refusal rests on replicated records is had by another commit.
             with _Guard(conn, self._away) as guard, conn.transaction():
+                release_if_idle(conn)
                 conn.execute(f"SET LOCAL lock_timeout = {HELD_S * 1000:.0f}")
                 batch = send(conn, writer, [], salt=secrets.token_hex(32), segment_max=self._segment_max)
                 guard.commits()

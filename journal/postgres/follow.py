@@ -31,7 +31,7 @@ SLOW_S = 1.0
 STOP_S = 3.0
 
 _LOOK = """SELECT h.seq, h.sum, h.epoch, l.name, l.address, to_char(l.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-  l.until > clock_timestamp(), h.floor, h.ceiling FROM covenq.head h, covenq.lease l"""
+  l.until > clock_timestamp() AND l.holder <> %s, h.floor, h.ceiling FROM covenq.head h, covenq.lease l"""
 
 Seen = Callable[[Head, str, Leader | None], None]
 """Called with the newest record, the epoch, and who leads; None if nobody does."""
@@ -51,18 +51,23 @@ class HeadFollower:
         failed: Callable[[JournalError], None],
         heartbeat: Heartbeat,
         *,
+        own: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`own` is the token of this node, which leads no more even if its lease could not be given up."""
         self.away_since: float | None = None
         """Since when the server can't be asked, by the monotonic clock."""
         self.away = ""
         """Why."""
-        self.beat = monotonic()
-        """When it last looked, or found that it can't."""
+        self._asked = monotonic()
+        """When it last began to look."""
+        self._asks = False
+        """Whether the server is to answer."""
         self._steady_since: float | None = None
         """Since when each look has been answered at once."""
         self._url, self._seen, self._check, self._failed = url, seen, check, failed
         self._heartbeat = heartbeat
+        self._own = own
         self._monotonic = monotonic
         self._ending = threading.Event()
         self._leaves = False
@@ -70,12 +75,19 @@ class HeadFollower:
         self._thread = threading.Thread(target=self._run, name="journal-follow", daemon=True)
 
     @property
+    def beat(self) -> float:
+        """When it last showed that it isn't stuck. Who waits for a server that hangs isn't: no restart would mend that."""
+        return self._monotonic() if self._asks and self._thread.is_alive() else self._asked
+
+    @property
     def unreachable(self) -> str | None:
         """Why the server can't be asked, once that has lasted for as long as calls are held for it."""
         since = self.away_since
+        if since is None and self._asks:
+            since = self._asked
         if since is None or (lasted := self._monotonic() - since) <= REQUEST_S:
             return None
-        return f"the database has not answered for {lasted:.0f} s: {self.away}"
+        return f"the database has not answered for {lasted:.0f} s{self.away and f': {self.away}'}"
 
     @property
     def steady_s(self) -> float:
@@ -111,12 +123,12 @@ class HeadFollower:
             self._disconnect()
 
     def _look(self) -> None:
-        self.beat = self._monotonic()
+        self._asked, self._asks = self._monotonic(), True
         try:
             if self._conn is None:
                 self._conn = connect(self._url, local=True)
                 self._check(self._conn)
-            row = self._conn.execute(_LOOK).fetchone()
+            row = self._conn.execute(_LOOK, (self._own,)).fetchone()
             self._heartbeat.beat(self._conn)
             self._note_answer(self._monotonic())
         except (psycopg.Error, JournalUnavailable) as error:
@@ -126,6 +138,8 @@ class HeadFollower:
             if self.away_since is None:
                 self.away_since = self._monotonic()
             return
+        finally:
+            self._asks = False
         if row is None:
             raise JournalGone("there is no journal in that database any more")
         seq, total, epoch, name, address, since, held, floor, ceiling = row
@@ -135,7 +149,7 @@ class HeadFollower:
             self._seen(Head(seq, total), epoch, Leader(name, address, since) if held else None)
 
     def _note_answer(self, now: float) -> None:
-        if self._steady_since is None or now - self.beat > SLOW_S:
+        if self._steady_since is None or now - self._asked > SLOW_S:
             self._steady_since = now
 
     def _disconnect(self) -> None:

@@ -15,15 +15,17 @@ import psycopg
 
 from journal.errors import JournalDamaged, JournalError, JournalLocked
 from journal.postgres import builds
-from journal.postgres.connections import Conn, connect, hang_up
+from journal.postgres.connections import Conn, connect, ended_after, hang_up, release_if_idle
 from journal.records import NOBODY, Damage, Node
 
 LEASE_S = 3.0
 RENEW_S = 1.0
+AGAIN_S = 0.2
+"""Seconds to the next try where the server could not be asked: those that stand by give it LEASE_S from when it is back."""
 NO_LEASE = "As the role that owns the tables: INSERT INTO covenq.lease DEFAULT VALUES."
 
 TAKE_S = 2
-"""Seconds that a taker waits for an append of the last holder that is under way."""
+"""Seconds that a taker waits for an append of the last holder that is under way, or for another taker."""
 
 _TAKE = """UPDATE covenq.lease SET holder = %(token)s, node = %(node)s, name = %(name)s, address = %(address)s,
   since = clock_timestamp(), until = clock_timestamp() + %(lease)s * interval '1 s'
@@ -65,22 +67,24 @@ def take(conn: Conn, token: str, node: Node = NOBODY) -> None:
     """Take the lease, and with it the head. A node's own is taken at once: whoever calls has made sure that it is alone there.
 
     It is the node's by its id: two that have the same name wait for each other. Raises JournalLocked if another node holds it,
-    or has an append under way still; JournalDamaged where there is none to be held; FormatUnknown as `builds.check`.
+    takes it just now, or has an append under way still; JournalDamaged where there is none to be held; FormatUnknown as
+    `builds.check`.
     """
     row = {"token": token, "node": node.id, "name": node.name, "address": node.address, "lease": LEASE_S}
     try:
         with conn.transaction():
+            release_if_idle(conn)
+            conn.execute(f"SET LOCAL lock_timeout = '{TAKE_S}s'")
             if conn.execute(_TAKE, row).fetchone() is None:
                 if conn.execute("SELECT one FROM covenq.lease").fetchone() is None:
                     raise JournalDamaged(
                         [Damage("missing", "the database", 0, None, None, "covenq.lease has no row")], hint=NO_LEASE
                     )
                 raise _locked(str(holder(conn) or "another process"))
-            conn.execute(f"SET LOCAL lock_timeout = '{TAKE_S}s'")
             conn.execute("UPDATE covenq.head SET writer = %s", (token,))
             builds.note_lead(conn)
     except psycopg.errors.LockNotAvailable:
-        raise _locked("a process that has lost it, and has an append under way") from None
+        raise _locked("a process that takes it just now, or has lost it and has an append under way") from None
 
 
 def _locked(by: str) -> JournalLocked:
@@ -97,6 +101,7 @@ def name_writer(conn: Conn, token: str, writer: str) -> bool:
     connection does it again.
     """
     with conn.transaction():
+        release_if_idle(conn)
         conn.execute("SET LOCAL synchronous_commit = local")
         return conn.execute(_NAME, (writer, token)).rowcount == 1
 
@@ -126,7 +131,8 @@ class LeaseKeeper(threading.Thread):
         self._conn: Conn | None = None
 
     def run(self) -> None:
-        while not self._ending.wait(RENEW_S):
+        pause = RENEW_S
+        while not self._ending.wait(pause):
             try:
                 if self._conn is None:
                     self._conn = connect(self._url, local=True)
@@ -134,9 +140,11 @@ class LeaseKeeper(threading.Thread):
                     self._lost()
                     return
                 self._beat(self._conn)
+                pause = RENEW_S
             except (psycopg.Error, JournalError):
                 # While the server is away nobody else can take the lease either; the committer says that it is away.
                 self._disconnect()
+                pause = AGAIN_S
 
     def stop(self, leave: Callable[[Conn], None] = lambda conn: None) -> None:
         """End, and give the lease up if the server can be asked; `leave(conn)` is called before. It may raise psycopg.Error."""
@@ -149,8 +157,9 @@ class LeaseKeeper(threading.Thread):
         try:
             if self._conn is None:
                 self._conn = connect(self._url, local=True)
-            leave(self._conn)
-            give_up(self._conn, self._token)
+            with ended_after(self._conn, LEASE_S):
+                leave(self._conn)
+                give_up(self._conn, self._token)
         except (psycopg.Error, JournalError):
             pass  # it ends by itself
         self._disconnect()

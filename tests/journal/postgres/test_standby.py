@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
+import psycopg
 import pytest
 
 from journal.append import append_known
-from journal.errors import JournalDamaged, JournalLocked, JournalPoisoned, JournalStandby
+from journal.errors import JournalDamaged, JournalLocked, JournalPoisoned, JournalStandby, JournalUnavailable
+from journal.postgres import builds, connections, lease
+from journal.postgres.connections import Conn, connect
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.open import open_journal
 from journal.records import Appended, Conflict, Entry, Node
@@ -116,6 +121,62 @@ def test_a_standby_waits_for_no_append_of_the_last_leader(pair: Pair, servers: C
     with servers.lock_of_the_head():
         assert not standby.lead() and not standby.leads
     eventually(standby.lead, HANG_S, "the standby leads")
+
+
+def test_one_that_is_stopped_while_it_takes_the_lead_keeps_nobody_else_from_it(
+    pair: Pair, servers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server hears nothing of that: it ends the transaction by itself, which has the lease's row locked."""
+    active, standby = pair
+    monkeypatch.setattr(connections, "IDLE_S", 1.0)
+    locked, goes_on = threading.Event(), threading.Event()
+    note_lead = builds.note_lead
+
+    def stopped(conn: Conn) -> None:
+        if threading.current_thread() is taker:
+            locked.set()
+            assert goes_on.wait(HANG_S)
+        note_lead(conn)
+
+    def take() -> None:
+        with connect(servers.url, local=True) as conn, suppress(psycopg.Error):
+            lease.take(conn, "of the third", Node("c1", "gamma"))
+
+    monkeypatch.setattr(builds, "note_lead", stopped)
+    taker = threading.Thread(target=take)
+    active.close()
+    taker.start()
+    try:
+        assert locked.wait(HANG_S)
+        eventually(standby.lead, HANG_S, "the standby leads")
+    finally:
+        goes_on.set()
+        taker.join()
+    assert append_known(standby, [delivery(1)]) == Appended((1,)), "and goes on leading"
+
+
+def test_who_has_stepped_down_is_not_taken_for_its_own_successor(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its lease lasts on, where it could not be given up."""
+    active, standby = pair
+    monkeypatch.setattr(lease, "give_up", lambda conn, token: None)
+    active.step_down()
+    eventually(lambda: active._follower.steady_s > 0.2, HANG_S, "it follows")
+    assert active.leader() is None
+    eventually(standby.lead, HANG_S, "the standby leads")
+    eventually(lambda: active.leader() is not None, HANG_S)
+    assert active.leader().node == "beta"  # type: ignore[union-attr]
+
+
+def test_who_asks_which_nodes_there_are_waits_for_no_server_that_hangs(pair: Pair, servers: Cluster) -> None:
+    """Else a node could not even be stopped."""
+    active, _ = pair
+    assert {one.name for one in active.nodes(ask=True)} == {"alpha", "beta"}
+    servers.primary.pause()
+    try:
+        with pytest.raises(JournalUnavailable):
+            active.nodes(ask=True)
+    finally:
+        servers.primary.resume()
 
 
 def test_a_standby_that_has_read_what_the_database_lost_does_not_lead(pair: Pair, servers: Cluster) -> None:
