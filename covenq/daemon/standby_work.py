@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
@@ -30,9 +31,11 @@ from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.nodes import wait_of
 from covenq.tasks.remote.options import TaskCommand, WorkerOptions
-from covenq.tasks.remote.worker import Worker
 from journal.errors import JournalError
 from journal.interface import Engine
+
+if TYPE_CHECKING:  # and imported where needed: a node that runs nothing while it stands by doesn't pay for it
+    from covenq.tasks.remote.worker import Worker
 
 REPORT_S = 3.0
 """Seconds for the reports of what was ended at a stop; what the node that leads wasn't told by then it learns by its lease."""
@@ -128,6 +131,8 @@ class StandbyWork:
                 self._ending.wait(AGAIN_S)
 
     def _make_worker(self) -> Worker:
+        from covenq.tasks.remote.worker import Worker
+
         sources, config = self._sources, self._sources.live.now.config
         work = sources.data / STANDBY_NAME
         work.mkdir(mode=0o700, exist_ok=True)
@@ -168,7 +173,11 @@ class LeaderWay:
             found = Remote(address, token_in(sources.token_file))
         except UsageError as error:
             raise DaemonUnreachable(f"[worker] token_file: {error}") from None
-        if found.exposed:  # the address is another node's word, not this one's configuration
+        try:
+            exposed = found.exposed  # the address is another node's word, not this one's configuration
+        except UsageError as error:
+            raise DaemonUnreachable(f"the API of the node that leads can't be asked: {error}") from None
+        if exposed:
             raise DaemonUnreachable(
                 f"the token would reach {address} in clear: have that node say https, with [node] api"
             )
