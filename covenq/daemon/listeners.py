@@ -265,7 +265,9 @@ def make_listeners(
 
     phases = _make_phases(config, storage, routes, parts.allowed.phase_connections, cleanup)
     stats["phases"] = phases.stats
-    fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
+    fast_path = WebhookFastPath(
+        routes.webhook.intake, routes.webhook.recorder, config.webhook_path, routes.webhook.passing
+    )
     public: list[RouteGroup] = [routes.webhook, routes.health, *([routes.metrics] if config.webhook_metrics else [])]
     posted: list[RouteGroup] = [] if sockets.webhook is None else [routes.webhook]
     webhook = None

@@ -304,7 +304,7 @@ def make_intake(storage: Storage, succession: Succession, mask: LogMask) -> Inta
         make_twins(storage),
         ScopeBindings(journal),
         known_damage,
-        None if storage.succession is None else Passing(storage.succession, lambda: succession.works),
+        None if storage.succession is None else Passing(storage.succession, lambda: succession.accepts),
     )
 
 

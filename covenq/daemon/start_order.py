@@ -40,7 +40,8 @@ def start_in_order(daemon: Daemon, observer: Observer) -> None:
 def take_up(daemon: Daemon) -> None:
     """What the node that led has left, and what works on it. Before a delivery is taken in here. Raises JournalError.
 
-    As at a start: what a crash cut short is known by being the newest record.
+    As at a start: what a crash cut short is known by being the newest record. Where the journal is away it is begun again, and
+    nothing that can be begun only once comes before.
     """
     daemon.intake.bindings.forget()
     if daemon.workers.standby is not None:

@@ -63,31 +63,40 @@ class Succession:
         return self._journal is not None and self._journal.lost
 
     def wait(self, take_up: Callable[[], None], go_on: Callable[[], None]) -> None:
-        """Have `take_up` called once this node leads, and `go_on` when deliveries are taken in."""
+        """Have `take_up` called once this node leads, and `go_on` when deliveries are taken in.
+
+        `take_up` is called again where it raises JournalUnavailable.
+        """
         self._take_up, self._go_on = take_up, go_on
         log.info("this node stands by: %s", self._who())
 
     def check(self) -> None:
         """Take the lead if nobody has it. Some times a second. Raises JournalError for what makes that impossible."""
-        now = self._monotonic()
-        if self.works or self._journal is None or self._journal.leader() is not None or now < self._again_at:
+        now, journal = self._monotonic(), self._journal
+        if self.works or journal is None or now < self._again_at:
+            return
+        if not journal.leads and journal.leader() is not None:
             return
         self._again_at = now + AGAIN_S
         try:
-            if not self._journal.lead():
-                return
+            if not journal.leads:
+                if not journal.lead():
+                    return
+                log.warning("this node leads now")
+            self._take_up()
         except JournalUnavailable:
-            return  # it is away: the journal's health says so, and since when
-        log.warning("this node leads now")
-        self._take_up()
+            return  # it is away: the journal's health says so, and since when; what is taken up is taken up then
         self.works = True
         self._go_on()
 
     @property
     def is_succeeded(self) -> bool:
-        """Whether this node leads, and another one stands by that would lead in its place. The journal is asked."""
+        """Whether this node leads, and another one stands by that would lead in its place, or has taken the lead from it.
+
+        The journal is asked, unless it is lost.
+        """
         try:
-            return self.works and self._journal is not None and _stands_by(self._journal)
+            return self.works and self._journal is not None and (self._journal.lost or _stands_by(self._journal))
         except JournalUnavailable:
             return False  # it is away: nobody can take the lead now
 
@@ -99,6 +108,11 @@ class Succession:
             raise Refused(f"this node stands by: {self._who()}", hint=_ASK_THE_LEADER)
         if not _stands_by(self._journal):
             raise Refused("no other node stands by", hint=_START_ANOTHER)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether deliveries are taken in here: what another node that leads could take in is its own."""
+        return self.works and not self.lost
 
     def retire(self) -> None:
         """Take no delivery in any more: what comes from now on waits for another node to lead."""

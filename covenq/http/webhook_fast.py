@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 
 from covenq.config.webhook_path import spellings
+from covenq.http.passing import Passing
 from covenq.http.server.deferred import OnReady
 from covenq.http.webhook import AnswerRecorder, WebhookIntake, canonical_name
 from covenq.intake import receive
@@ -27,7 +28,11 @@ def _kept(name: str) -> str | None:
 class WebhookFastPath:
     """See `covenq.http.server.deferred.FastPath`. `covenq.http.webhook.Webhook` answers what it doesn't take on."""
 
-    def __init__(self, intake: WebhookIntake, recorder: AnswerRecorder, path: str) -> None:
+    def __init__(
+        self, intake: WebhookIntake, recorder: AnswerRecorder, path: str, passing: Passing | None = None
+    ) -> None:
+        """`passing` as `Webhook` takes it, which passes on what was refused here because this node leads no more."""
+        self._passing = passing
         self.paths: Collection[str] = frozenset(spellings(path))
         self._path = path
         self._intake = intake
@@ -36,7 +41,7 @@ class WebhookFastPath:
     def begin(
         self, headers: Mapping[str, str], body: bytes, client: str, on_ready: OnReady, after_batch: Callable[[], None]
     ) -> bool:
-        intake, recorder, path = self._intake, self._recorder, self._path
+        intake, recorder, path, passing = self._intake, self._recorder, self._path, self._passing
         if intake.admission.intake(len(body)) is not None:
             return False
         live = intake.live.now
@@ -46,7 +51,7 @@ class WebhookFastPath:
             live=live,
             bindings=intake.bindings,
             lookup=intake.lookup,
-            done=lambda submitted: on_ready(_PendingDelivery(recorder, submitted, headers, path, client)),
+            done=lambda submitted: on_ready(_PendingDelivery(recorder, submitted, headers, path, client, passing)),
             after=after_batch,
             clock=intake.clock,
         )
@@ -58,22 +63,31 @@ class WebhookFastPath:
 class _PendingDelivery:
     """A submitted delivery whose result is known. It is counted when it is answered."""
 
-    __slots__ = ("_client", "_headers", "_path", "_recorder", "_submitted")
+    __slots__ = ("_client", "_headers", "_passing", "_path", "_recorder", "_submitted")
 
     def __init__(
-        self, recorder: AnswerRecorder, submitted: receive.Submitted, headers: Mapping[str, str], path: str, client: str
+        self,
+        recorder: AnswerRecorder,
+        submitted: receive.Submitted,
+        headers: Mapping[str, str],
+        path: str,
+        client: str,
+        passing: Passing | None,
     ) -> None:
         self._recorder = recorder
         self._submitted = submitted
         self._headers = headers
         self._path = path
         self._client = client
+        self._passing = passing
 
     @property
     def immediate(self) -> bool:
         return self._submitted.plain
 
-    def answer(self) -> Answer:
+    def answer(self) -> Answer | None:
         answer = self._submitted.answer()
+        if answer.status == 503 and self._passing is not None and not self._passing.accepts():
+            return None
         self._recorder.record(answer, self._headers.get, path=self._path, client=self._client)
         return answer

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from covenq.daemon.succession import HAND_OVER_S, SILENT_S, Succession
+from covenq.daemon.succession import AGAIN_S, HAND_OVER_S, SILENT_S, Succession
 from covenq.errors import Refused
 from covenq.intake.admission import Reason
 from journal.errors import JournalUnavailable
@@ -35,6 +35,10 @@ class Shared:
 
     def leader(self) -> Leader | None:
         return self._leader
+
+    def lead(self) -> bool:
+        self.leads, self._leader = True, Leader("alpha", "10.0.0.1:8787", "")
+        return True
 
     def nodes(self, *, ask: bool = False) -> list[NodeSeen]:
         if self.away:
@@ -100,6 +104,36 @@ def test_a_lead_that_nobody_takes_is_waited_for_no_longer_than_said() -> None:
     clock = Clock()
     assert of(Shared(seen("beta"), next=None), clock).hand_over() is None
     assert HAND_OVER_S <= clock.now < HAND_OVER_S + 1
+
+
+def test_what_the_last_leader_left_is_taken_up_when_the_journal_is_back() -> None:
+    """A node that has the lead, and loses the database before it has begun to work, neither ends nor stands by for ever."""
+    clock, shared, begun = Clock(), Shared(), list[str]()
+    shared.leads, shared._leader = False, None
+    succession = of(shared, clock)
+
+    def take_up() -> None:
+        begun.append("again")
+        if len(begun) < 3:
+            raise JournalUnavailable("it is away")
+
+    succession.wait(take_up, lambda: begun.append("on"))
+    for _ in range(5):
+        succession.check()
+        assert succession.works == (begun[-1] == "on")
+        clock.now += AGAIN_S
+    assert begun == ["again", "again", "again", "on"]
+
+
+def test_a_node_that_lost_the_lead_leaves_deliveries_to_the_one_that_took_it() -> None:
+    """Which is the only other: it doesn't stand by."""
+    shared = Shared(seen("beta", leads=True))
+    succession = of(shared)
+    assert succession.accepts and not succession.is_succeeded
+    shared.lost = True
+    assert succession.is_succeeded and not succession.accepts
+    succession.retire()
+    assert succession.hand_over() == BETA
 
 
 def test_who_may_not_hand_over_is_told_who_can() -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from covenq.http import passing
 from covenq.http.passing import PASSED, Passing, held_ms
 from covenq.intake.answer import Answer
 from journal.records import Leader, NodeSeen
+from tests.support.requests import Answer as Served
+from tests.support.serving import serving
 
 HANG_S = 60.0
 
@@ -155,6 +158,25 @@ def test_a_node_that_has_the_lead_holds_what_comes_until_it_takes_deliveries_in(
         answer = ask(made, headers)
         assert answer is not None and answer.status == 503 and clock.now == pytest.approx(held_s)
     assert not silent.asked
+
+
+def test_what_was_with_the_journal_when_the_lead_was_lost_is_passed_on_to_the_node_that_took_it(tmp_path: Path) -> None:
+    other = Silent([http(202, {"ok": True, "seq": 7})])
+    made = Passing(Leading(other.address), lambda: not lost)
+    lost, answers = False, list[Served]()
+    try:
+        with serving(tmp_path, passing=made) as served:
+            served.files.go.clear()
+            thread = threading.Thread(target=lambda: answers.append(served.post("issues", {})))
+            thread.start()
+            assert served.files.syncing.wait(HANG_S)
+            lost = served.files.broken = True
+            served.files.go.set()
+            thread.join(HANG_S)
+            assert not served.refused()
+    finally:
+        other.close()
+    assert [(one.status, one.json["seq"]) for one in answers] == [(202, 7)]
 
 
 @pytest.mark.parametrize(("value", "ms"), [(None, None), ("1500", 1500), ("-1", 0), ("1e3", 0), ("9" * 7, 0), ("٣", 0)])

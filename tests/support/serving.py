@@ -33,6 +33,7 @@ from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
 from covenq.http.app import RouteGroup, make_app
 from covenq.http.page.dispatch import with_pages
+from covenq.http.passing import Passing
 from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
@@ -159,6 +160,7 @@ def serving(
     routes: bool = True,
     threads: int = 8,
     keys: tuple[Key, ...] = (Key("test", SECRET.encode()),),
+    passing: Passing | None = None,
 ) -> Iterator[Served]:
     """Everything but a running worker: tasks stay queued. `raw` is a configuration as TOML gives it."""
     env = {**os.environ, **chosen_engine.variables(data)}
@@ -176,7 +178,7 @@ def serving(
         unix = unix_socket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=admission.keeps_refusals)
         known_damage = KnownDamage(data, "file", lambda: fold_thread.damage)
-        intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage)
+        intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage, passing)
         times = AttemptTimes(lambda: {route.name for route in config.routes})
         dispatcher = Dispatcher(journal, lambda: fold_thread.folded, times=times)
         claims = Claims(journal, store, fold_thread, ReportFiles(data), dispatcher=dispatcher)
@@ -224,7 +226,7 @@ def serving(
                 ),
                 fast_path=None
                 if streams
-                else WebhookFastPath(made.webhook.intake, made.webhook.recorder, config.webhook_path),
+                else WebhookFastPath(made.webhook.intake, made.webhook.recorder, config.webhook_path, passing),
             )
 
         public = [made.webhook, made.health, *([made.metrics] if config.webhook_metrics else [])]

@@ -114,12 +114,15 @@ class Task(WSGITask):
 
 
 class DeferredTask(Task):
-    """One request that the fast path answered, without the application."""
+    """One request that the fast path answered, without the application unless that is to answer after all."""
 
     pending: PendingAnswer
 
     def execute(self) -> None:
         answer = self.pending.answer()
+        if answer is None:
+            super().execute()
+            return
         body = orjson.dumps(answer.body)
         self.status = falcon.code_to_http_status(answer.status)
         self.response_headers += [("Content-Type", "application/json"), *answer.headers.items()]

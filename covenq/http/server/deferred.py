@@ -57,7 +57,8 @@ class PendingAnswer(Protocol):
     def immediate(self) -> bool:
         """Whether `answer` waits for nothing."""
 
-    def answer(self) -> Answer: ...
+    def answer(self) -> Answer | None:
+        """None where the application is to answer after all."""
 
 
 OnReady = Callable[[PendingAnswer], None]
