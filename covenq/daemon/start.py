@@ -188,7 +188,7 @@ def start(
     if options.observer is not None:
         options.observer.ready()
         return daemon
-    _announce(info, config, data, env, first=first, secret_made=opened.secret_made)
+    _announce(info, config, data, env, first=first, secret_made=opened.secret_made and succession.leads)
     return daemon
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
+from covenq.config.load import Config
+from covenq.config.secret_keys import default_file
 from covenq.daemon.notifier import Observer
 from covenq.daemon.parts import Daemon
 from covenq.daemon.reroute import Rerouter
 from covenq.intake import resume
+
+log = logging.getLogger("covenq.daemon")
 
 
 def start_in_order(daemon: Daemon, observer: Observer) -> None:
@@ -32,9 +39,21 @@ def start_in_order(daemon: Daemon, observer: Observer) -> None:
     if leads:
         start_rounds(daemon, observer)
     else:
+        if (told := unshared_secret(daemon.live.now.config, daemon.storage.data)) is not None:
+            log.warning("%s", told)
         daemon.succession.wait(lambda: take_up(daemon), lambda: start_rounds(daemon, observer))
         if daemon.workers.standby is not None:
             daemon.workers.standby.start()
+
+
+def unshared_secret(config: Config, data: Path) -> str | None:
+    """What to tell of a node that stands by with a secret which it may have made for itself; None where it has none."""
+    if config.secrets or config.follows_log:
+        return None
+    return (
+        f"the secret of this node is {default_file(data)}: unless that is a copy of the other nodes', it refuses every delivery "
+        "when it leads. Name a copy of one file on each, in [github] webhook_secrets."
+    )
 
 
 def take_up(daemon: Daemon) -> None:
