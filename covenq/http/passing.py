@@ -106,6 +106,7 @@ def _send(leader: Leader, path: str, headers: Mapping[str, str], body: bytes, le
     """The leader's answer; None if there is none, or it doesn't lead either."""
     address = leader.address if "://" in leader.address else f"http://{leader.address}"
     parts = urlsplit(address)
+    target = parts.path.rstrip("/") + path
     wait_s = min(left - MARGIN_S, ASK_S)
     given = {
         **headers,
@@ -116,7 +117,7 @@ def _send(leader: Leader, path: str, headers: Mapping[str, str], body: bytes, le
     try:
         connection = OutgoingConnection(Route(parts, {}))
         try:
-            response = connection.ask("POST", path, given, body, wait_s=wait_s, whole_s=wait_s)
+            response = connection.ask("POST", target, given, body, wait_s=wait_s, whole_s=wait_s)
             said = json.loads(read_up_to(response, ANSWER_MAX))
         finally:
             connection.close()

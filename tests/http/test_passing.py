@@ -118,15 +118,17 @@ def test_a_leader_that_says_nothing_is_asked_again_and_not_waited_for_to_the_end
     assert len(silent.asked) == 2
 
 
-def test_the_answer_comes_back_as_it_is() -> None:
+@pytest.mark.parametrize(("address", "path"), [("%s", b"/webhook"), ("http://%s/node-a", b"/node-a/webhook")])
+def test_the_answer_comes_back_as_it_is(address: str, path: bytes) -> None:
     other = Silent([http(202, {"ok": True, "seq": 7})])
     try:
-        clock = Clock()
-        answer = ask(Passing(Leading(other.address), lambda: False, monotonic=clock.monotonic, sleep=clock.sleep))
+        clock, leading = Clock(), Leading(address % other.address)
+        answer = ask(Passing(leading, lambda: False, monotonic=clock.monotonic, sleep=clock.sleep))
     finally:
         other.close()
     assert answer is not None and (answer.status, answer.body["seq"]) == (202, 7)
     [sent] = other.asked
+    assert sent.startswith(b"POST %s HTTP" % path)
     assert PASSED.lower().encode() in sent.lower() and sent.endswith(b"\r\n\r\n{}")
 
 
