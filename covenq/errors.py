@@ -213,6 +213,12 @@ class StateTaken(CovenqError):
     hint = "Nothing is lost. See that one covenq alone works on the data directory, and start it again."
 
 
+class SnapshotUnusable(CovenqError):
+    """Another node's state.db can't be had, or nothing can be folded into it."""
+
+    hint = "Nothing is lost: the journal is folded from the start."
+
+
 class StopAsked(CovenqError):
     """The daemon was asked to stop before it had started."""
 

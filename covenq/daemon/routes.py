@@ -13,6 +13,7 @@ from covenq.daemon.parts import Background, Intake, StatsByName, Workers
 from covenq.http import metrics
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.node_logs import NodeLogs
+from covenq.http.api.snapshot import Snapshot
 from covenq.http.api.status import DaemonInfo, StatusSources, nodes_of
 from covenq.http.app import ApiRoutes, HealthRoutes, MetricsRoutes, PhaseRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
@@ -156,5 +157,6 @@ def _make_api(
         notices=background.notifier.notices,
         status=status,
         logs=NodeLogs(storage.data, storage.journal, storage.node.name, lambda: nodes_of(status)),
+        snapshot=Snapshot(storage.data, stopping),
         stopping=stopping,
     )

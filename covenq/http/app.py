@@ -23,6 +23,7 @@ from covenq.http.api.act import Act
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.events import Events, FollowedJournal
 from covenq.http.api.node_logs import NodeLogs
+from covenq.http.api.snapshot import Snapshot
 from covenq.http.api.status import StatusSources
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
@@ -117,6 +118,7 @@ class ApiRoutes:
     notices: Callable[[], Notices]
     status: StatusSources
     logs: NodeLogs
+    snapshot: Snapshot
     stopping: threading.Event
     clock: Callable[[], float] = time.time
 
@@ -150,6 +152,7 @@ class ApiRoutes:
         yield "pace", queries.Throughput(self.state, self.refusals, self.data, self.clock)
         yield "notices", queries.NoticeList(self.notices)
         yield "events", Events(self.journal, self.stopping)
+        yield "snapshot", self.snapshot
 
     def _operations(self) -> Iterator[tuple[str, object]]:
         for operation in operations.OPERATIONS:

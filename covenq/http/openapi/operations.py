@@ -336,4 +336,12 @@ OPERATIONS: tuple[Operation, ...] = (
         (400,),
         (_SEQ,),
     ),
+    Operation(
+        "GET",
+        "/api/v1/snapshot",
+        "operate",
+        "A copy of state.db, from which a new node goes on; HEAD says how large one is, and up to which record.",
+        {200: _ANY_BYTES},
+        notes={503: "One is made already, there is no room for one, or state.db is being made anew."},
+    ),
 )
