@@ -112,11 +112,13 @@ def open_storage(
     accept_head: int | None,
     cleanup: ExitStack,
     stopped: Callable[[], bool],
+    begin_state: Callable[[OpenedJournal], None] = lambda opened: None,
 ) -> Storage:
     """Recover the journal, close what a crash left unfinished, and open the state that is folded from it.
 
     After the configuration, by whose routes a delivery is completed that a crash cut short; and that before anything else is
     appended, since it is known by being the newest record. `address` is where this node takes deliveries, empty if nowhere.
+    `begin_state` may put a state.db in place, from which the fold goes on.
 
     Raises what `open_journal` raises, and StopAsked once `stopped()`.
     """
@@ -137,6 +139,7 @@ def open_storage(
     succession = opened.succession
     if succession is None or succession.leads:
         with_room(lambda: resume.resume(journal, config), lambda: release_ballast(reserve, TO_RESUME))
+    begin_state(opened)
     with_room(lambda: fold.open(journal, stopped), make_room)
     readers = Readers(data / STATE_NAME, fold.distrust)
     cleanup.callback(readers.close_readers)

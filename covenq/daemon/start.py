@@ -33,6 +33,7 @@ from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold
 from covenq.daemon.log_ingress import LogIngress
 from covenq.daemon.log_lock import lock_directory
 from covenq.daemon.log_masking import LogMask
+from covenq.daemon.new_node import NewNode, may_fetch
 from covenq.daemon.notifier import Notifier, Observer, tell_damage
 from covenq.daemon.parts import Background, Daemon, Intake, StatsByName, Workers
 from covenq.daemon.pass_schedule import PassSchedule, PeriodicPasses
@@ -142,8 +143,9 @@ def start(
     successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=managed)
     cleanup.callback(successors.release)  # when the journal is closed
     try:
+        new = NewNode(config, data, env, opened.parts.held is not None, stop_asked)
         storage = open_storage(
-            config, data, opened.parts.sockets.node_address(config), options.accept_head, cleanup, stop_asked
+            config, data, sockets.node_address(config), options.accept_head, cleanup, stop_asked, new.begin
         )
     except JournalDamaged as error:
         tell_damage(live.now, env, data, error)
@@ -156,12 +158,7 @@ def start(
     intake = make_intake(storage, succession, mask)
     upkeep = make_upkeep(live, storage, lambda: succession.works, cleanup)
     workers = make_workers(
-        live,
-        storage,
-        intake.admission.has_space,
-        lambda: release_ballast(reserve, TO_END),
-        succession,
-        cleanup,
+        live, storage, intake.admission.has_space, lambda: release_ballast(reserve, TO_END), succession, cleanup
     )
     info = DaemonInfo(
         __version__,
@@ -205,11 +202,12 @@ def open_alone(
 ) -> Opened:
     """Bind the addresses, or take the sockets that a service manager passed; open the configuration.
 
-    Where this is a start `again`, another node leads: connections that are refused until this one serves turn to that.
+    Where this is a start `again`, another node leads: connections that are refused until this one serves turn to that. So it is
+    where this node may have to fetch another's state first.
 
     Raises ConfigError for a passed socket at no configured address: connections to it would never be answered.
     """
-    sockets = bind(config, cleanup, passed, managed=True, listens=not again)
+    sockets = bind(config, cleanup, passed, managed=True, listens=not (again or may_fetch(config, data, env)))
     if passed:
         where = address_of(passed[0])
         if config.follows_log:
