@@ -96,6 +96,12 @@ class _Guard:
                     self._conn.cancel_safe(timeout=CANCEL_S)
 
 
+def _is_renamed(conn: Conn, writer: str) -> bool:
+    """Whether the journal is written by the process of `writer` still, by whichever of its connections."""
+    row = conn.execute("SELECT split_part(writer, '.', 1) FROM covenq.head").fetchone()
+    return row is not None and row[0] == writer.partition(".")[0]
+
+
 class Eraser:
     """Erases on connections of its own; from any thread, since the head's row makes appends come one after another."""
 
@@ -121,8 +127,8 @@ class Eraser:
             try:
                 found = self._in_one_transaction(conn, writer, call, head)
             except psycopg.Error as error:
-                if error.sqlstate == FENCED and self._writer() != writer:
-                    return None  # another connection of this journal goes by another name now: nothing was done
+                if error.sqlstate == FENCED and _is_renamed(conn, writer):
+                    return None  # another connection of this journal goes by another name, or is about to: nothing was done
                 if error.sqlstate == FENCED:
                     raise JournalPoisoned("another process has taken the journal") from error
                 if isinstance(error, psycopg.errors.LockNotAvailable) and not call.repeated:

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from journal.errors import JournalPoisoned
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.verify import verify
-from journal.records import Appended, Entry
+from journal.records import Appended, Entry, Unknown
 from tests.support.journals.entries import delivery
 from tests.support.postgres.server import HANG_S, Cluster
 
@@ -41,3 +42,22 @@ def test_two_that_name_the_same_in_another_order_do_not_wait_for_each_other(
         assert all(isinstance(found.result(HANG_S), Appended) for found in (one, two))
     assert servers.sql("SELECT count(*) FROM covenq.content WHERE payload IS NOT NULL OR about IS NOT NULL") == [(0,)]
     assert verify(servers.url).damage == []
+
+
+def test_a_connection_that_is_about_to_get_a_name_is_no_other_process(
+    opened: Callable[[], PostgresJournal], servers: Cluster
+) -> None:
+    """The committer knows its name before the database does: an erasure in between is tried again, and not refused."""
+    journal = opened()
+    journal.append([delivery(1)])
+    [(writer,)] = servers.sql("SELECT writer FROM covenq.head")
+    assert isinstance(writer, str) and writer == journal._committer.writer
+    servers.sql(f"UPDATE covenq.head SET writer = '{writer.partition('.')[0]}'")
+    drops = [Entry("ops.redaction", "delivery.redacted", {"drops": [[1, 1]], "about": True})]
+    assert isinstance(journal.erase(drops)[0], Unknown), "nothing was done, and it is to be asked again"
+    servers.sql(f"UPDATE covenq.head SET writer = '{writer}'")
+    assert isinstance(journal.erase(drops)[0], Appended)
+    servers.sql("UPDATE covenq.head SET writer = 'another.1'")
+    with pytest.raises(JournalPoisoned, match="another process"):
+        journal.erase(drops)
+    servers.sql(f"UPDATE covenq.head SET writer = '{writer}'")
