@@ -101,6 +101,8 @@ class Committer(threading.Thread):
         self._asleep = False
         self._closing = False
         self._conn: Conn | None = None
+        self._line: Conn | None = None
+        """The newest connection, also while it is made ready."""
         self._warned: str | None = None
         self._pause = threading.Event()
         self._expirer = threading.Thread(target=self._expire, name="journal-expire", daemon=True)
@@ -163,8 +165,12 @@ class Committer(threading.Thread):
         self.join(HELD_S)
         if self.is_alive():  # it waits for a server that hangs, or for a standby: everybody was told Unknown
             self.join(2 * EXPIRE_S)
-            hang_up(self._conn)
+            self.hang_up()
             self.join(HELD_S)
+
+    def hang_up(self) -> None:
+        """End the connection, with a server that hangs: what was sent on it has no answer, and is sent again on the next."""
+        hang_up(self._line)
 
     def poison(self, error: JournalError) -> None:
         """Send nothing any more."""
@@ -351,7 +357,7 @@ class Committer(threading.Thread):
 
     def _connected(self) -> Conn:
         if self._conn is None:
-            conn = connect(self._url)
+            conn = self._line = connect(self._url)
             try:
                 self._check(conn)
                 self._connects += 1

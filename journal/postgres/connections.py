@@ -29,6 +29,8 @@ from journal.errors import (
 Conn = Connection[TupleRow]
 Found = TypeVar("Found")
 
+SESSION_S = 8.0
+"""Seconds that a server has to take a session's settings, once it has let the client in."""
 IDLE_MAX = 8
 """Connections that are kept for the next reader."""
 IDLE_S = 5.0
@@ -77,11 +79,12 @@ def connect(url: str, *, local: bool = False, first: bool = False) -> Conn:
     except psycopg.Error as error:
         raise unavailable(error) from error
     try:
-        if first:
-            _check_session(conn, settings)
-        conn.execute(_SESSION)
-        if local:
-            conn.execute("SET synchronous_commit = local")
+        with ended_after(conn, SESSION_S):
+            if first:
+                _check_session(conn, settings)
+            conn.execute(_SESSION)
+            if local:
+                conn.execute("SET synchronous_commit = local")
     except psycopg.Error as error:
         conn.close()
         raise unavailable(error) from error
@@ -221,6 +224,7 @@ class Connections:
     def __init__(self, url: str) -> None:
         self._url = url
         self._idle: list[Conn] = []
+        self._asked: set[Conn] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -231,6 +235,7 @@ class Connections:
         """
         while True:
             conn, kept = self._take()
+            self._asked.add(conn)
             try:
                 found = question(conn)
             except psycopg.Error as error:
@@ -241,8 +246,15 @@ class Connections:
             except BaseException:
                 conn.close()
                 raise
+            finally:
+                self._asked.discard(conn)
             self._keep(conn)
             return found
+
+    def hang_up(self) -> None:
+        """End what is asked now, of a server that hangs."""
+        for conn in self._asked.copy():
+            hang_up(conn)
 
     @contextmanager
     def lent(self, *, first: bool = False) -> Iterator[Conn]:

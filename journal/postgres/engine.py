@@ -118,7 +118,7 @@ class PostgresJournal:
         self._heartbeat = Heartbeat(node)
         self._keeper = LeaseKeeper(url, token, self._lost, beat=self._heartbeat.beat)
         self._follower = self._make_follower()
-        self._watch = Watch(url, found.look)
+        self._watch = Watch(url, found.look, hung=self._end_waiting)
         self._leading = threading.Lock()
         if leads:
             self._start()
@@ -429,6 +429,11 @@ class PostgresJournal:
         except JournalDamaged:
             self._missed(Witness(self._id, head.seq, head.sum))
             raise
+
+    def _end_waiting(self) -> None:
+        """The server hangs: have what waits for it connect anew, to whichever is the primary now."""
+        for one in (self._committer, self._keeper, self._follower, self._connections):
+            one.hang_up()
 
     def _lost(self) -> None:
         self._committer.poison(JournalTaken(TAKEN))

@@ -106,8 +106,12 @@ class HeadFollower:
             return
         self._thread.join(STOP_S)
         if self._thread.is_alive():  # it waits for a server that hangs
-            hang_up(self._conn)
+            self.hang_up()
             self._thread.join(STOP_S)
+
+    def hang_up(self) -> None:
+        """End the connection, with a server that hangs: the next may be to another one."""
+        hang_up(self._conn)
 
     def _run(self) -> None:
         try:

@@ -151,7 +151,7 @@ class LeaseKeeper(threading.Thread):
         self._ending.set()
         self.join(LEASE_S)
         if self.is_alive():  # a server that hangs: the lease ends by itself
-            hang_up(self._conn)
+            self.hang_up()
             self.join(LEASE_S)
             return
         try:
@@ -163,6 +163,10 @@ class LeaseKeeper(threading.Thread):
         except (psycopg.Error, JournalError):
             pass  # it ends by itself
         self._disconnect()
+
+    def hang_up(self) -> None:
+        """End the connection, with a server that hangs."""
+        hang_up(self._conn)
 
     def _disconnect(self) -> None:
         conn, self._conn = self._conn, None

@@ -1,7 +1,8 @@
 """What the server says of itself, asked every few seconds by a thread of its own: replication, clock, sizes.
 
 So nobody who shows it waits for a server that hangs: what was said last is shown, and since when nothing is. A question is
-bounded on the server, and its connection is ended where no answer comes at all.
+bounded on the server. Where no answer comes at all its connection is ended, and those of everybody else who waits: the server's
+machine may be frozen, which no connection notices, while another server has become the primary.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ WATCH_S = 2.0
 LOOK_MAX_S = 2.0
 """Seconds after which the server gives a look up."""
 HANG_S = 6.0
-"""Seconds after which a server that doesn't answer a look is away; whoever asks then ends the connection."""
+"""Seconds after which a server that doesn't answer a look is away, and what waits for it is ended."""
+TICK_S = 0.5
+"""Seconds between two looks for that."""
 STANDBYS_MAX = 32
 """Standbys that are told of, those that commits wait for first."""
 
@@ -97,10 +100,13 @@ class Watch(threading.Thread):
         url: str,
         first: Look | None,
         *,
+        hung: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`hung` is called, from another thread, when the server hangs: to end what waits for it."""
         super().__init__(name="journal-watch", daemon=True)
+        self._hung = hung
         self._url, self._now, self._monotonic = url, now, monotonic
         self._seen = first
         self._seen_at = self._answered = monotonic()
@@ -109,14 +115,12 @@ class Watch(threading.Thread):
         self._failing = False
         self._conn: Conn | None = None
         self._ending = threading.Event()
+        self._ender = threading.Thread(target=self._end_hanging, name="journal-hang", daemon=True)
 
     def database(self) -> Database:
         """What the server said last, and for how long it has said nothing."""
-        now, seen, asked = self._monotonic(), self._seen, self._asked
-        hangs = asked is not None and now - asked > HANG_S
-        if hangs:
-            hang_up(self._conn)
-        away_s = now - self._answered if self._failing or hangs else None
+        now, seen = self._monotonic(), self._seen
+        away_s = now - self._answered if self._failing or self._hangs() else None
         if seen is None:
             return Database(away_s=away_s)
         return replace(seen.database, seen_s=now - self._seen_at, away_s=away_s)
@@ -128,6 +132,20 @@ class Watch(threading.Thread):
     @property
     def bytes(self) -> int:
         return 0 if self._seen is None else self._seen.bytes
+
+    def _hangs(self) -> bool:
+        asked = self._asked
+        return asked is not None and self._monotonic() - asked > HANG_S
+
+    def _end_hanging(self) -> None:
+        while not self._ending.wait(TICK_S):
+            if self._hangs():
+                hang_up(self._conn)
+                self._hung()
+
+    def start(self) -> None:
+        super().start()
+        self._ender.start()
 
     def run(self) -> None:
         while not self._ending.wait(WATCH_S):
