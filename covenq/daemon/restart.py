@@ -60,13 +60,23 @@ def passed_sockets(env: Mapping[str, str], bind: str) -> tuple[list[socket.socke
 
 def inherited(env: Mapping[str, str]) -> list[socket.socket] | None:
     """The sockets that the program before this one, in the same process, had of a service manager; None at the first start."""
-    try:
-        left = json.loads(env.get(VARIABLE, ""))
-        if left["pid"] != os.getpid():
-            return None
-        numbers = [int(number) for number in left["sockets"]]
-    except (ValueError, TypeError, KeyError):
+    numbers = _left(env)
+    if numbers is None:
         return None
     for number in numbers:
         os.set_inheritable(number, False)
     return [socket.socket(fileno=number) for number in numbers]
+
+
+def is_restart(env: Mapping[str, str]) -> bool:
+    """Whether another program was this process before, and handed over."""
+    return _left(env) is not None
+
+
+def _left(env: Mapping[str, str]) -> list[int] | None:
+    """The numbers of the sockets that the program before this one left; None at the first start."""
+    try:
+        left = json.loads(env.get(VARIABLE, ""))
+        return [int(number) for number in left["sockets"]] if left["pid"] == os.getpid() else None
+    except (ValueError, TypeError, KeyError):
+        return None

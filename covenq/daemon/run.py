@@ -24,7 +24,7 @@ from covenq.config.load import Config
 from covenq.daemon import allocator, logs
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon
-from covenq.daemon.restart import Restart
+from covenq.daemon.restart import Restart, is_restart
 from covenq.daemon.signals import Signals
 from covenq.daemon.start import StartOptions, start
 from covenq.daemon.stop import stop, stop_poisoned
@@ -79,10 +79,12 @@ def run(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 10, 10)  # payloads, of a few hundred objects each, are freed by their reference counts
-        code = _serve(daemon, signals, Notifier(env))
+        notifier = Notifier(env, restarted=is_restart(env))
+        code = _serve(daemon, signals, notifier)
         if code == 0 and not signals.signalled:
             anew = daemon.handover.restart
     if anew is not None:
+        notifier.lift_watchdog()
         anew.execute(sys.orig_argv, env)
     return code
 

@@ -302,7 +302,9 @@ def make_intake(storage: Storage, succession: Succession, mask: LogMask) -> Inta
         make_twins(storage),
         ScopeBindings(journal),
         known_damage,
-        None if storage.succession is None else Passing(storage.succession, lambda: succession.accepts),
+        None
+        if storage.succession is None
+        else Passing(storage.succession, lambda: succession.accepts, own=storage.node.address),
     )
 
 

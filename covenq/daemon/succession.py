@@ -148,9 +148,8 @@ class Succession:
 
     def require_lead(self) -> None:
         """Raises JournalStandby where another node does what only one may."""
-        reason = self.standby()
-        if reason is not None:
-            raise JournalStandby(reason.sentence.removesuffix("."))
+        if not self.works:
+            raise JournalStandby(f"This node stands by: {self._who()}")
 
     @property
     def leads(self) -> bool:
@@ -175,13 +174,15 @@ class Succession:
 
     def standby(self) -> Reason | None:
         """Why deliveries are not taken in here; None if they are, or if nothing but this node's own state keeps them out."""
-        return None if self.works else Reason(STANDBY, f"This node stands by: {self._who()}.")
+        return None if self.works else Reason(STANDBY, f"This node stands by: {self._who(address=False)}.")
 
-    def _who(self) -> str:
+    def _who(self, *, address: bool = True) -> str:
+        """Who leads; without the address for what anybody may ask: it is of a network that not everybody sees."""
         leader = None if self._journal is None else self._journal.leader()
         if leader is None:
             return "no node leads yet"
-        return f"{leader.node or 'another node'} leads" + (f", at {leader.address}" if leader.address else "")
+        where = f", at {leader.address}" if address and leader.address else ""
+        return f"{leader.node or 'another node'} leads{where}"
 
 
 _IN_A_DATABASE = "Several nodes share one in PostgreSQL: covenq-postgres(7)."

@@ -17,6 +17,9 @@ from covenq.model.status import Watchdog
 FEEDS_PER_INTERVAL = 4
 """Keep-alives in a watchdog's interval, so that one or two may come late."""
 
+RESTART_S = 900
+"""Seconds that a start in the same process may take before the watchdog ends it: as long as a service's start may."""
+
 log = logging.getLogger("covenq.daemon")
 
 
@@ -24,8 +27,14 @@ class Notifier:
     """For one thread. Without NOTIFY_SOCKET it does nothing; that a manager can't be reached is logged once."""
 
     def __init__(
-        self, env: Mapping[str, str], *, pid: int | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        env: Mapping[str, str],
+        *,
+        restarted: bool = False,
+        pid: int | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`restarted`: the program before this one, in the same process, called `lift_watchdog`."""
         self._monotonic = monotonic
         self._address = _address(env.get("NOTIFY_SOCKET", ""))
         self._every = _watchdog_s(env, os.getpid() if pid is None else pid) / FEEDS_PER_INTERVAL
@@ -33,6 +42,7 @@ class Notifier:
         self._beat: float | None = None
         self._status = ""
         self._failed = False
+        self._lifted = restarted
 
     @property
     def watchdog_enabled(self) -> bool:
@@ -42,11 +52,20 @@ class Notifier:
     def ready(self, status: str) -> None:
         """The start, or a reload, is over."""
         self._status = status
-        self._send(f"READY=1\nSTATUS={_line(status)}")
+        watched = (
+            f"\nWATCHDOG_USEC={self._every * FEEDS_PER_INTERVAL * 1e6:.0f}" if self._lifted and self._every else ""
+        )
+        self._lifted = False
+        self._send(f"READY=1\nSTATUS={_line(status)}{watched}")
 
     def reloading(self) -> None:
         """The configuration is being read again; `ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def lift_watchdog(self) -> None:
+        """Before this process starts anew: it feeds nothing until it is ready, and then has the interval that it had."""
+        if self.watchdog_enabled:
+            self._send(f"WATCHDOG_USEC={RESTART_S * 1_000_000}\nWATCHDOG=1")
 
     def stopping(self) -> None:
         self._send("STOPPING=1\nSTATUS=stopping")

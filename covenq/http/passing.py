@@ -20,6 +20,7 @@ How many wait is bounded by the listener's threads and connections, and their by
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -44,6 +45,8 @@ MARGIN_S = 0.3
 ANSWER_MAX = 1 << 20
 """Bytes of an answer."""
 
+log = logging.getLogger("covenq.http")
+
 _NOT_PASSED = frozenset(
     ("CONNECTION", "CONTENT_LENGTH", "EXPECT", "HOST", "KEEP_ALIVE", "TE", "TRAILER", "TRANSFER_ENCODING", "UPGRADE")
 )
@@ -58,11 +61,14 @@ class Passing:
         succession: Succeeding,
         accepts: Callable[[], bool],
         *,
+        own: str = "",
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`accepts` is whether this node leads, and takes deliveries in."""
+        """`accepts` is whether this node leads, and takes deliveries in; `own` is its address."""
         self._succession = succession
+        self._own = own
+        self._warned = False
         self.accepts = accepts
         self._monotonic = monotonic
         self._sleep = sleep
@@ -81,7 +87,9 @@ class Passing:
         while not self.accepts():
             left = deadline - self._monotonic()
             leads, leader = self._succession.leads, self._succession.leader()
-            if leader is not None and leader.address and not leads and was_passed is None and left > MARGIN_S:
+            if leader is not None and leader.address == self._own:
+                self._warn(leader)
+            elif leader is not None and leader.address and not leads and was_passed is None and left > MARGIN_S:
                 answer = _send(leader, path, given, body, left)
                 if answer is not None:
                     return answer
@@ -93,6 +101,16 @@ class Passing:
                 return refuse(503, STANDBY, _refusal(leader))
             self._sleep(min(left, WAIT_S))
         return None
+
+    def _warn(self, leader: Leader) -> None:
+        if leader.address and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s, which leads, says that it is reached at %s, as this node does: deliveries that come here can't be passed on "
+                "to it. Have [node] address name, on each machine, where the others reach it",
+                leader.node or "another node",
+                leader.address,
+            )
 
 
 def held_ms(value: str | None) -> int | None:

@@ -70,7 +70,7 @@ def test_a_node_that_hands_over_takes_deliveries_in_until_it_steps_down() -> Non
     succession = of(shared)
     assert succession.is_succeeded and succession.standby() is None and shared.leads
     assert succession.hand_over() == BETA
-    assert succession.standby() == Reason("standby", "This node stands by: beta leads, at 10.0.0.2:8787.")
+    assert succession.standby() == Reason("standby", "This node stands by: beta leads.")
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ class Demo:
         if not node.running:
             node.start(wait=False)  # as its service manager would: it had lost the lead
         said = node.get("/readyz")
-        return said.status == 200 or "leads, at" in said.json["detail"]
+        return said.status == 200 or " leads." in said.json["detail"]
 
     def leader(self) -> Daemon:
         def leads() -> Daemon | None:

@@ -66,7 +66,7 @@ def started_at(node: Daemon) -> str:
 
 
 def standing_by(leader: Daemon) -> str:
-    return f"This node stands by: {leader.data.name} leads, at 127.0.0.1:{leader.port}."
+    return f"This node stands by: {leader.data.name} leads."
 
 
 def wait_for(node: Daemon, wanted: dict[str, str]) -> None:
@@ -124,9 +124,10 @@ def test_a_service_manager_sees_one_process_that_reloads_and_holds_its_socket_me
 ) -> None:
     env = {"COVENQ_JOURNAL_URL": servers.url}
     name = f"covenq-test-{uuid.uuid4().hex}"
+    watched = {"NOTIFY_SOCKET": f"@{name}", "WATCHDOG_USEC": "300000000"}
     beta = Daemon(tmp_path / "beta", env=env, forked=True)
     with manager(b"\0" + name.encode()) as heard, socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
-        alpha = Daemon(tmp_path / "alpha", env={**env, "NOTIFY_SOCKET": f"@{name}"}, port=listening.getsockname()[1])
+        alpha = Daemon(tmp_path / "alpha", env={**env, **watched}, port=listening.getsockname()[1])
         alpha.wrapper, alpha.pass_fds = activated(listening), (listening.fileno(),)
         try:
             alpha.start()
@@ -135,7 +136,9 @@ def test_a_service_manager_sees_one_process_that_reloads_and_holds_its_socket_me
             alpha.cli("handover")
             assert alpha.post("issues", issue(1)).status == 202, "made while it may not listen yet, and passed on"
             heard.until("RELOADING=1")
-            assert "stands by" in heard.until("READY=1")
+            assert heard.until("WATCHDOG_USEC").startswith("WATCHDOG_USEC=900000000"), "nothing feeds it in a start"
+            ready = heard.until("READY=1")
+            assert "stands by" in ready and ready.endswith("WATCHDOG_USEC=300000000"), "and then it is as it was"
             assert not any("STOPPING" in one for one in heard.heard)
             assert alpha.api("/api/v1/status").json["pid"] == alpha.pid and alpha.stop() == 0
         finally:

@@ -54,7 +54,7 @@ def start_new(daemon: Daemon) -> str:
     """Start it, and wait until it stands by; what it logged."""
     before = len(daemon.log_tail(1 << 20))
     daemon.start(wait=False)
-    eventually(lambda: "a leads, at" in daemon.get("/readyz").json["detail"], 60, daemon.log_tail())
+    eventually(lambda: "a leads." in daemon.get("/readyz").json["detail"], 60, daemon.log_tail())
     return daemon.log_tail(1 << 20)[before:]
 
 

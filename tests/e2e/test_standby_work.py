@@ -92,7 +92,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
 
 def start_standby(daemon: Daemon) -> None:
     daemon.start(wait=False)
-    eventually(lambda: "a leads, at" in daemon.get("/readyz").json["detail"], 60, daemon.log_tail())
+    eventually(lambda: "a leads." in daemon.get("/readyz").json["detail"], 60, daemon.log_tail())
 
 
 def worker_of(daemon: Daemon) -> dict[str, Any]:

@@ -162,6 +162,20 @@ def test_a_node_that_has_the_lead_holds_what_comes_until_it_takes_deliveries_in(
     assert not silent.asked
 
 
+def test_a_leader_that_gives_this_nodes_own_address_is_sent_nothing_and_an_operator_is_told(
+    silent: Silent, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As two machines do that both listen on 127.0.0.1:8787, and say nothing of [node] address."""
+    clock = Clock()
+    leading = Leading(silent.address)
+    made = Passing(leading, lambda: False, own=silent.address, monotonic=clock.monotonic, sleep=clock.sleep)
+    for _ in range(2):
+        answer = ask(made, began=clock.now)
+        assert answer is not None and answer.status == 503
+    assert not silent.asked and len(caplog.messages) == 1
+    assert silent.address in caplog.text and "[node] address" in caplog.text
+
+
 def test_what_was_with_the_journal_when_the_lead_was_lost_is_passed_on_to_the_node_that_took_it(tmp_path: Path) -> None:
     other = Silent([http(202, {"ok": True, "seq": 7})])
     made = Passing(Leading(other.address), lambda: not lost)

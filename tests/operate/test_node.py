@@ -8,6 +8,7 @@ import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,6 +47,17 @@ def test_reading_makes_none(data: Path) -> None:
 
 def test_a_directory_that_is_renamed_is_the_node_that_it_was(data: Path) -> None:
     node, _ = own_node(data, UNNAMED, ADDRESS)
+    assert own_node(data.rename(data.with_name("moved")), UNNAMED, ADDRESS) == (node, None)
+
+
+def test_a_directory_whose_disk_has_another_number_is_the_node_that_it_was(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As XFS has at a boot that finds the disks in another order; renamed after that, too."""
+    node, _ = own_node(data, UNNAMED, ADDRESS)
+    found = os.statvfs(data)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_fsid=found.f_fsid + 1))
+    assert known_node(data, UNNAMED) is not None and own_node(data, UNNAMED, ADDRESS) == (node, None)
     assert own_node(data.rename(data.with_name("moved")), UNNAMED, ADDRESS) == (node, None)
 
 

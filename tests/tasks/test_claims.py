@@ -25,7 +25,7 @@ from covenq.tasks.remote.reports import Completion, Failure
 from covenq.tasks.remote.task_locks import TaskLocks
 from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import OUTPUT_MAX, Usage
-from journal.errors import JournalFull
+from journal.errors import JournalFull, JournalStandby
 from journal.interface import Engine
 from journal.records import Appended, Entry
 from tests.support.fold_thread import FoldThread
@@ -466,6 +466,37 @@ def test_tasks_of_commands_are_claimed_for_a_node_alone(harness: Harness) -> Non
     assert (one := harness.claims.claim("w1", 60)) is not None and one.task.id == pulled
     with pytest.raises(UsageError):
         harness.claims.claim_all("w1", 60, 1, routes=["r"], node="b c")
+
+
+def test_what_is_the_pools_keeps_no_worker_from_what_is_its_own(harness: Harness) -> None:
+    """Tasks that forward, of a route that has a command by now: each stands before the one that is asked for."""
+    for number in range(3):
+        harness.add(f"f{number}", "r", kind="forward")
+    command = harness.add("g1", "r", kind="run")
+    for _ in range(2):
+        found = harness.claims.claim_all("w1", 60, 1, routes=["r"], node="b")
+        if found:
+            assert found[0].task.id == command
+            break
+    assert harness.row(command).state == "running"
+
+
+def test_a_node_that_knows_less_than_a_token_judges_no_claim_by_it(harness: Harness) -> None:
+    """It was frozen, another node leads since, and has given this claim: the worker asks that one."""
+    task = harness.add("g1")
+    found = claim(harness)
+    epoch, _, seq = found.fence.partition(".")
+    newer = f"{epoch}.{int(seq) + 1000}"
+    reports = harness.claims.reports
+    with pytest.raises(StaleFence):
+        reports.renew(task, newer, 60)
+    reports._shared = True
+    for report in (lambda: reports.renew(task, newer, 60), lambda: reports.complete(task, newer)):
+        with pytest.raises(JournalStandby, match="not heard of it"):
+            report()
+    with pytest.raises(StaleFence):
+        reports.renew(task, f"other.{int(seq) + 1000}", 60)
+    assert reports.complete(task, found.fence)["state"] == "completed"
 
 
 def test_until_when_a_lease_lasts_is_a_time_of_the_journals_clock(harness: Harness) -> None:

@@ -2,10 +2,10 @@
 
 The id identifies: by it a daemon that starts again takes its own lease at once, so no two directories may have the same. The
 name is what is shown. A directory that was copied, or restored elsewhere, is another node than the one that it was copied from,
-and both may run: so beside the id stands a digest of where it was made (machine, file system, directory), which no copy has
-too, and an id that was made elsewhere counts for nothing. What is restored into the directory itself, and a directory that is
-renamed, is the node that it was. A copy of a whole machine can't be told from what it was copied from: there DATA/node has to
-be removed.
+and both may run: so beside the id stand two digests of where it is (machine and directory, with its file system or its path),
+neither of which a copy has too, and an id that was made elsewhere counts for nothing. What is restored into the directory itself,
+a directory that is renamed, and one whose disk gets another number at a boot, is the node that it was: one of the two is as it
+was. A copy of a whole machine can't be told from what it was copied from: there DATA/node has to be removed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from covenq import atomic_file
 from covenq.config.node import NAME_MAX, NodeSettings
@@ -27,9 +29,20 @@ from covenq.paths import NODE_NAME
 from journal.presence import is_named
 from journal.records import Node
 
+
+class _Place(NamedTuple):
+    """Two digests of where a directory is: of machine, directory and file system; and of machine, directory and path."""
+
+    in_file_system: str
+    at_path: str
+
+    def is_that_of(self, other: _Place) -> bool:
+        return self.in_file_system == other.in_file_system or self.at_path == other.at_path
+
+
 MACHINE_ID = Path("/etc/machine-id")
 _FILE_MAX = 256
-_CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{16})\n?\Z")
+_CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{16}) ([0-9a-f]{16})\n?\Z")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _CHECK = "Check the data directory."
 
@@ -39,7 +52,7 @@ def known_node(data: Path, settings: NodeSettings, machine: Path = MACHINE_ID) -
     path = data / NODE_NAME
     try:
         kept = _read(path)
-        id = None if kept is None or kept[1] != _location(data, machine) else kept[0]
+        id = kept[0] if kept is not None and kept[1].is_that_of(_place(data, machine)) else None
     except OSError as error:
         raise CovenqError(f"{path} can't be read: {error.strerror}", hint=_CHECK) from error
     return None if id is None else Node(id, name_of(id, settings))
@@ -61,14 +74,17 @@ def own_node(
     path = data / NODE_NAME
     id = warning = None
     try:
-        kept, place = _read(path), _location(data, machine)
-        if kept is not None and kept[1] == place:
+        kept, here = _read(path), _place(data, machine)
+        if kept is not None and kept[1].is_that_of(here):
+            if kept[1] != here:
+                with suppress(OSError):  # one of the two tells it the next time, too
+                    atomic_file.replace(path, _line(kept[0], here))
             return Node(kept[0], name_of(kept[0], settings), address), None
         id = token(4)
         if is_named(path):
             what = "can't be understood" if kept is None else f"is that of {name_of(kept[0], settings)}, from elsewhere"
             warning = f"{path} {what}: this directory is a node of its own, with the id {id}"
-        atomic_file.replace(path, f"{id} {place}\n".encode())
+        atomic_file.replace(path, _line(id, here))
     except OSError as error:
         if error.errno in _NO_SPACE and id is not None:
             told = f"{path} can't be written: {error.strerror}. The id of this node, {id}, is that of this start alone"
@@ -85,21 +101,26 @@ def name_of(id: str, settings: NodeSettings, host: Callable[[], str] = socket.ge
     return f"{own or 'host'}-{id}"
 
 
-def _read(path: Path) -> tuple[str, str] | None:
+def _line(id: str, place: _Place) -> bytes:
+    return f"{id} {place.in_file_system} {place.at_path}\n".encode()
+
+
+def _read(path: Path) -> tuple[str, _Place] | None:
     """The id and its place; None where there is no file, or none that can be understood. Raises OSError."""
     try:
         content, _ = read(path, _FILE_MAX)
     except FileNotFoundError:
         return None
     found = _CONTENT.match(content)
-    return None if found is None else (found[1].decode(), found[2].decode())
+    return None if found is None else (found[1].decode(), _Place(found[2].decode(), found[3].decode()))
 
 
-def _location(data: Path, machine: Path) -> str:
-    """A digest of where the directory is: another one for every copy, the same at every start. Raises OSError."""
+def _place(data: Path, machine: Path) -> _Place:
+    """Where the directory is: another place for every copy, the same at every start. Raises OSError."""
     try:
         id, _ = read(machine, _FILE_MAX)
     except OSError:
         id = b""  # there is none everywhere: then file system and directory tell
-    found = (os.statvfs(data).f_fsid, data.stat().st_ino)
-    return hashlib.sha256(b"%s %d %d" % (id.strip(), *found)).hexdigest()[:16]
+    directory = b"%s %d" % (id.strip(), data.stat().st_ino)
+    found = (b"%d" % os.statvfs(data).f_fsid, os.fsencode(data.resolve()))
+    return _Place(*(hashlib.sha256(directory + b" " + one).hexdigest()[:16] for one in found))

@@ -49,6 +49,8 @@ OVERDUE_S = 60.0
 
 _TICK_S = 0.5
 _TRIES = 8
+_OTHERS_MAX = 256
+"""Tasks that are not for workers, and are passed over at most."""
 _ROUTES_MAX = 100
 
 
@@ -225,13 +227,22 @@ class Claims:
         return []
 
     def _pick(self, limit: int, routes: frozenset[str] | None, kinds: Collection[str]) -> list[Task]:
-        if not self._room() or self._stopping.is_set():
-            return []
-        picked = self._dispatcher.pick(self._readers.reader(), self._clock(), limit, kinds=kinds, routes=routes)
-        for task in picked:
-            if task.kind == "forward":  # of a route that has a command by now: it is the pool's
-                self._dispatcher.release(task, 0)
-        return [task for task in picked if task.kind != "forward"]
+        found: list[Task] = []
+        others: list[Task] = []
+        while len(found) < limit and self._room() and not self._stopping.is_set():
+            wanted = limit - len(found)
+            picked = self._dispatcher.pick(self._readers.reader(), self._clock(), wanted, kinds=kinds, routes=routes)
+            if not picked:
+                break
+            for task in picked:
+                (others if task.kind == "forward" else found).append(task)
+            if len(others) >= _OTHERS_MAX:
+                break
+        for (
+            task
+        ) in others:  # of a route that has a command by now: they are the pool's, and stood before what is wanted
+            self._dispatcher.release(task, 0)
+        return found
 
     def _acquire(self, tasks: Sequence[Task], claimant: Claimant) -> list[Grant]:
         """Claim picked tasks; the grants for those that have not moved meanwhile."""

@@ -30,7 +30,7 @@ from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome, Task, Usage, ending_after
 from journal.append import append_known
-from journal.errors import JournalError, JournalFull
+from journal.errors import JournalError, JournalFull, JournalStandby
 from journal.interface import Journal
 from journal.payload import is_deeper
 from journal.records import Appended, Entry, Record
@@ -310,12 +310,15 @@ class ClaimReports:
     def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
         """The task's current claim, if the token names it. Raises NotFound, StaleFence (and records the late report), Refused.
 
-        Where another node appends, none of these: it may have given this very claim, and this node not have heard of it yet.
+        Where another node appends, none of these: it may have given this very claim, and this node not have heard of it yet,
+        nor of having lost the lead, if it was frozen meanwhile. Then JournalStandby.
         """
         self._require_appends()
         claim = Claim.current(self._journal, task, token)
         if claim is None:
             late = Claim.issued(self._journal, task, token)
+            if self._shared and Claim.is_ahead(self._journal, token):
+                raise JournalStandby("another node gave this claim, and leads: this one has not heard of it yet")
             if late is not None:
                 record_late(self._journal, late, what)
             elif not TOKEN.match(task) or self._journal.last(task_subject(task)) is None:

@@ -158,6 +158,12 @@ class Claim:
             return None
         return cls._from_record(journal, task, record, seq)
 
+    @staticmethod
+    def is_ahead(journal: Journal, token: str) -> bool:
+        """Whether a token of this epoch names a record that this journal has not shown: another node appended it, or nobody."""
+        seq = _claim_seq(journal, token)
+        return seq is not None and seq > journal.head().seq
+
     @classmethod
     def _from_record(cls, journal: Journal, task: str, record: Record, last: int) -> Claim | None:
         data = record.data
