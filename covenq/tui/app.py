@@ -148,13 +148,15 @@ class Dashboard(App[int]):
     # What the refresher asks for
 
     def mark_changed(self) -> None:
-        """The journal has grown: what is shown may be old."""
+        """The journal has grown: what is shown may be old. Nothing is while the dashboard starts, or ends."""
         for pane in self.panes:
             pane.mark_changed()
-        if isinstance(self.screen, DetailScreen | StoryScreen):
-            self.screen.mark_changed()
-        if self._story.display:
-            self._story.mark_changed()
+        for screen in self.screen_stack:
+            if isinstance(screen, DetailScreen | StoryScreen) and screen.is_current:
+                screen.mark_changed()
+        for story in self.screen_stack[0].query(StoryPane) if self.screen_stack else ():
+            if story.display:
+                story.mark_changed()
 
     async def source_opened(self, source: Source) -> None:
         """Read from this source from now on, and wait for the first rows of the list in view.

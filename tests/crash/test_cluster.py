@@ -29,14 +29,18 @@ pytestmark = pytest.mark.postgres
 CONFIG = """
 [worker]
 concurrency = 4
-lease = "10s"
+lease = "{lease_s:g}s"
 [[route]]
 name = "all"
 match = "event:issues"
-run = ["sh", "-c", "flock -n -E 99 {locks}/$COVENQ_TASK sleep 0.02; [ $? -ne 99 ] || echo $COVENQ_TASK >>{doubled}"]
+run = [
+  "sh", "-c",
+  "cd {base}; flock -n -E 99 locks/$COVENQ_TASK sleep $(cat long || echo 0.02); [ $? -ne 99 ] || echo $COVENQ_TASK >>doubled",
+]
 retry = {{ max = 3, backoff = "50ms" }}
 """
 SENDERS = 6
+LEASE_S = 10.0
 SHIFTED_CLOCK = Path(__file__).resolve().parents[1] / "support" / "shifted_clock.py"
 CLOCK_OFF_S = 4.0
 """Seconds that each machine's clock is off; with more than 5 a start is refused."""
@@ -94,9 +98,11 @@ class Torture:
         assert self.servers.standby is not None
         self.standby = self.servers.standby
         config = base / "covenq.toml"
-        locks, self.doubled = base / "locks", base / "doubled"
-        locks.mkdir()
-        config.write_text(CONFIG.format(locks=locks, doubled=self.doubled))
+        self.locks, self.doubled, self.long = base / "locks", base / "doubled", base / "long"
+        self.locks.mkdir()
+        config.write_text(CONFIG.format(base=base, lease_s=LEASE_S))
+        self.replication = Proxy(self.servers.base / "proxy-r", self.servers.base, self.servers.primary.port, seed)
+        self._replicate_through(self.servers.base / "proxy-r")
         self.nodes: list[Daemon] = []
         self.proxies: list[Proxy] = []
         for name, off in (("a", CLOCK_OFF_S), ("b", -CLOCK_OFF_S)):
@@ -107,6 +113,17 @@ class Torture:
             url = f"postgresql://covenq@/postgres?host={where},{where}&port=5432,5433&target_session_attrs=read-write"
             shifted = [sys.executable, str(SHIFTED_CLOCK), str(off)]
             self.nodes.append(Daemon(base / name, config=config, env={"COVENQ_JOURNAL_URL": url}, wrapper=shifted))
+
+    def _replicate_through(self, where: Path) -> None:
+        for path in (where, *where.iterdir()):
+            path.chmod(0o777)  # the servers may run as another user
+        self.standby.sql(f"ALTER SYSTEM SET primary_conninfo = 'user=covenq host={where} application_name=standby'")
+        self.standby.sql("SELECT pg_reload_conf()")
+
+        def passes() -> bool:
+            return self.replication.connections > 0 and self.servers.waits_for_the_standby()
+
+        eventually(passes, 60, "the standby replicates through the proxy")
 
     def start(self) -> None:
         eventually(lambda: all(self._answers(node) for node in self.nodes), 60, "both answer")
@@ -135,6 +152,7 @@ class Torture:
             "kill the other": lambda: self._kill(self._other(self.leader())),
             "stop the leader": self.stop_leader,
             "pause the leader": self.pause_leader,
+            "pause the leader for longer than a lease": self.outlast_leases,
             "kill the primary": self.kill_primary,
             "pause the primary": lambda: self.pause_server(self.servers.primary),
             "pause the standby": lambda: self.pause_server(self.standby),
@@ -142,6 +160,8 @@ class Torture:
             "cut connections": self.cut_connections,
             "cut in the middle": lambda: [proxy.cut() for proxy in self.proxies],
             "cut answers": lambda: [proxy.cut_answers() for proxy in self.proxies],
+            "cut replication": self.replication.cut,
+            "slow replication": self.slow_replication,
             "slow a node": self.slow_down,
         }
 
@@ -155,7 +175,14 @@ class Torture:
         leader = self.leader()
         assert leader.stop(60) in (0, 1), leader.log_tail()  # 1: it was poisoned meanwhile
 
-    def pause_leader(self) -> None:
+    def outlast_leases(self) -> None:
+        """Commands of its own run when it is stopped; their leases end, and another node runs the tasks again meanwhile."""
+        self.long.write_text("30")
+        begun = len(list(self.locks.iterdir()))
+        eventually(lambda: len(list(self.locks.iterdir())) > begun, 60, "a long command runs")
+        self.pause_leader(LEASE_S + 2.0)
+
+    def pause_leader(self, at_least_s: float = 0.0) -> None:
         """It believes that it leads when it goes on, and has to find out."""
         leader = self.leader()
         assert leader.process is not None
@@ -168,6 +195,8 @@ class Torture:
                 return leading(other)
 
             eventually(succeeded, 120, other.log_tail())
+            self.long.unlink(missing_ok=True)
+            threading.Event().wait(at_least_s)
         finally:
             leader.process.send_signal(signal.SIGCONT)
         assert leader.wait_exit(60) == 1, leader.log_tail()
@@ -197,6 +226,9 @@ class Torture:
         for proxy in self.proxies[first : first + 2]:
             proxy.slow_s = 0.0 if proxy.slow_s else 0.05
 
+    def slow_replication(self) -> None:
+        self.replication.slow_s = 0.0 if self.replication.slow_s else 0.02
+
     def promote(self) -> None:
         """The primary is lost for good, and the standby takes its place: it has all that was answered."""
         self.servers.primary.kill()
@@ -208,7 +240,7 @@ class Torture:
     def close(self) -> None:
         for node in self.nodes:
             node.kill()
-        for proxy in self.proxies:
+        for proxy in (*self.proxies, self.replication):
             proxy.close()
         self.servers.close()
 

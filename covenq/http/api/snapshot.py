@@ -50,8 +50,9 @@ class Snapshot:
         self._free = threading.Semaphore(1)
 
     def on_head(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The headers that GET would answer with; the size is that of state.db, which is larger."""
+        """The headers that GET would answer with; the size is that of state.db, which is larger, and so no Content-Length."""
         _tell(resp, snapshot.about(self._data / STATE_NAME))
+        resp.stream = iter(())
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         if not self._free.acquire(blocking=False):

@@ -30,13 +30,13 @@ from journal.presence import is_named
 from journal.records import Node
 
 
-class _Place(NamedTuple):
+class _Location(NamedTuple):
     """Two digests of where a directory is: of machine, directory and file system; and of machine, directory and path."""
 
     in_file_system: str
     at_path: str
 
-    def is_that_of(self, other: _Place) -> bool:
+    def is_that_of(self, other: _Location) -> bool:
         return self.in_file_system == other.in_file_system or self.at_path == other.at_path
 
 
@@ -52,7 +52,7 @@ def known_node(data: Path, settings: NodeSettings, machine: Path = MACHINE_ID) -
     path = data / NODE_NAME
     try:
         kept = _read(path)
-        id = kept[0] if kept is not None and kept[1].is_that_of(_place(data, machine)) else None
+        id = kept[0] if kept is not None and kept[1].is_that_of(_location(data, machine)) else None
     except OSError as error:
         raise CovenqError(f"{path} can't be read: {error.strerror}", hint=_CHECK) from error
     return None if id is None else Node(id, name_of(id, settings))
@@ -74,7 +74,7 @@ def own_node(
     path = data / NODE_NAME
     id = warning = None
     try:
-        kept, here = _read(path), _place(data, machine)
+        kept, here = _read(path), _location(data, machine)
         if kept is not None and kept[1].is_that_of(here):
             if kept[1] != here:
                 with suppress(OSError):  # one of the two tells it the next time, too
@@ -101,21 +101,21 @@ def name_of(id: str, settings: NodeSettings, host: Callable[[], str] = socket.ge
     return f"{own or 'host'}-{id}"
 
 
-def _line(id: str, place: _Place) -> bytes:
-    return f"{id} {place.in_file_system} {place.at_path}\n".encode()
+def _line(id: str, location: _Location) -> bytes:
+    return f"{id} {location.in_file_system} {location.at_path}\n".encode()
 
 
-def _read(path: Path) -> tuple[str, _Place] | None:
+def _read(path: Path) -> tuple[str, _Location] | None:
     """The id and its place; None where there is no file, or none that can be understood. Raises OSError."""
     try:
         content, _ = read(path, _FILE_MAX)
     except FileNotFoundError:
         return None
     found = _CONTENT.match(content)
-    return None if found is None else (found[1].decode(), _Place(found[2].decode(), found[3].decode()))
+    return None if found is None else (found[1].decode(), _Location(found[2].decode(), found[3].decode()))
 
 
-def _place(data: Path, machine: Path) -> _Place:
+def _location(data: Path, machine: Path) -> _Location:
     """Where the directory is: another place for every copy, the same at every start. Raises OSError."""
     try:
         id, _ = read(machine, _FILE_MAX)
@@ -123,4 +123,4 @@ def _place(data: Path, machine: Path) -> _Place:
         id = b""  # there is none everywhere: then file system and directory tell
     directory = b"%s %d" % (id.strip(), data.stat().st_ino)
     found = (b"%d" % os.statvfs(data).f_fsid, os.fsencode(data.resolve()))
-    return _Place(*(hashlib.sha256(directory + b" " + one).hexdigest()[:16] for one in found))
+    return _Location(*(hashlib.sha256(directory + b" " + one).hexdigest()[:16] for one in found))

@@ -1,4 +1,4 @@
-"""A proxy between a daemon and a server: it cuts connections in the middle of what they say, and slows them down.
+"""A proxy between a daemon and a server, or two servers: it cuts connections in the middle of what they say, and slows them down.
 
 On Unix sockets, as the servers listen; a thread for each direction of each connection.
 """
@@ -28,6 +28,11 @@ class Proxy:
         self._listening.bind(str(directory / f".s.PGSQL.{port}"))
         self._listening.listen(64)
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def connections(self) -> int:
+        """How many it passes, or has passed since it was cut last."""
+        return len(self._open) // 2
 
     def cut(self) -> None:
         """End all connections now, whatever is on its way."""

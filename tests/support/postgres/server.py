@@ -189,9 +189,10 @@ class Cluster:
             self.primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
             self.primary.sql("SELECT pg_reload_conf()")
             # Each of the server's processes rereads its settings for itself: commits may wait before the standby is shown as one.
-            eventually(self._waits_for_the_standby, HANG_S, "commits wait for the standby")
+            eventually(self.waits_for_the_standby, HANG_S, "commits wait for the standby")
 
-    def _waits_for_the_standby(self) -> bool:
+    def waits_for_the_standby(self) -> bool:
+        """Whether the primary shows the standby as one that commits wait for."""
         return self.primary.sql("SELECT sync_state FROM pg_stat_replication") == [("sync",)]
 
     @property
