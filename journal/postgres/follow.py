@@ -2,8 +2,9 @@
 
 A node that stands by looks POLL_S apart. What it sees is committed, and where a standby of the server is waited for, held there
 too: a commit is shown to others when its wait has ended. So it may fold and answer by it, as by what it appended itself. The
-exception is a server that was killed while commits waited: what they wrote is seen when it is back. Each new connection is
-therefore asked for the newest record that was seen, as one that appends is: a server that lacks it has lost what was read here.
+exception is a server that was killed, or told to wait no more, while commits waited: what they wrote is seen then. Each new
+connection is therefore asked for the newest record that was seen, as one that appends is: a server that lacks it has lost what
+was read here.
 
 A lease that nobody could renew, since the server was away or hung, says nothing of who holds it: that node is given the time of
 one to renew it once the server answers (`steady_s`), so that a failover changes no leader, and ends nothing that it runs.
