@@ -104,7 +104,8 @@ class JournalUnavailable(JournalError):
 class JournalStandby(JournalUnavailable):
     """Another node appends to this journal, and this one stands by; nothing of the append is in the log."""
 
-    hint = "Ask the node that leads: `covenq status` names it. This one takes over when that is gone."
+    exit_code = 4
+    hint = "Do it on the node that leads: `covenq nodes` shows which. This one takes over when that is gone."
 
 
 class ErasureFailed(JournalError):

@@ -159,7 +159,7 @@ class NodeSeen:
     name: str
     address: str
     since: str
-    """When it was opened there."""
+    """When it was opened there; of the one that leads since when it does; of one that was stopped when it was."""
     seen: str
     """When it last said that it is there."""
     silent_s: float

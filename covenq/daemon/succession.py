@@ -136,6 +136,7 @@ class Succession:
         if journal is None or (self.works and not self.is_succeeded):
             return None
         self.retire()
+        lost = journal.lost
         journal.step_down()
         deadline = self._monotonic() + HAND_OVER_S
         while (leader := journal.leader()) is None:
@@ -143,7 +144,7 @@ class Succession:
                 log.error("no other node has taken the lead in %g s", HAND_OVER_S)
                 return None
             self._sleep(POLL_S)
-        log.info("this node has handed over: %s", self._who())
+        log.info("%s: %s", "another node has taken the lead" if lost else "this node has handed over", self._who())
         return leader
 
     def require_lead(self) -> None:

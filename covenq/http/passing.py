@@ -84,6 +84,7 @@ class Passing:
         was_passed = held_ms(headers.get(PASSED.upper().replace("-", "_")))
         deadline = began + (HELD_S if was_passed is None else min(HELD_S, was_passed / 1000))
         given = {spell(name): value for name, value in headers.items() if name not in _NOT_PASSED}
+        asked = False
         while not self.accepts():
             left = deadline - self._monotonic()
             leads, leader = self._succession.leads, self._succession.leader()
@@ -93,12 +94,13 @@ class Passing:
                 answer = _send(leader, path, given, body, left)
                 if answer is not None:
                     return answer
+                asked = True
             left = deadline - self._monotonic()
             if was_passed is not None and not leads:
                 # Whoever passed it holds it still: nobody is refused by that, and it isn't counted.
                 return replace(refuse(503, STANDBY, _refusal(leader)), refusal=None)
             if left <= 0:
-                return refuse(503, STANDBY, _refusal(leader))
+                return refuse(503, STANDBY, _refusal(leader, asked=asked))
             self._sleep(min(left, WAIT_S))
         return None
 
@@ -148,7 +150,8 @@ def _send(leader: Leader, path: str, headers: Mapping[str, str], body: bytes, le
     return Answer(response.status, said, kept, word if isinstance(word, str) else None)
 
 
-def _refusal(leader: Leader | None) -> str:
+def _refusal(leader: Leader | None, *, asked: bool = False) -> str:
+    told = " Whether it was recorded all the same isn't known: sent again it is recorded once." if asked else ""
     if leader is None:
-        return "This node stands by, and no node leads."
-    return f"This node stands by, and {leader.node or 'the one that leads'} did not answer in time."
+        return f"This node stands by, and no node leads.{told}"
+    return f"This node stands by, and {leader.node or 'the one that leads'} did not answer in time.{told}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from covenq.model import NOT_RUNNING
 
 if TYPE_CHECKING:
+    from covenq.model.journal_status import DatabaseStatus
     from covenq.model.status import Status
 
 DAMAGED, NO_DAEMON, NO_ANSWER, NOT_READY, READY = "DAMAGED", "NO DAEMON", "NO ANSWER", "NOT READY", "READY"
@@ -47,8 +48,14 @@ def readiness(found: Status) -> Readiness:
         return Readiness(DAMAGED, f"state.db, which is a cache of the journal, and {received}")
     if running:
         return Readiness(NO_DAEMON if NOT_RUNNING in found.reasons else NO_ANSWER, received)
-    if found.standby and len(found.reasons) == 1:
+    if found.standby and len(found.reasons) == 1 and not _is_away(found.journal.database):
         return Readiness(
             STANDBY, "deliveries are passed on to the node that leads, and this one takes over if it is lost"
         )
     return Readiness(READY if found.ready else NOT_READY, received)
+
+
+def _is_away(database: DatabaseStatus | None) -> bool:
+    from covenq.model.database_text import AWAY_S  # imported by who has one
+
+    return database is not None and (database.away_s or 0.0) > AWAY_S

@@ -50,7 +50,9 @@ def troubles(found: Status, now: float) -> Iterator[Trouble]:
     if found.journal.database is not None:
         from covenq.model.database_text import database_troubles
 
-        yield from (Trouble(*told) for told in database_troubles(found.journal.database, ready=found.ready))
+        yield from (
+            Trouble(*told) for told in database_troubles(found.journal.database, ready=found.ready or found.standby)
+        )
     if len(found.nodes) > 1:
         from covenq.model.nodes_text import node_troubles
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from journal.postgres.connections import Conn
 from journal.records import Node, NodeSeen
@@ -24,7 +23,9 @@ _BEAT = """INSERT INTO covenq.node AS n (id, name, address, since, seen, stopped
   ON CONFLICT (id) DO UPDATE SET name = excluded.name, address = excluded.address, about = excluded.about, seen = excluded.seen,
     stopped = excluded.stopped, since = CASE WHEN %(first)s THEN excluded.since ELSE n.since END"""
 _FORGET = "DELETE FROM covenq.node WHERE seen < clock_timestamp() - %s * interval '1 day'"
-_NODES = """SELECT n.id, n.name, n.address, to_char(n.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+_NODES = """SELECT n.id, n.name, n.address, to_char(CASE WHEN n.stopped THEN n.seen
+  WHEN l.node = n.id AND l.until > clock_timestamp() THEN greatest(l.since, n.since)
+  ELSE n.since END AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   to_char(n.seen AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), extract(epoch FROM clock_timestamp() - n.seen)::float8,
   n.stopped, n.about, l.node = n.id AND l.until > clock_timestamp()
   FROM covenq.node n, covenq.lease l ORDER BY n.name, n.id"""
@@ -47,12 +48,13 @@ class Heartbeat:
         self._said_at: float | None = None
         self._said_about = ""
         self._known: list[NodeSeen] = []
-        self._known_at = monotonic()
 
     def known(self) -> list[NodeSeen]:
-        """Every node as it was seen with the last beat, grown older since. From any thread; nobody is asked."""
-        age_s = self._monotonic() - self._known_at
-        return [replace(one, silent_s=one.silent_s + age_s) for one in self._known]
+        """Every node as it was seen with the last beat. From any thread; nobody is asked.
+
+        While the database is away none of them can say anything, and nothing is known of them.
+        """
+        return self._known
 
     def beat(self, conn: Conn) -> None:
         """Say it, unless it was said less than BEAT_S ago, and there is nothing else to be known for the first time."""
@@ -63,7 +65,7 @@ class Heartbeat:
             if self._said_at is None:
                 conn.execute(_FORGET, (KEPT_DAYS,))
             self._said_at = now
-            self._known, self._known_at = nodes_of(conn), self._monotonic()
+            self._known = nodes_of(conn)
 
     def leave(self, conn: Conn) -> None:
         """Say that it stopped in order."""

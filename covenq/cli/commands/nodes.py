@@ -34,9 +34,12 @@ def nodes(
     """
     with source(data, config) as opened:
         found = opened.status()
+    if not found.nodes and found.journal.engine != "postgres":
+        raise NotFound("no other node can have this journal: it is in files", hint="Look at `covenq status`.")
     if not found.nodes:
         raise NotFound(
-            "no other node can have this journal", hint="It is in files, or no daemon runs here: `covenq status`."
+            "no daemon here says which nodes there are",
+            hint="It starts again within some seconds after a handover; or ask another node: its machine, or --url.",
         )
     if json:
         output.emit_page(found.nodes)

@@ -226,7 +226,8 @@ def report(reply: Reply, url: str, json: bool) -> None:
             output.emit_json({"status": reply.status, **answer})
     if reply.status >= 500:
         raise CovenqError(
-            _refusal(reply, answer), hint="It was not accepted: send it again when `covenq status` says ready."
+            _refusal(reply, answer),
+            hint="Send it again when `covenq status` says READY or STANDBY: with the same --guid it is recorded once.",
         )
     if not 200 <= reply.status < 300:
         raise Refused(_refusal(reply, answer), hint=_hint(reply.status, answer, url))

@@ -16,6 +16,7 @@ from covenq.model.drift import drift_text
 from covenq.model.ledger import missing_text
 from covenq.model.notices import trouble
 from covenq.model.palette import Tone
+from covenq.model.readiness import STANDBY, readiness
 from covenq.model.trouble import MENDED_LATER
 from covenq.model.waiting import Cause, command_for
 from covenq.text import counted, duration
@@ -95,6 +96,8 @@ def _reasons(status: Status) -> list[Alarm]:
     """
     if status.pid is None:
         return [_alarm(text.clean(one)) for one in _holder_and_damage(status)[1]]
+    if readiness(status).word == STANDBY:
+        return []  # it is as it should be
     told = {NOT_RUNNING} | ({INTAKE_PAUSED} if any(one.what == "intake" for one in status.pauses) else set())
     return [_alarm(text.clean(reason)) for reason in status.reasons if reason not in told]
 
@@ -142,7 +145,7 @@ def _of_journal(status: Status, now: float) -> list[Alarm]:
     if status.journal.database is not None:
         from covenq.model.database_text import database_troubles
 
-        for word, words, _ in database_troubles(status.journal.database, ready=status.ready):
+        for word, words, _ in database_troubles(status.journal.database, ready=status.ready or status.standby):
             tone: Tone = "warning" if word in MENDED_LATER else "bad"
             found.append(_alarm(text.clean(words), tone, f"database {word}"))
     if len(status.nodes) > 1:
