@@ -167,6 +167,25 @@ def test_who_has_stepped_down_is_not_taken_for_its_own_successor(pair: Pair, mon
     assert active.leader().node == "beta"  # type: ignore[union-attr]
 
 
+def test_since_when_a_node_leads_is_when_it_took_the_lead(pair: Pair, servers: Cluster) -> None:
+    active, standby = pair
+    before = {one.name: one.since for one in standby.nodes(ask=True)}
+    active.close()
+    eventually(standby.lead, HANG_S, "the standby leads")
+    leads, stopped = ({one.name: one for one in standby.nodes(ask=True)}[name] for name in ("beta", "alpha"))
+    assert leads.leads and leads.since > before["beta"]
+    assert stopped.stopped and stopped.since == stopped.seen > before["alpha"]
+
+
+def test_of_nodes_whose_database_is_away_nothing_new_is_told(pair: Pair, servers: Cluster) -> None:
+    """None of them can say anything: that is no sign of their own."""
+    _, standby = pair
+    eventually(lambda: len(standby.nodes()) == 2, HANG_S, "it has seen both")
+    standby._follower.stop(leaves=False)
+    seen = standby.nodes()
+    assert standby.nodes() == seen
+
+
 def test_who_asks_which_nodes_there_are_waits_for_no_server_that_hangs(pair: Pair, servers: Cluster) -> None:
     """Else a node could not even be stopped."""
     active, _ = pair
