@@ -49,7 +49,7 @@ def _setting(table: Table, key: str, overridden: str | None, variable: str) -> s
     if not overridden and key not in table.raw:
         return None
     value = overridden or table.text(key)
-    problem = _name_problem(value) if key == "name" else _address_problem(value, url=key == "api")
+    problem = _name_problem(value) if key == "name" else address_problem(value, url=key == "api")
     hint = _HINTS.get(key)
     if problem is None:
         return value.rstrip("/")
@@ -60,7 +60,7 @@ def _name_problem(text: str) -> str | None:
     return None if _NAME.match(text) else f"{text[:80]!r} is not 1 to {NAME_MAX} letters, digits, ., _ or -"
 
 
-def _address_problem(text: str, *, url: bool) -> str | None:
+def address_problem(text: str, *, url: bool = False) -> str | None:
     """What is wrong with it, in words that quote nothing of an address with a password in it."""
     if len(text) > ADDRESS_MAX:
         return f"is of over {ADDRESS_MAX} characters"

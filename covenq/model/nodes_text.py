@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 NodeState = Literal["leads", "standby", "away", "stopped"]
 
 _STATES = {"leads": "leads", "standby": "stands by", "away": "away", "stopped": "stopped"}
+# What is to be typed on another machine is in no backticks, which would add this one's options.
+_LOOK = "Look at its machine, and start covenq serve there; a node that is gone for good is forgotten after 30 days."
+_COMPARE = (
+    "Compare the files: a daemon reads its own again when it changes, and on SIGHUP; `covenq nodes` shows whose differ."
+)
 BEHIND_LONG = 10_000
 """Records behind that are worth a word: a node takes over only once it has folded what it needs."""
 
@@ -49,7 +54,7 @@ def node_troubles(nodes: Sequence[KnownNode], now: float) -> Iterator[tuple[str,
     for one in nodes:
         if one.state == "away":
             words = f"node {one.name} has said nothing for {_ago(one.seen, now)}"
-            yield "node", words, "Look at its machine; a node that is gone for good is forgotten after 30 days."
+            yield "node", words, _LOOK
         elif one.state == "standby" and (one.behind or 0) > BEHIND_LONG:
             yield "node", f"node {one.name} stands by, and is {counted(one.behind or 0, 'record')} behind", ""
         if abs(one.clock_ahead_s or 0) > CLOCK_MAX_S and one.state in ("leads", "standby"):
@@ -62,7 +67,7 @@ def node_troubles(nodes: Sequence[KnownNode], now: float) -> Iterator[tuple[str,
             yield "node", owed_text(one), "Start it, or remove its data directory."
         if one.other_config and one.state in ("leads", "standby"):
             words = f"node {one.name} runs with another configuration than this one"
-            yield "node", words, "Compare the files; `covenq nodes` shows whose differ."
+            yield "node", words, _COMPARE
 
 
 def named(name: str, address: str | None) -> str:

@@ -57,9 +57,9 @@ def doctor(
 ) -> None:
     """Look for what may be wrong.
 
-    Configuration, secrets, permissions, the daemon, the journal, pauses, disk and clock, the port, what was refused, and what
-    GitHub says of the webhooks, where [github.app] or a [[github.hook]] is configured. Each finding has one next step. Nothing
-    is changed. Exits with 1 if there is a problem, and that no daemon runs is one; warnings alone are none.
+    Configuration, secrets, permissions, the daemon, the journal, the nodes that share it, pauses, disk and clock, the port, what
+    was refused, and what GitHub says of the webhooks, where [github.app] or a [[github.hook]] is configured. Each finding has one
+    next step. Nothing is changed. Exits with 1 if there is a problem, and that no daemon runs is one; warnings alone are none.
     """
     from covenq.config.load import build
     from covenq.operate.maintain.doctor import examine

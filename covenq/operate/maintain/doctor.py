@@ -26,6 +26,7 @@ from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_or
 from covenq.net.address import token_in
 from covenq.operate.maintain.doctor_github import github_findings
+from covenq.operate.maintain.doctor_nodes import node_findings, unhealthy
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.operate.maintain.journal_lock import process_of
@@ -60,8 +61,9 @@ def examine(
     command: Callable[[str], str | None],
     timer: Callable[[], float] = time.perf_counter,
     configured: bool = True,
+    ask: Callable[[str], str | None] = unhealthy,
 ) -> Iterator[Finding]:
-    """Every finding, the most important checks first. `command` finds a program, as `shutil.which` does.
+    """Every finding, the most important checks first. `command` finds a program, as `shutil.which` does; `ask` tries a node.
 
     Not `configured`: the context's configuration stands for one that can't be read, and nothing is said, or tried, of it.
     """
@@ -72,6 +74,7 @@ def examine(
         ("permissions", _permissions(context)),
         ("daemon", _daemon(context)),
         ("journal", _journal(context)),
+        ("nodes", node_findings(context.status, context.now, ask)),
         ("data", status_findings(context)),
         ("disk", _disk(context, timer)),
         ("clock", _clock(context)),
