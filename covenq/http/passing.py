@@ -88,7 +88,7 @@ class Passing:
         while not self.accepts():
             left = deadline - self._monotonic()
             leads, leader = self._succession.leads, self._succession.leader()
-            if leader is not None and leader.address == self._own:
+            if leader is not None and leader.address == self._own and not leads:
                 self._warn(leader)
             elif leader is not None and leader.address and not leads and was_passed is None and left > MARGIN_S:
                 answer = _send(leader, path, given, body, left)
@@ -125,7 +125,10 @@ def held_ms(value: str | None) -> int | None:
 def _send(leader: Leader, path: str, headers: Mapping[str, str], body: bytes, left: float) -> Answer | None:
     """The leader's answer; None if there is none, or it doesn't lead either."""
     address = leader.address if "://" in leader.address else f"http://{leader.address}"
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None  # no address: what another node says of itself
     target = parts.path.rstrip("/") + path
     wait_s = min(left - MARGIN_S, ASK_S)
     given = {

@@ -113,6 +113,8 @@ class OutgoingConnection:
         self._route = route
         self._connection: HTTPConnection | None = None
         self._sock: socket.socket | None = None
+        self._watch: Watchdog | None = None
+        """What bounds the answer that is read."""
         self.reached = False
         """Whether the newest request had a connection to go on: without one nothing was sent."""
 
@@ -138,6 +140,7 @@ class OutgoingConnection:
             self._connection = self._route.connection(min(wait_s, CONNECT_S))
         connection = self._connection
         assert connection is not None
+        self.unwatch(self._watch)
         watch = Watchdog(connection, whole_s)
         watch.start()
         try:
@@ -158,7 +161,9 @@ class OutgoingConnection:
             goes_on = endless and response.status == 200
             if goes_on:
                 watch.stop()
-            return OutgoingResponse(self, response, None if goes_on else watch)
+            else:
+                self._watch = watch
+            return OutgoingResponse(self, response, self._watch)
         except BaseException as error:
             watch.stop()
             self.close()
@@ -170,7 +175,14 @@ class OutgoingConnection:
         if self._sock is not None:
             shut_down(self._sock)
 
+    def unwatch(self, watch: Watchdog | None) -> None:
+        """The answer that this bounds is read, or given up. Repeatable."""
+        if watch is not None and self._watch is watch:
+            self._watch = None
+            watch.stop()
+
     def close(self) -> None:
+        self.unwatch(self._watch)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -199,9 +211,8 @@ class OutgoingResponse:
         return piece
 
     def close(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
+        self._connection.unwatch(self._watch)
+        self._watch = None
         self._response.close()
         if not self._ended:
             self._connection.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from journal.errors import FormatUnknown
-from journal.postgres.connections import Conn
+from journal.postgres.deadlines import Conn
 
 
 @dataclass(frozen=True, slots=True)

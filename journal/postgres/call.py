@@ -10,7 +10,7 @@ from journal.errors import JournalError
 from journal.format.codec import Prepared
 from journal.format.header import SEGMENT_BYTES
 from journal.interface import Durability
-from journal.postgres.connections import Conn
+from journal.postgres.deadlines import Conn
 from journal.records import Appended, Conflict, Head, Unknown
 
 FENCED = "CQ001"

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import psycopg
 
@@ -29,7 +30,8 @@ from journal.errors import JournalClosed, JournalError, JournalPoisoned, Journal
 from journal.format.codec import Prepared
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres.call import FENCED, SEALED, Answer, Batch, Call, Done, send
-from journal.postgres.connections import Conn, connect, hang_up, is_unknown, one_line, refusal, unavailable
+from journal.postgres.connections import connect, is_unknown, one_line, refusal, server_of, unavailable
+from journal.postgres.deadlines import Conn, ended_after, hang_up
 from journal.postgres.lease import name_writer
 from journal.records import Appended, Conflict, Unknown
 
@@ -72,6 +74,7 @@ class Committer(threading.Thread):
         publish: Callable[[Batch], None],
         check: Callable[[Conn], None],
         salt: Callable[[], str],
+        is_alive: Callable[[str], bool] = lambda server: True,
         segment_max: int = SEGMENT_BYTES,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -105,6 +108,9 @@ class Committer(threading.Thread):
         """The newest connection, also while it is made ready."""
         self._warned: str | None = None
         self._pause = threading.Event()
+        self._is_alive = is_alive
+        self._server = ""
+        """Which one the connection is to."""
         self._expirer = threading.Thread(target=self._expire, name="journal-expire", daemon=True)
 
     # ---- callers' side
@@ -169,7 +175,7 @@ class Committer(threading.Thread):
             self.join(HELD_S)
 
     def hang_up(self) -> None:
-        """End the connection, with a server that hangs: what was sent on it has no answer, and is sent again on the next."""
+        """End the connection: what was sent on it has no answer, and is sent again on the next."""
         hang_up(self._line)
 
     def poison(self, error: JournalError) -> None:
@@ -225,7 +231,9 @@ class Committer(threading.Thread):
         if self._asked_since is None:
             self._asked_since = self._monotonic()
         try:
-            self._connected().execute(_WRITES)
+            conn = self._connected()
+            with self._in_time(conn):
+                conn.execute(_WRITES)
         except psycopg.Error as error:
             self.away = str(unavailable(error))
             self._disconnect()
@@ -293,7 +301,8 @@ class Committer(threading.Thread):
         self._take_warning()
         began = time.perf_counter()
         try:
-            batch = send(conn, self.writer, calls, salt=self._salt(), epoch=epoch, segment_max=self._segment_max)
+            with self._in_time(conn):
+                batch = send(conn, self.writer, calls, salt=self._salt(), epoch=epoch, segment_max=self._segment_max)
         except psycopg.Error as error:
             if error.sqlstate in (FENCED, SEALED):
                 ends = (
@@ -359,11 +368,13 @@ class Committer(threading.Thread):
         if self._conn is None:
             conn = self._line = connect(self._url)
             try:
-                self._check(conn)
-                self._connects += 1
-                self.writer = f"{self._token}.{self._connects}"
-                if not name_writer(conn, self._token, self.writer):
-                    raise JournalTaken(TAKEN)
+                with self._in_time(conn):
+                    self._server = server_of(conn)
+                    self._check(conn)
+                    self._connects += 1
+                    self.writer = f"{self._token}.{self._connects}"
+                    if not name_writer(conn, self._token, self.writer):
+                        raise JournalTaken(TAKEN)
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 conn.close()
                 raise unavailable(error) from error
@@ -376,6 +387,10 @@ class Committer(threading.Thread):
             conn.add_notice_handler(self._on_notice)
             self._conn = conn
         return self._conn
+
+    def _in_time(self, conn: Conn) -> AbstractContextManager[None]:
+        """Ends a connection on which there is no answer, unless its server is alive: then a standby is waited for, or a lock."""
+        return ended_after(conn, HELD_S, unless=lambda: self._is_alive(self._server))
 
     def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":

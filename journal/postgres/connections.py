@@ -5,17 +5,14 @@ A URL holds a password: no message of this package quotes one.
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import TupleRow
 
 from journal.errors import (
     JournalClosed,
@@ -25,12 +22,14 @@ from journal.errors import (
     JournalUnsafe,
     JournalWriteFailed,
 )
+from journal.postgres.deadlines import Conn, ended_after
 
-Conn = Connection[TupleRow]
 Found = TypeVar("Found")
 
 SESSION_S = 8.0
 """Seconds that a server has to take a session's settings, once it has let the client in."""
+ASK_S = 8.0
+"""Seconds that it has for an answer: for as long requests are held."""
 IDLE_MAX = 8
 """Connections that are kept for the next reader."""
 IDLE_S = 5.0
@@ -115,6 +114,12 @@ def _process(conn: Conn) -> int:
     return 0 if row is None else int(row[0])
 
 
+def server_of(conn: Conn) -> str:
+    """Which server it is, since its start: another one answers with something else. Raises psycopg.Error."""
+    row = conn.execute("SELECT pg_postmaster_start_time()::text").fetchone()
+    return "" if row is None else str(row[0])
+
+
 def _unreadable() -> JournalUnavailable:
     return JournalUnavailable(
         "the journal's URL can't be read",
@@ -133,26 +138,6 @@ def unavailable(error: psycopg.Error) -> JournalUnavailable:
     return JournalUnavailable(
         f"the database can't be reached: {said}", hint=HOW_TO_AUTHENTICATE if "password" in said.lower() else REACHABLE
     )
-
-
-def hang_up(conn: Conn | None) -> None:
-    """End a connection that another thread waits on: what it waits for fails there. Does nothing to one that has ended."""
-    if conn is None:
-        return
-    with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(conn.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def ended_after(conn: Conn | None, seconds: float) -> Iterator[None]:
-    """What is asked on a connection within the `with` fails where the server hangs for so long: for who must not hang, too."""
-    timer = threading.Timer(seconds, hang_up, (conn,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def release_if_idle(conn: Conn) -> None:
@@ -224,37 +209,37 @@ class Connections:
     def __init__(self, url: str) -> None:
         self._url = url
         self._idle: list[Conn] = []
-        self._asked: set[Conn] = set()
         self._lock = threading.Lock()
         self._closed = False
 
-    def ask(self, question: Callable[[Conn], Found]) -> Found:
-        """The answer to a question that changes nothing. Asked again if a kept connection had ended.
+    def ask(self, question: Callable[[Conn], Found], wait_s: float = ASK_S) -> Found:
+        """The answer to a question that changes nothing, waited for `wait_s` at most.
 
-        Raises JournalUnavailable.
+        If a kept connection had ended, or has no answer, it is asked again, once, on a new one: those that are kept beside it are
+        to the same server, and are not tried one after another. Raises JournalUnavailable.
         """
-        while True:
-            conn, kept = self._take()
-            self._asked.add(conn)
-            try:
-                found = question(conn)
-            except psycopg.Error as error:
-                conn.close()
-                if kept and is_unknown(error):
-                    continue
+        conn, kept = self._take()
+        try:
+            found = self._ask(conn, question, wait_s)
+        except psycopg.Error as error:
+            if not kept or not is_unknown(error):
                 raise unavailable(error) from error
-            except BaseException:
-                conn.close()
-                raise
-            finally:
-                self._asked.discard(conn)
-            self._keep(conn)
-            return found
+            self._drop_kept()
+            conn = connect(self._url)
+            try:
+                found = self._ask(conn, question, wait_s)
+            except psycopg.Error as again:
+                raise unavailable(again) from again
+        self._keep(conn)
+        return found
 
-    def hang_up(self) -> None:
-        """End what is asked now, of a server that hangs."""
-        for conn in self._asked.copy():
-            hang_up(conn)
+    def _ask(self, conn: Conn, question: Callable[[Conn], Found], wait_s: float) -> Found:
+        try:
+            with ended_after(conn, wait_s):
+                return question(conn)
+        except BaseException:
+            conn.close()
+            raise
 
     @contextmanager
     def lent(self, *, first: bool = False) -> Iterator[Conn]:
@@ -283,6 +268,10 @@ class Connections:
     def close(self) -> None:
         with self._lock:
             self._closed = True
+        self._drop_kept()
+
+    def _drop_kept(self) -> None:
+        with self._lock:
             idle, self._idle = self._idle, []
         for conn in idle:
             conn.close()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from journal.errors import JournalDamaged, JournalGone, JournalSealed, JournalUnaccepted
 from journal.format.header import parse_header
-from journal.postgres.connections import Conn
+from journal.postgres.deadlines import Conn
 from journal.postgres.rows import Segments, segment_name
 from journal.records import NO_SUM, Damage, Head, Witness
 

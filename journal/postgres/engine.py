@@ -27,7 +27,8 @@ from journal.interface import Durability, Engine, Progress, Succeeding
 from journal.postgres import lease
 from journal.postgres.call import Answer, Batch, Done
 from journal.postgres.committer import HELD_S, TAKEN, Committer
-from journal.postgres.connections import Conn, Connections, clock_of, connect, ended_after, unavailable
+from journal.postgres.connections import Connections, clock_of, connect, unavailable
+from journal.postgres.deadlines import Conn, ended_after
 from journal.postgres.ending import Ending, check_head, end_of
 from journal.postgres.erase import Eraser
 from journal.postgres.follow import HeadFollower
@@ -106,19 +107,21 @@ class PostgresJournal:
         self._closed = False
         self._numbers = count()
         self._token = token
+        watch = Watch(url, found.look)
         self._committer = Committer(
             url,
             token,
             publish=self._publish,
             check=self._check_head,
             salt=lambda: secrets.token_hex(32),
+            is_alive=watch.is_alive_at,
             segment_max=segment_max,
         )
         self._eraser = Eraser(self._connections, lambda: self._committer.writer, self._hangs, segment_max)
         self._heartbeat = Heartbeat(node)
         self._keeper = LeaseKeeper(url, token, self._lost, beat=self._heartbeat.beat)
         self._follower = self._make_follower()
-        self._watch = Watch(url, found.look, hung=self._end_waiting)
+        self._watch = watch
         self._leading = threading.Lock()
         if leads:
             self._start()
@@ -429,11 +432,6 @@ class PostgresJournal:
         except JournalDamaged:
             self._missed(Witness(self._id, head.seq, head.sum))
             raise
-
-    def _end_waiting(self) -> None:
-        """The server hangs: have what waits for it connect anew, to whichever is the primary now."""
-        for one in (self._committer, self._keeper, self._follower, self._connections):
-            one.hang_up()
 
     def _lost(self) -> None:
         self._committer.poison(JournalTaken(TAKEN))

@@ -30,7 +30,8 @@ from journal.erasure import Erasure, erasure_of
 from journal.errors import JournalError, JournalPoisoned, JournalUnavailable
 from journal.format.codec import Prepared, loaded
 from journal.postgres.call import FENCED, Batch, Call, send
-from journal.postgres.connections import Conn, Connections, hang_up, is_unknown, refusal, release_if_idle
+from journal.postgres.connections import Connections, is_unknown, refusal, release_if_idle
+from journal.postgres.deadlines import Conn, hang_up
 from journal.records import SEQ_MAX, Appended, Rewritten
 
 HELD_S = REQUEST_S

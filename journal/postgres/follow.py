@@ -22,7 +22,8 @@ import psycopg
 from journal.append import REQUEST_S
 from journal.errors import FormatUnknown, JournalDamaged, JournalError, JournalGone, JournalUnavailable
 from journal.postgres import builds
-from journal.postgres.connections import Conn, connect, hang_up, one_line
+from journal.postgres.connections import ASK_S, connect, one_line
+from journal.postgres.deadlines import Conn, ended_after, hang_up
 from journal.postgres.nodes import Heartbeat
 from journal.records import Head, Leader
 
@@ -111,7 +112,7 @@ class HeadFollower:
             self._thread.join(STOP_S)
 
     def hang_up(self) -> None:
-        """End the connection, with a server that hangs: the next may be to another one."""
+        """End the connection."""
         hang_up(self._conn)
 
     def _run(self) -> None:
@@ -130,11 +131,13 @@ class HeadFollower:
     def _look(self) -> None:
         self._asked, self._asks = self._monotonic(), True
         try:
-            if self._conn is None:
-                self._conn = connect(self._url, local=True)
-                self._check(self._conn)
-            row = self._conn.execute(_LOOK, (self._own,)).fetchone()
-            self._heartbeat.beat(self._conn)
+            is_new = self._conn is None
+            conn = self._conn = self._conn or connect(self._url, local=True)
+            with ended_after(conn, ASK_S):
+                if is_new:
+                    self._check(conn)
+                row = conn.execute(_LOOK, (self._own,)).fetchone()
+                self._heartbeat.beat(conn)
             self._note_answer(self._monotonic())
         except (psycopg.Error, JournalUnavailable) as error:
             self._disconnect()

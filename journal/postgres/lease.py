@@ -15,7 +15,8 @@ import psycopg
 
 from journal.errors import JournalDamaged, JournalError, JournalLocked
 from journal.postgres import builds
-from journal.postgres.connections import Conn, connect, ended_after, hang_up, release_if_idle
+from journal.postgres.connections import ASK_S, connect, release_if_idle
+from journal.postgres.deadlines import Conn, ended_after, hang_up
 from journal.records import NOBODY, Damage, Node
 
 LEASE_S = 3.0
@@ -136,10 +137,11 @@ class LeaseKeeper(threading.Thread):
             try:
                 if self._conn is None:
                     self._conn = connect(self._url, local=True)
-                if self._conn.execute(_RENEW, (LEASE_S, self._token)).rowcount == 0:
-                    self._lost()
-                    return
-                self._beat(self._conn)
+                with ended_after(self._conn, ASK_S):
+                    if self._conn.execute(_RENEW, (LEASE_S, self._token)).rowcount == 0:
+                        self._lost()
+                        return
+                    self._beat(self._conn)
                 pause = RENEW_S
             except (psycopg.Error, JournalError):
                 # While the server is away nobody else can take the lease either; the committer says that it is away.
@@ -165,7 +167,7 @@ class LeaseKeeper(threading.Thread):
         self._disconnect()
 
     def hang_up(self) -> None:
-        """End the connection, with a server that hangs."""
+        """End the connection."""
         hang_up(self._conn)
 
     def _disconnect(self) -> None:

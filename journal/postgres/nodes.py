@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from journal.postgres.connections import Conn
+from journal.postgres.deadlines import Conn
 from journal.records import Node, NodeSeen
 
 BEAT_S = 1.0

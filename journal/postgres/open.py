@@ -12,7 +12,8 @@ from journal.append import append_known
 from journal.errors import JournalDamaged, JournalLocked
 from journal.format.header import SEGMENT_BYTES
 from journal.postgres import lease, schema, server
-from journal.postgres.connections import Conn, connect, unavailable
+from journal.postgres.connections import connect, unavailable
+from journal.postgres.deadlines import Conn
 from journal.postgres.ending import end_of
 from journal.postgres.engine import Opening, PostgresJournal
 from journal.postgres.nodes import introduce

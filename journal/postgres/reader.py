@@ -18,7 +18,7 @@ from journal.postgres.ending import check_head
 from journal.postgres.rows import Rows, Segments
 from journal.postgres.schema import check_version
 from journal.postgres.watch import Look, look
-from journal.records import Damage, Entry, Head, Record, Witness
+from journal.records import NO_SUM, Damage, Entry, Head, Record, Witness
 
 
 class PostgresReader:
@@ -54,6 +54,8 @@ class PostgresReader:
 
     def head(self) -> Head:
         seq, known = self._seq, self._known
+        if not seq:
+            return Head(0, NO_SUM)
         if known.seq != seq:
             record = self._rows.get(seq)
             if record is None:

@@ -11,9 +11,12 @@ from typing import NamedTuple
 from journal.errors import JournalDamaged
 from journal.format.codec import SUM_MARK, LineError, Salted, fields_at, loaded
 from journal.format.header import Header, parse_header
-from journal.postgres.connections import Conn, Connections
+from journal.postgres.connections import Connections
+from journal.postgres.deadlines import Conn
 from journal.records import SEQ_MAX, Damage, Head, Record
 
+PIECE_S = 20.0
+"""Seconds that the server has for a piece of what is read in order."""
 CHUNK = 500
 """Records that are asked for at once."""
 LARGE = 256 << 10
@@ -204,7 +207,7 @@ class Rows:
         def question(conn: Conn) -> list[Row]:
             return [Row(*row) for row in conn.execute(query, values, binary=True).fetchall()]
 
-        return self._connections.ask(question)
+        return self._connections.ask(question, PIECE_S)
 
     def _header(self, seq: int) -> Header:
         return self._segment(seq)[0]

@@ -11,7 +11,8 @@ from psycopg import errors
 from journal.errors import FormatUnknown, JournalDamaged, JournalError, JournalGone
 from journal.format.header import GENESIS, make_header
 from journal.postgres import builds
-from journal.postgres.connections import GRANTED, Conn, one_line
+from journal.postgres.connections import GRANTED, one_line
+from journal.postgres.deadlines import Conn
 from journal.records import Damage
 
 VERSION = 2

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from journal.errors import JournalUnsafe
-from journal.postgres.connections import Conn
+from journal.postgres.deadlines import Conn
 
 OLDEST = 130000
 """PostgreSQL 13: the first with what the append needs, of 2020."""

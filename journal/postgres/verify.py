@@ -15,7 +15,8 @@ from journal.format.check import SegmentReport, check_lines, join
 from journal.format.codec import ENVELOPE, line_of
 from journal.format.header import Header, header_damage, parse_header
 from journal.format.recoverable_ids import recoverable_id
-from journal.postgres.connections import Conn, connect, unavailable
+from journal.postgres.connections import connect, unavailable
+from journal.postgres.deadlines import Conn
 from journal.postgres.rows import SMALL, WITHIN, large_payload, segment_name
 from journal.postgres.schema import check_version
 from journal.records import Damage, Witness

@@ -1,8 +1,8 @@
 """What the server says of itself, asked every few seconds by a thread of its own: replication, clock, sizes.
 
 So nobody who shows it waits for a server that hangs: what was said last is shown, and since when nothing is. A question is
-bounded on the server. Where no answer comes at all its connection is ended, and those of everybody else who waits: the server's
-machine may be frozen, which no connection notices, while another server has become the primary.
+bounded on the server. Where no answer comes at all its connection is ended, and the next may be to another server, which has
+become the primary meanwhile.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ import psycopg
 
 from journal.database import Database, Standby
 from journal.errors import JournalError
-from journal.postgres.connections import Conn, connect, hang_up, is_unknown, unavailable
+from journal.postgres.connections import connect, is_unknown, server_of, unavailable
+from journal.postgres.deadlines import Conn, ended_after, hang_up
 
 WATCH_S = 2.0
 """Seconds between two looks."""
 LOOK_MAX_S = 2.0
 """Seconds after which the server gives a look up."""
 HANG_S = 6.0
-"""Seconds after which a server that doesn't answer a look is away, and what waits for it is ended."""
-TICK_S = 0.5
-"""Seconds between two looks for that."""
+"""Seconds after which a server that doesn't answer a look is away, and the connection is ended."""
 STANDBYS_MAX = 32
 """Standbys that are told of, those that commits wait for first."""
 
@@ -100,22 +99,20 @@ class Watch(threading.Thread):
         url: str,
         first: Look | None,
         *,
-        hung: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`hung` is called, from another thread, when the server hangs: to end what waits for it."""
         super().__init__(name="journal-watch", daemon=True)
-        self._hung = hung
         self._url, self._now, self._monotonic = url, now, monotonic
         self._seen = first
         self._seen_at = self._answered = monotonic()
         self._asked: float | None = None
         """When the server was asked what it has not answered."""
         self._failing = False
+        self._server = ""
+        """Which one answered last."""
         self._conn: Conn | None = None
         self._ending = threading.Event()
-        self._ender = threading.Thread(target=self._end_hanging, name="journal-hang", daemon=True)
 
     def database(self) -> Database:
         """What the server said last, and for how long it has said nothing."""
@@ -137,15 +134,9 @@ class Watch(threading.Thread):
         asked = self._asked
         return asked is not None and self._monotonic() - asked > HANG_S
 
-    def _end_hanging(self) -> None:
-        while not self._ending.wait(TICK_S):
-            if self._hangs():
-                hang_up(self._conn)
-                self._hung()
-
-    def start(self) -> None:
-        super().start()
-        self._ender.start()
+    def is_alive_at(self, server: str) -> bool:
+        """Whether that very server (`server_of`) has answered a look not longer ago than it takes to be away."""
+        return self._server == server and self._monotonic() - self._answered <= HANG_S
 
     def run(self) -> None:
         while not self._ending.wait(WATCH_S):
@@ -153,7 +144,10 @@ class Watch(threading.Thread):
             try:
                 if self._conn is None:
                     self._conn = connect(self._url)
-                self._seen = look(self._conn, self._now)
+                    self._asked = self._monotonic()
+                with ended_after(self._conn, HANG_S):
+                    self._server = server_of(self._conn)
+                    self._seen = look(self._conn, self._now)
                 self._seen_at = self._answered = self._monotonic()
                 self._failing = False
             except (psycopg.Error, JournalError) as error:

@@ -7,6 +7,7 @@ Seeded: COVENQ_TEST_TORTURES has more seeds for the deep run, COVENQ_TEST_ROUNDS
 
 from __future__ import annotations
 
+import http.client
 import os
 import random
 import signal
@@ -64,7 +65,7 @@ class Load:
             guid, node = new_guid(), chance.choice(self._nodes)
             try:
                 answer = node.post("issues", issue(int(guid[:6], 16)), guid)
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 continue
             if answer.status in (200, 202):
                 self.accepted.add(guid)

@@ -14,6 +14,8 @@ from journal.errors import JournalUnavailable
 from journal.interface import Succeeding
 from journal.records import NodeSeen
 
+CLOCK_MAX_S = 1e9
+"""Seconds that a clock may be off: more is none's."""
 AWAY_S = 5.0
 """Seconds after which a node that says nothing is away: it says that it is there every second."""
 
@@ -35,7 +37,7 @@ def node_states(seen: Sequence[NodeSeen]) -> list[NodeState]:
 
 def _known(one: NodeSeen, here: str, head: int, config: str, conn: sqlite3.Connection | None) -> KnownNode:
     said = _said(one.about)
-    folded, version, other = said.get("folded"), said.get("version"), said.get("config")
+    folded, version, other = _seq(said.get("folded")), said.get("version"), said.get("config")
     ahead, api = said.get("clock_ahead"), said.get("api")
     return KnownNode(
         one.id,
@@ -46,9 +48,9 @@ def _known(one: NodeSeen, here: str, head: int, config: str, conn: sqlite3.Conne
         one.since,
         one.seen,
         version if isinstance(version, str) else None,
-        max(0, head - folded) if isinstance(folded, int) else None,
+        max(0, head - folded) if folded is not None else None,
         other != config if isinstance(other, str) else None,
-        float(ahead) if isinstance(ahead, int | float) else None,
+        float(ahead) if isinstance(ahead, int | float) and abs(ahead) < CLOCK_MAX_S else None,
         api if isinstance(api, str) and api else None,
         0 if conn is None else _owed(said, conn),
     )
@@ -56,8 +58,8 @@ def _known(one: NodeSeen, here: str, head: int, config: str, conn: sqlite3.Conne
 
 def _owed(said: dict[str, object], conn: sqlite3.Connection) -> int:
     """The erasures that a node has not carried out, of what it may have: one that folded a record has what that brought."""
-    folded, erased = said.get("folded"), said.get("erased", said.get("folded"))
-    if not isinstance(folded, int) or not isinstance(erased, int):
+    folded, erased = _seq(said.get("folded")), _seq(said.get("erased", said.get("folded")))
+    if folded is None or erased is None:
         return 0  # it has said nothing yet
     return query.count_erased(conn, erased, folded)
 
@@ -89,10 +91,15 @@ def _state(one: NodeSeen) -> NodeState:
     return "leads" if one.leads else "standby"
 
 
+def _seq(said: object) -> int | None:
+    """A record's number, of what anybody may have written; None if it is none."""
+    return said if isinstance(said, int) and 0 <= said < 1 << 62 else None
+
+
 def _said(about: str) -> dict[str, object]:
     """What a node says of itself: perhaps of another version, and so perhaps in other words."""
     try:
         said = json.loads(about)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -29,6 +29,10 @@ from covenq.paths import NODE_NAME
 from journal.presence import is_named
 from journal.records import Node
 
+NOWHERE = "-" * 16
+"""In the place of the digest with the path, where path and number of a directory say nothing: each container has the same path,
+and the root of each file system the same number."""
+
 
 class _Location(NamedTuple):
     """Two digests of where a directory is: of machine, directory and file system; and of machine, directory and path."""
@@ -37,12 +41,12 @@ class _Location(NamedTuple):
     at_path: str
 
     def is_that_of(self, other: _Location) -> bool:
-        return self.in_file_system == other.in_file_system or self.at_path == other.at_path
+        return self.in_file_system == other.in_file_system or self.at_path == other.at_path != NOWHERE
 
 
 MACHINE_ID = Path("/etc/machine-id")
 _FILE_MAX = 256
-_CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{16}) ([0-9a-f]{16})\n?\Z")
+_CONTENT = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{16}) ([0-9a-f]{16}|-{16})\n?\Z")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _CHECK = "Check the data directory."
 
@@ -123,4 +127,5 @@ def _location(data: Path, machine: Path) -> _Location:
         id = b""  # there is none everywhere: then file system and directory tell
     directory = b"%s %d" % (id.strip(), data.stat().st_ino)
     found = (b"%d" % os.statvfs(data).f_fsid, os.fsencode(data.resolve()))
-    return _Location(*(hashlib.sha256(directory + b" " + one).hexdigest()[:16] for one in found))
+    in_file_system, at_path = (hashlib.sha256(directory + b" " + one).hexdigest()[:16] for one in found)
+    return _Location(in_file_system, at_path if id.strip() and not os.path.ismount(data) else NOWHERE)

@@ -229,19 +229,23 @@ class Claims:
     def _pick(self, limit: int, routes: frozenset[str] | None, kinds: Collection[str]) -> list[Task]:
         found: list[Task] = []
         others: list[Task] = []
-        while len(found) < limit and self._room() and not self._stopping.is_set():
-            wanted = limit - len(found)
-            picked = self._dispatcher.pick(self._readers.reader(), self._clock(), wanted, kinds=kinds, routes=routes)
-            if not picked:
-                break
-            for task in picked:
-                (others if task.kind == "forward" else found).append(task)
-            if len(others) >= _OTHERS_MAX:
-                break
-        for (
-            task
-        ) in others:  # of a route that has a command by now: they are the pool's, and stood before what is wanted
-            self._dispatcher.release(task, 0)
+        try:
+            while len(found) < limit and len(others) < _OTHERS_MAX and self._room() and not self._stopping.is_set():
+                wanted = limit - len(found)
+                picked = self._dispatcher.pick(
+                    self._readers.reader(), self._clock(), wanted, kinds=kinds, routes=routes
+                )
+                if not picked:
+                    break
+                for task in picked:
+                    # One that forwards, of a route that has a command by now, is the pool's: it stood before what is wanted.
+                    (others if task.kind == "forward" else found).append(task)
+        except BaseException:
+            others += found
+            raise
+        finally:
+            for task in others:
+                self._dispatcher.release(task, 0)
         return found
 
     def _acquire(self, tasks: Sequence[Task], claimant: Claimant) -> list[Grant]:

@@ -21,8 +21,7 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cluster, PostgresJournal, PostgresJournal]]:
     """A server that is frozen with all that is asked of it, one that was promoted, who appended, and who stood by."""
-    monkeypatch.setattr(watch, "HANG_S", 1.0)
-    monkeypatch.setattr(watch, "WATCH_S", 0.2)
+    monkeypatch.setattr(watch, "HANG_S", 2.0)
     servers = Cluster(standby=True)
     promoted = servers.standby
     assert promoted is not None
@@ -34,7 +33,11 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cluster, PostgresJ
             open_journal(url, node=Node("b1", "beta", ""), may_stand_by=True) as standby,
         ):
             assert active.append([delivery(1)]) == Appended((1,)) and standby.wait(0, HANG_S)
-            eventually(lambda: standby.get(1), HANG_S, "it keeps a connection for what it reads")
+            eventually(lambda: standby.get(1), HANG_S, "it is there")
+            for one in [standby._connections._take()[0] for _ in range(3)]:
+                standby._connections._keep(
+                    one
+                )  # as for what was read at the same time: each is to the server that freezes
             servers.primary.pause()
             try:
                 promoted.run("pg_ctl", "promote", "-w", "-D", str(promoted.data))

@@ -14,7 +14,8 @@ from journal.errors import JournalUnavailable
 from journal.format.entries import prepare_append
 from journal.postgres import committer as committing
 from journal.postgres.call import FENCED, Batch, Call, send
-from journal.postgres.connections import Conn, connect
+from journal.postgres.connections import connect
+from journal.postgres.deadlines import Conn
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.lines import COPYING, TableTarget
 from journal.postgres.open import open_journal

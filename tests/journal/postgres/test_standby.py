@@ -12,7 +12,8 @@ import pytest
 from journal.append import append_known
 from journal.errors import JournalDamaged, JournalLocked, JournalPoisoned, JournalStandby, JournalUnavailable
 from journal.postgres import builds, connections, lease
-from journal.postgres.connections import Conn, connect
+from journal.postgres.connections import connect
+from journal.postgres.deadlines import Conn
 from journal.postgres.engine import PostgresJournal
 from journal.postgres.open import open_journal
 from journal.records import Appended, Conflict, Entry, Node
