@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import stat
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,6 +59,21 @@ def test_a_directory_whose_disk_has_another_number_is_the_node_that_it_was(
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_fsid=found.f_fsid + 1))
     assert known_node(data, UNNAMED) is not None and own_node(data, UNNAMED, ADDRESS) == (node, None)
     assert own_node(data.rename(data.with_name("moved")), UNNAMED, ADDRESS) == (node, None)
+
+
+@pytest.mark.parametrize("machine", ["", "7\n"])
+def test_where_path_and_number_say_nothing_the_file_system_decides(
+    tmp_path: Path, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in two containers: without an id of the machine; or with one, where the directory is the root of a file system."""
+    data = tmp_path / "data"
+    (tmp_path / "machine").write_text(machine)
+    with mounted(data, 1) if machine else nullcontext(data.mkdir()):
+        node, _ = own_node(data, UNNAMED, "", machine=tmp_path / "machine")
+        found = os.statvfs(data)
+        monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_fsid=found.f_fsid + 1))
+        other, warning = own_node(data, UNNAMED, "", machine=tmp_path / "machine")
+        assert other.id != node.id and warning is not None and "from elsewhere" in warning
 
 
 def test_what_is_put_back_into_the_directory_is_the_node_that_it_was(data: Path) -> None:

@@ -125,7 +125,9 @@ def _location(data: Path, machine: Path) -> _Location:
         id, _ = read(machine, _FILE_MAX)
     except OSError:
         id = b""  # there is none everywhere: then file system and directory tell
-    directory = b"%s %d" % (id.strip(), data.stat().st_ino)
+    here = data.stat()
+    directory = b"%s %d" % (id.strip(), here.st_ino)
     found = (b"%d" % os.statvfs(data).f_fsid, os.fsencode(data.resolve()))
     in_file_system, at_path = (hashlib.sha256(directory + b" " + one).hexdigest()[:16] for one in found)
-    return _Location(in_file_system, at_path if id.strip() and not os.path.ismount(data) else NOWHERE)
+    is_root = here.st_dev != data.resolve().parent.stat().st_dev
+    return _Location(in_file_system, NOWHERE if is_root or not id.strip() else at_path)
