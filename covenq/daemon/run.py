@@ -25,6 +25,7 @@ from covenq.daemon import allocator, logs
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon
 from covenq.daemon.restart import Restart, is_restart
+from covenq.daemon.secret_fingerprint import SecretFingerprint
 from covenq.daemon.signals import Signals
 from covenq.daemon.start import StartOptions, start
 from covenq.daemon.stop import stop, stop_poisoned
@@ -92,6 +93,7 @@ def run(
 def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
     """Poll until the end, then stop in order; the exit code. What is left to close is the start's cleanup."""
     journal = daemon.storage.journal
+    secrets = SecretFingerprint(journal.id)
     notifier.ready(_status_line(daemon))
     while not _is_asked(daemon, signals):
         if journal.poisoned:
@@ -106,7 +108,7 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             notifier.stopping()
             stop(daemon, drain_s=1.0)
             return 1
-        _tell_others(daemon)
+        _tell_others(daemon, secrets)
         daemon.intake.admission.check()
         daemon.intake.known_damage.check()
         if signals.reload_asked():
@@ -127,11 +129,14 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
     return 0
 
 
-def _tell_others(daemon: Daemon) -> None:
+def _tell_others(daemon: Daemon, secrets: SecretFingerprint) -> None:
+    if daemon.storage.succession is None:
+        return
     database = daemon.storage.journal.database()
     ahead_s = None if database is None else database.ahead_s
     folded, erased = daemon.storage.fold.folded, daemon.background.upkeep.carried_out
-    daemon.succession.tell(folded, erased, daemon.live.now.config.sha256, ahead_s)
+    now = daemon.live.now
+    daemon.succession.tell(folded, erased, now.config.sha256, secrets.of(now), ahead_s)
 
 
 def _is_asked(daemon: Daemon, signals: Signals) -> bool:

@@ -118,14 +118,14 @@ class Succession:
         """Take no delivery in any more: what comes from now on waits for another node to lead."""
         self.works = False
 
-    def tell(self, folded: int, erased: int, config: str, ahead_s: float | None) -> None:
-        """Have other nodes shown how far this one has folded and carried out erasures, the hash of its configuration, and how far
-        its clock is behind.
+    def tell(self, folded: int, erased: int, config: str, secrets: str | None, ahead_s: float | None) -> None:
+        """Have other nodes shown how far this one has folded and carried out erasures, the hash of its configuration, the
+        fingerprint of its webhook secrets where there is one, and how far its clock is behind.
         """
         if self._journal is not None:
             ahead = None if ahead_s is None else round(ahead_s, 3)
             about = {"folded": folded, "erased": erased, "config": config, "clock_ahead": ahead, "api": self._api}
-            self._journal.tell(json.dumps({"version": __version__, **about}))
+            self._journal.tell(json.dumps({"version": __version__, **about, "secrets": secrets}))
 
     def hand_over(self) -> Leader | None:
         """Retire, let another node lead, and wait until it does, for HAND_OVER_S at most: which does.

@@ -46,6 +46,8 @@ def _node(one: KnownNode, now: float) -> str:
         words.append(f"{counted(one.behind, 'record')} behind")
     if one.other_config:
         words.append("another configuration")
+    if one.other_secrets:
+        words.append("other webhook secrets")
     return ", ".join(words)
 
 
@@ -68,6 +70,27 @@ def node_troubles(nodes: Sequence[KnownNode], now: float) -> Iterator[tuple[str,
         if one.other_config and one.state in ("leads", "standby"):
             words = f"node {one.name} runs with another configuration than this one"
             yield "node", words, _COMPARE
+        if one.other_secrets and one.state in ("leads", "standby"):
+            yield "node", *_other_secrets(one)
+
+
+def _other_secrets(one: KnownNode) -> tuple[str, str]:
+    """That what is taken in now would be refused once another leads, and what to do."""
+    words = f"node {one.name} has other webhook secrets than this one"
+    if one.state == "leads":
+        words = f"{words}, and leads: deliveries that are signed with those would be refused once this one leads"
+        return words, "Copy its secrets to this one, under the same names: `covenq secrets` lists those of a node."
+    words = f"{words}: deliveries would be refused there once it leads"
+    return words, "Copy the same secrets to it, under the same names: `covenq secrets` lists those of a node."
+
+
+def config_word(one: KnownNode) -> str:
+    """How its configuration and its secrets are beside this node's, in a word or two; "-" where that isn't known."""
+    if one.other_config:
+        return "another"
+    if one.other_secrets:
+        return "other secrets"
+    return "-" if one.other_config is None else "same"
 
 
 def named(name: str, address: str | None) -> str:

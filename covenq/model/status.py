@@ -363,6 +363,8 @@ class KnownNode(Struct):
     """Records that it has not folded."""
     other_config: bool | None = None
     """Whether its configuration is another one than this node's."""
+    other_secrets: bool | None = None
+    """Whether its webhook secrets are, by name or content; null where either says nothing of them."""
     clock_ahead_s: float | None = None
     """Seconds that the database's clock is ahead of its own."""
     api: str | None = None

@@ -5,6 +5,7 @@ Nobody sends anything twice here, as GitHub doesn't, and balancers don't repeat 
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from covenq.paths import SECRET_NAME
 from tests.support.daemon import Daemon
 from tests.support.postgres.server import Cluster
 from tests.support.requests import issue, new_guid
@@ -163,6 +165,26 @@ def test_each_node_shows_both_and_which_of_them_leads(nodes: Nodes) -> None:
     assert standby.stop() == 0
     eventually(lambda: "stopped" in {state for state, _, _ in both(active)}, 60, "it was stopped in order")
     assert b"has said nothing for" not in active.cli("status").stdout
+
+
+def test_nodes_with_secrets_of_their_own_are_told_before_the_other_leads_until_one_is_copied(nodes: Nodes) -> None:
+    active, standby = nodes.add(), nodes.add()
+    active.secret = standby.secret = None  # each makes its own
+    active.start()
+    start_standby(standby)
+
+    def others(daemon: Daemon) -> list[bool | None]:
+        return [one["other_secrets"] for one in daemon.cli_json("nodes")["items"] if not one["here"]]
+
+    for daemon, said in ((active, b"refused there once it leads"), (standby, b"refused once this one leads")):
+        eventually(lambda: others(daemon) == [True], 60, "each has told")  # noqa: B023
+        assert b"other secrets" in daemon.cli("nodes").stdout and said in daemon.cli("status").stdout
+    shutil.copy(active.data / SECRET_NAME, standby.data / SECRET_NAME)
+    for daemon in (active, standby):
+        eventually(lambda: others(daemon) == [False], 60, "it is taken up, and told")  # noqa: B023
+        assert b"webhook secrets" not in daemon.cli("status").stdout
+    secret = (active.data / SECRET_NAME).read_text().strip()
+    assert standby.post("issues", issue(1), secret=secret).status == 202
 
 
 def test_a_node_that_is_killed_is_succeeded_and_nothing_is_refused_or_lost(nodes: Nodes) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from covenq.model.nodes_text import BEHIND_LONG, node_troubles, nodes_text
+import pytest
+
+from covenq.model.nodes_text import BEHIND_LONG, config_word, node_troubles, nodes_text
 from covenq.model.status import KnownNode
 from covenq.operate.inspect.nodes import AWAY_S, known_nodes
 from journal.records import NodeSeen
@@ -39,6 +41,63 @@ def test_a_node_that_is_away_or_differs_is_trouble_and_one_that_was_stopped_is_n
     assert words[1] == f"node delta stands by, and is {BEHIND_LONG + 1:,} records behind"
     assert words[2] == "node delta runs with another configuration than this one"
     assert "gamma away since" in nodes_text([A, away], NOW)
+
+
+def test_a_node_with_other_secrets_is_trouble_before_it_leads_and_so_is_one_that_does() -> None:
+    standby = KnownNode("b1", "beta", None, "standby", False, AGO, AGO, "1.0", 0, False, True)
+    [(_, words, what_to_do)] = node_troubles([A, standby], NOW)
+    assert words == (
+        "node beta has other webhook secrets than this one: deliveries would be refused there once it leads"
+    )
+    assert what_to_do.startswith("Copy the same secrets to it") and "`covenq secrets`" in what_to_do
+    assert nodes_text([A, standby], NOW) == "alpha (here) leads; beta stands by, other webhook secrets"
+    leads = KnownNode("b1", "beta", None, "leads", False, AGO, AGO, "1.0", 0, False, True)
+    [(_, words, what_to_do)] = node_troubles([leads], NOW)
+    assert "would be refused once this one leads" in words and what_to_do.startswith("Copy its secrets to this one")
+    away = KnownNode("b1", "beta", None, "stopped", False, AGO, AGO, "1.0", 0, False, True)
+    assert not list(node_troubles([A, away], NOW)), "it is told when it is there again"
+
+
+@pytest.mark.parametrize(
+    ("other_config", "other_secrets", "word"),
+    [
+        (False, False, "same"),
+        (False, None, "same"),
+        (False, True, "other secrets"),
+        (True, True, "another"),
+        (True, False, "another"),
+        (None, None, "-"),
+    ],
+)
+def test_the_table_has_the_configuration_before_the_secrets(
+    other_config: bool | None, other_secrets: bool | None, word: str
+) -> None:
+    one = KnownNode("b1", "beta", None, "standby", False, AGO, AGO, "1.0", 0, other_config, other_secrets)
+    assert config_word(one) == word
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "other"),
+    [
+        ('"0123abcd"', '"0123abcd"', False),
+        ('"0123abcd"', '"0123abce"', True),
+        ('"0123abcd"', "null", None),
+        ("null", '"0123abcd"', None),
+        ('"0123abcd"', '"0123ABCE"', None),
+        ('"0123abcd"', '"0123abce\\n"', None),
+        ('"0123abcd"', '"0123abcd0"', None),
+        ('"0123abcd"', '["0123abcd"]', None),
+        ('"0123abcd"', "19088743", None),
+        ('"0123abcd"', '"\u0660123abcd"', None),
+    ],
+)
+def test_secrets_are_compared_where_both_nodes_say_what_may_be_a_fingerprint(
+    here: str, there: str, other: bool | None
+) -> None:
+    told = [seen("a1", about=f'{{"secrets": {here}}}', leads=True), seen(about=f'{{"secrets": {there}}}')]
+    assert known_nodes(told, "a1", 9, "x")[1].other_secrets is other
+    assert known_nodes([seen("a1", about=f'{{"secrets": {here}}}'), seen()], "a1", 9, "x")[1].other_secrets is None
+    assert known_nodes(told, "another", 9, "x")[0].other_secrets is None, "this one has said nothing yet"
 
 
 def test_a_clock_that_would_keep_a_node_from_starting_is_told() -> None:

@@ -44,7 +44,7 @@ def nodes(
     if json:
         output.emit_page(found.nodes)
         return
-    from covenq.model.nodes_text import owed_text
+    from covenq.model.nodes_text import config_word, owed_text
 
     now = time.time()
     columns: list[Column[KnownNode]] = [
@@ -53,7 +53,7 @@ def nodes(
         Column("SINCE", lambda one: output.elapsed(one.since, now)),
         Column("SEEN", lambda one: output.elapsed(one.seen, now)),
         Column("BEHIND", lambda one: "-" if one.behind is None else f"{one.behind:,}", right=True, rank=1),
-        Column("CONFIG", lambda one: {None: "-", False: "same", True: "another"}[one.other_config], rank=2),
+        Column("CONFIG", config_word, rank=2),
         Column("CLOCK", lambda one: _clock(one.clock_ahead_s), right=True, rank=3),
         Column("OWES", lambda one: f"{one.owes:,}" if one.owes else "-", right=True, rank=2),
         Column("VERSION", lambda one: clean(one.version or "-"), rank=3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Sequence
 
@@ -14,10 +15,9 @@ from journal.errors import JournalUnavailable
 from journal.interface import Succeeding
 from journal.records import NodeSeen
 
-CLOCK_MAX_S = 1e9
-"""Seconds that a clock may be off: more is none's."""
 AWAY_S = 5.0
 """Seconds after which a node that says nothing is away: it says that it is there every second."""
+_FINGERPRINT = re.compile("[0-9a-f]{8}")
 
 
 def known_nodes(
@@ -25,9 +25,10 @@ def known_nodes(
 ) -> list[KnownNode]:
     """`here` is this node's id, `head` the journal's newest record, `config` the hash of this node's configuration.
 
-    What each owes is looked up in `conn`.
+    What each owes is looked up in `conn`. Whether its secrets are others goes by what this node has said of its own.
     """
-    return [_known(one, here, head, config, conn) for one in seen]
+    own = next((_secrets(_said(one.about)) for one in seen if one.id == here), None)
+    return [_known(one, here, head, config, own, conn) for one in seen]
 
 
 def node_states(seen: Sequence[NodeSeen]) -> list[NodeState]:
@@ -35,9 +36,12 @@ def node_states(seen: Sequence[NodeSeen]) -> list[NodeState]:
     return [_state(one) for one in seen]
 
 
-def _known(one: NodeSeen, here: str, head: int, config: str, conn: sqlite3.Connection | None) -> KnownNode:
+def _known(
+    one: NodeSeen, here: str, head: int, config: str, secrets: str | None, conn: sqlite3.Connection | None
+) -> KnownNode:
     said = _said(one.about)
-    folded, version, other = _seq(said.get("folded")), said.get("version"), said.get("config")
+    others = _secrets(said)
+    folded, version, other = said.get("folded"), said.get("version"), said.get("config")
     ahead, api = said.get("clock_ahead"), said.get("api")
     return KnownNode(
         one.id,
@@ -48,18 +52,25 @@ def _known(one: NodeSeen, here: str, head: int, config: str, conn: sqlite3.Conne
         one.since,
         one.seen,
         version if isinstance(version, str) else None,
-        max(0, head - folded) if folded is not None else None,
+        max(0, head - folded) if isinstance(folded, int) else None,
         other != config if isinstance(other, str) else None,
-        float(ahead) if isinstance(ahead, int | float) and abs(ahead) < CLOCK_MAX_S else None,
+        None if others is None or secrets is None else others != secrets,
+        float(ahead) if isinstance(ahead, int | float) else None,
         api if isinstance(api, str) and api else None,
         0 if conn is None else _owed(said, conn),
     )
 
 
+def _secrets(said: dict[str, object]) -> str | None:
+    """The fingerprint of a node's webhook secrets; None of one that says none, or something else."""
+    told = said.get("secrets")
+    return told if isinstance(told, str) and _FINGERPRINT.fullmatch(told) else None
+
+
 def _owed(said: dict[str, object], conn: sqlite3.Connection) -> int:
     """The erasures that a node has not carried out, of what it may have: one that folded a record has what that brought."""
-    folded, erased = _seq(said.get("folded")), _seq(said.get("erased", said.get("folded")))
-    if folded is None or erased is None:
+    folded, erased = said.get("folded"), said.get("erased", said.get("folded"))
+    if not isinstance(folded, int) or not isinstance(erased, int):
         return 0  # it has said nothing yet
     return query.count_erased(conn, erased, folded)
 
@@ -91,15 +102,10 @@ def _state(one: NodeSeen) -> NodeState:
     return "leads" if one.leads else "standby"
 
 
-def _seq(said: object) -> int | None:
-    """A record's number, of what anybody may have written; None if it is none."""
-    return said if isinstance(said, int) and 0 <= said < 1 << 62 else None
-
-
 def _said(about: str) -> dict[str, object]:
     """What a node says of itself: perhaps of another version, and so perhaps in other words."""
     try:
         said = json.loads(about)
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
