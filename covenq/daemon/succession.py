@@ -164,7 +164,7 @@ class Succession:
             return None
         try:
             said = json.loads(leader.about).get("api")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return None
         return said if isinstance(said, str) and said else None
 

@@ -91,6 +91,13 @@ def test_a_door_stays_open_where_no_other_node_would_open_its_own(other: NodeSee
     assert shared.leads and succession.works
 
 
+@pytest.mark.parametrize("about", ["", "[]", '{"api": 1}', "[" * 100_000])
+def test_whatever_the_row_of_the_leader_says_its_api_is_text_or_not_known(about: str) -> None:
+    shared = Shared()
+    shared.nodes = lambda *, ask=False: [seen("beta", leads=True, about=about)]  # type: ignore[method-assign]
+    assert of(shared).leader_api() is None
+
+
 def test_a_database_that_is_away_lets_no_other_node_lead() -> None:
     shared = Shared(seen("beta"))
     shared.away = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from covenq.model.nodes_text import BEHIND_LONG, config_word, node_troubles, nodes_text
@@ -11,6 +12,7 @@ from covenq.model.status import KnownNode
 from covenq.operate.inspect.nodes import AWAY_S, known_nodes
 from journal.records import NodeSeen
 from tests.support.answers import AGO, NOW
+from tests.support.records import empty_state
 
 A = KnownNode("a1", "alpha", "10.0.0.1:8787", "leads", True, AGO, AGO, "1.0", 0, False)
 B = KnownNode("b1", "beta", None, "standby", False, AGO, AGO, "1.0", 12, False)
@@ -98,6 +100,22 @@ def test_secrets_are_compared_where_both_nodes_say_what_may_be_a_fingerprint(
     assert known_nodes(told, "a1", 9, "x")[1].other_secrets is other
     assert known_nodes([seen("a1", about=f'{{"secrets": {here}}}'), seen()], "a1", 9, "x")[1].other_secrets is None
     assert known_nodes(told, "another", 9, "x")[0].other_secrets is None, "this one has said nothing yet"
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        "[" * 100_000,
+        '{"secrets":' * 100_000,
+        f'{{"folded": 1{"0" * 30}, "erased": -1, "clock_ahead": 1{"0" * 400}}}',
+        '{"folded": -1, "clock_ahead": NaN}',
+        '{"version": "\\ud800", "api": "\\ud800"}',
+    ],
+)
+def test_whatever_a_row_says_there_is_an_answer(about: str) -> None:
+    [found] = known_nodes([seen(about=about)], "a1", 9, "x", empty_state())
+    assert (found.version, found.behind, found.clock_ahead_s, found.api, found.owes) == (None, None, None, None, 0)
+    assert msgspec.json.encode(found)
 
 
 def test_a_clock_that_would_keep_a_node_from_starting_is_told() -> None:

@@ -17,6 +17,8 @@ from journal.records import NodeSeen
 
 AWAY_S = 5.0
 """Seconds after which a node that says nothing is away: it says that it is there every second."""
+_CLOCK_MAX_S = 1e9
+_SEQ_MAX = 2**63 - 1
 _FINGERPRINT = re.compile("[0-9a-f]{8}")
 
 
@@ -41,8 +43,7 @@ def _known(
 ) -> KnownNode:
     said = _said(one.about)
     others = _secrets(said)
-    folded, version, other = said.get("folded"), said.get("version"), said.get("config")
-    ahead, api = said.get("clock_ahead"), said.get("api")
+    folded, other, ahead = _seq(said, "folded"), said.get("config"), said.get("clock_ahead")
     return KnownNode(
         one.id,
         one.name,
@@ -51,12 +52,12 @@ def _known(
         one.id == here,
         one.since,
         one.seen,
-        version if isinstance(version, str) else None,
-        max(0, head - folded) if isinstance(folded, int) else None,
+        _text(said, "version"),
+        None if folded is None else max(0, head - folded),
         other != config if isinstance(other, str) else None,
         None if others is None or secrets is None else others != secrets,
-        float(ahead) if isinstance(ahead, int | float) else None,
-        api if isinstance(api, str) and api else None,
+        float(ahead) if isinstance(ahead, int | float) and abs(ahead) <= _CLOCK_MAX_S else None,
+        _text(said, "api") or None,
         0 if conn is None else _owed(said, conn),
     )
 
@@ -69,8 +70,8 @@ def _secrets(said: dict[str, object]) -> str | None:
 
 def _owed(said: dict[str, object], conn: sqlite3.Connection) -> int:
     """The erasures that a node has not carried out, of what it may have: one that folded a record has what that brought."""
-    folded, erased = said.get("folded"), said.get("erased", said.get("folded"))
-    if not isinstance(folded, int) or not isinstance(erased, int):
+    folded, erased = _seq(said, "folded"), _seq(said, "erased" if "erased" in said else "folded")
+    if folded is None or erased is None:
         return 0  # it has said nothing yet
     return query.count_erased(conn, erased, folded)
 
@@ -103,9 +104,20 @@ def _state(one: NodeSeen) -> NodeState:
 
 
 def _said(about: str) -> dict[str, object]:
-    """What a node says of itself: perhaps of another version, and so perhaps in other words."""
+    """What a node says of itself: perhaps of another version, and so perhaps in other words; or whoever writes to the table."""
     try:
         said = json.loads(about)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _seq(said: dict[str, object], name: str) -> int | None:
+    found = said.get(name)
+    return found if isinstance(found, int) and 0 <= found <= _SEQ_MAX else None
+
+
+def _text(said: dict[str, object], name: str) -> str | None:
+    """None also for what can't be printed: half a surrogate pair no answer could hold."""
+    found = said.get(name)
+    return found if isinstance(found, str) and found.isprintable() else None
