@@ -23,11 +23,11 @@ _BEAT = """INSERT INTO covenq.node AS n (id, name, address, since, seen, stopped
   ON CONFLICT (id) DO UPDATE SET name = excluded.name, address = excluded.address, about = excluded.about, seen = excluded.seen,
     stopped = excluded.stopped, since = CASE WHEN %(first)s THEN excluded.since ELSE n.since END"""
 _FORGET = "DELETE FROM covenq.node WHERE seen < clock_timestamp() - %s * interval '1 day'"
-_NODES = """SELECT n.id, n.name, n.address, to_char(CASE WHEN n.stopped THEN n.seen
+_NODES = """SELECT n.id, left(n.name, 4096), left(n.address, 4096), to_char(CASE WHEN n.stopped THEN n.seen
   WHEN l.node = n.id AND l.until > clock_timestamp() THEN greatest(l.since, n.since)
   ELSE n.since END AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   to_char(n.seen AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), extract(epoch FROM clock_timestamp() - n.seen)::float8,
-  n.stopped, n.about, l.node = n.id AND l.until > clock_timestamp()
+  n.stopped, left(n.about, 4096), l.node = n.id AND l.until > clock_timestamp()
   FROM covenq.node n, covenq.lease l ORDER BY n.name, n.id"""
 
 
