@@ -151,7 +151,7 @@ def test_a_node_that_can_not_ask_the_one_that_leads_says_why(nodes: Nodes) -> No
     second = nodes.add()
     (nodes.base / "token").write_text("cqw_" + "x" * 40)
     start_standby(second)
-    eventually(lambda: "[worker] token_file" in worker_of(second)["standby_problem"], 60, second.log_tail())
+    eventually(lambda: "[worker] token_file" in str(worker_of(second)["standby_problem"]), 60, second.log_tail())
     doctor = second.cli("doctor", exit_code=None).stdout.decode()
     assert "runs no task of the one that leads" in " ".join(doctor.split())
     nodes.make_token()
