@@ -19,8 +19,10 @@ import pytest
 
 from covenq.errors import UsageError
 from covenq.net.http_client import error_of
+from covenq.tasks.execution.lease_guard import now
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote import leased_task
+from covenq.tasks.remote import worker as worker_module
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.options import WorkerOptions
 from covenq.tasks.remote.output_end import read_outputs
@@ -385,16 +387,20 @@ def test_a_daemon_that_cant_read_its_state_is_asked_again(
     """As one that is down: its restart makes the state again, and what runs meanwhile is still this worker's."""
     monkeypatch.setattr(UnreadableClient, "word", word)
     monkeypatch.setattr(UnreadableClient, "refused", set())
+    passed = [0.0]  # seconds that the worker thinks have passed beside those that have
+    monkeypatch.setattr(worker_module, "boottime", lambda: now() + passed[0])
     with serving(data, {"route": [{"name": "p", "match": "event:issues", "pull": True}]}) as served:
         task = served.post("issues", issue(7)).json["tasks"][0]
         (tmp_path / "work").mkdir()
         told = tmp_path / "told"
         run = ("sh", "-c", f"while [ ! -e {told} ]; do sleep 0.05; done; echo said")
-        options = WorkerOptions("w1", run, lease_s=3.0, environ={"PATH": os.environ["PATH"]})
+        options = WorkerOptions("w1", run, lease_s=60.0, environ={"PATH": os.environ["PATH"]})
         worker = Worker(lambda: UnreadableClient(served.socket), options, tmp_path / "work")
         thread = threading.Thread(target=worker.run)
         thread.start()
         try:
+            eventually(lambda: "phase" in UnreadableClient.refused or not thread.is_alive(), what="it is run")
+            passed[0] = 30.0  # a renewal is due, and what is left of the lease is long
             eventually(
                 lambda: "renew" in UnreadableClient.refused or not thread.is_alive(), what="its lease is renewed"
             )
