@@ -23,7 +23,20 @@ KEY_FIELDS = (
 """The placeholders of a route's `key`."""
 
 UNDECIDED = frozenset(
-    {"seq", "state", "reason", "route", "kind", "worker", "node", "category", "attempts", "duplicates"}
+    {
+        "seq",
+        "state",
+        "reason",
+        "route",
+        "kind",
+        "purpose",
+        "familiar",
+        "worker",
+        "node",
+        "category",
+        "attempts",
+        "duplicates",
+    }
 )
 """Fields of a filter that have no value yet when a route is chosen."""
 
@@ -67,6 +80,10 @@ class Route:
     """The name of the secret that a forward is signed anew with; None: it keeps GitHub's signature."""
     limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
+    purpose: str | None = None
+    """What its tasks are for, in a word of its own, which they freeze."""
+    familiar: str | None = None
+    """The id of the agent that its tasks are run as, which they freeze."""
     max_age_s: float | None = None
     """What GitHub first sent longer ago is held back when it is fetched; None: as `[reconcile] max_age` says."""
     policy: Mapping[str, Json] = field(init=False, repr=False, compare=False)
@@ -82,6 +99,12 @@ class Route:
         events, condition = self.filter.split("event")
         object.__setattr__(self, "events", events)
         object.__setattr__(self, "condition", condition)
+
+    @property
+    def labels(self) -> JsonObject:
+        """What its tasks are named by beside its own name, as far as it says so."""
+        told = {"purpose": self.purpose, "familiar": self.familiar}
+        return {name: value for name, value in told.items() if value is not None}
 
     def _policy(self) -> dict[str, Json]:
         what: dict[str, Json] = {"run": list(self.run)}
@@ -113,6 +136,7 @@ def route_object(route: Route) -> JsonObject:
         "name": route.name,
         "match": route.match,
         "kind": route.kind,
+        **route.labels,
         "key": route.key,
         "policy": route.policy,
         **age,
@@ -138,6 +162,8 @@ def parse_route(table: Table) -> Route:
             "limits",
             "keep",
             "max_age",
+            "purpose",
+            "familiar",
             *SCHEDULING_KEYS,
         )
     )
@@ -172,6 +198,8 @@ def parse_route(table: Table) -> Route:
         sign=table.token("sign") if "sign" in table.raw else None,
         limits=limits_of(table),
         keep=table.choice("keep", KEEP),
+        purpose=table.token("purpose") if "purpose" in table.raw else None,
+        familiar=table.token("familiar") if "familiar" in table.raw else None,
         max_age_s=table.duration("max_age", 0.0) if "max_age" in table.raw else None,
     )
 

@@ -47,7 +47,7 @@ _OF_ROW = {
 } | {"sha": "head_sha", "size": "payload_bytes", "at": "received_at"}
 """The fields that are columns of the delivery."""
 
-_OF_TASKS = frozenset({"route", "kind", "worker", "node", "category", "attempts"})
+_OF_TASKS = frozenset({"route", "kind", "purpose", "familiar", "worker", "node", "category", "attempts"})
 """The fields that each of its tasks has."""
 
 
@@ -70,7 +70,7 @@ def task_fields(
     own = {name: row.get(name) for name in ("id", "hook", "guid", "event", "action", "repo", "repo_id", "installation")}
     own |= {
         name: row.get(name)
-        for name in ("number", "ref", "target", "state", "reason", "route", "kind", "worker", "node", "category")
+        for name in "number ref target state reason route kind purpose familiar worker node category".split()
     }
     own |= {name: of.get(name) for name in ("owner", "sender", "duplicates", "source", "secret", "twin")}
     return own | {

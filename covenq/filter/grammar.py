@@ -63,6 +63,8 @@ FIELDS: dict[str, str] = {
     "reason": "why it is in that state",
     "route": "the route that made the task",
     "kind": "how the task is run: run, forward or pull",
+    "purpose": "what the task is for, in its route's word",
+    "familiar": "the agent that the task is run as",
     "worker": "who runs it, or ran it last",
     "node": "the node it runs on, or ran on last",
     "category": "why it failed: exit, signal, timeout, …",

@@ -40,13 +40,13 @@ _DELIVERY = {
     ).split()
 } | {"sha": "d.head_sha", "size": "d.payload_bytes", "secret": "+d.secret"}
 """The + keeps SQLite from using the index on secret: it is in order of hooks, and nearly all rows have the same few secrets."""
-_DELIVERY_TASKS = {name: f"t.{name}" for name in ("route", "kind", "worker", "node", "category", "attempts")}
+_DELIVERY_TASKS = {name: f"t.{name}" for name in "route kind purpose familiar worker node category attempts".split()}
 
 _TASK = {
     name: f"t.{name}"
     for name in (
-        "id hook guid event action repo repo_id installation number ref target state reason route kind worker node category "
-        "attempts"
+        "id hook guid event action repo repo_id installation number ref target state reason route kind purpose familiar worker "
+        "node category attempts"
     ).split()
 } | {"sha": "t.head_sha", "seq": "t.delivery_seq"}
 _TASK_DELIVERY = {name: f"d.{name}" for name in ("owner", "sender", "duplicates", "source", "secret", "twin")} | {

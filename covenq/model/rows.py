@@ -120,6 +120,9 @@ class Delivery(DeliveryProgress, kw_only=True):
 
     labels: list[str | None]
     tasks: list[str]
+    routing: str | None = None
+    """What routing made of it: `task:` and the ids of its tasks, or `ignored:` and the reason. None: it isn't decided yet, or an
+    older daemon doesn't say."""
 
 
 class Repository(Struct, frozen=True):
@@ -194,6 +197,11 @@ class TaskOrigin(Row, kw_only=True):
     guid: Token | None
     route: str | None
     kind: str | None
+    """How it is run: run, forward or pull."""
+    purpose: str | None = None
+    """What it is for, in a word of its route: fix_issue, … Older records say neither this nor the next."""
+    familiar: str | None = None
+    """The id of the agent that its route runs it as."""
     replay: Count
     event: str | None
     action: str | None

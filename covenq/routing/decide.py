@@ -169,6 +169,7 @@ def _queued(
         "route": rule.name,
         "kind": rule.kind,
         "replay": replay,
+        **rule.labels,
         "priority": rule.scheduling.priority,
         "policy": rule.policy,
         "config": config_sha256,

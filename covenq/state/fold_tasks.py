@@ -53,6 +53,8 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         delivery_seq=None if delivery is None else delivery.seq,
         route=as_text(data.get("route")),
         kind=as_text(data.get("kind")),
+        purpose=as_text(data.get("purpose")),
+        familiar=as_text(data.get("familiar")),
         state=_QUEUED,
         reason=None,
         category=None,

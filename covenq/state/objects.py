@@ -16,6 +16,7 @@ import msgspec
 
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, Task
 from covenq.paths import ATTEMPTS_NAME
+from covenq.state.schema import ROUTING
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, decoded, decoder_of
 
 T = TypeVar("T")
@@ -77,6 +78,7 @@ DELIVERY_OBJECTS = Objects(
         "labels": "coalesce(d.labels, '[]')",
         "tasks": """(SELECT json_group_array(id) FROM (
             SELECT t.id FROM tasks t WHERE t.delivery_seq = d.seq ORDER BY t.created_seq))""",
+        "routing": ROUTING.format("d"),
     },
     "webhook_deliveries d",
     frozenset({"labels", "tasks"}),

@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 30
+VERSION = 31
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -90,6 +90,14 @@ CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce
 """
 """What is there from the start, also of a state.db that is built anew: new rows are at the end of these indexes, or few are in
 them. The dispatcher names them."""
+
+ROUTING = """CASE WHEN {0}.state = 'ignored' THEN 'ignored:' || coalesce({0}.reason, '') ELSE (
+    SELECT 'task:' || group_concat(id, ',') FROM (
+        SELECT t.id FROM tasks t WHERE t.delivery_seq = {0}.seq ORDER BY t.created_seq)) END"""
+"""A delivery's routing result, `{0}` being its row. Null: nothing is decided yet."""
+
+_VIEW = f"""CREATE VIEW routing AS
+    SELECT d.seq, d.hook, d.guid, {ROUTING.format("d")} AS routing FROM webhook_deliveries d"""  # noqa: S608 - constants
 
 _KEYS = """
 CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
@@ -217,7 +225,7 @@ def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
             conn.execute(f'DROP {kind} IF EXISTS "{quoted}"')
     for table in (DELIVERIES, TASKS, ATTEMPTS):
         conn.execute(table.definition())
-    for statement in (*_statements(_OTHERS), *_TALLIES):
+    for statement in (*_statements(_OTHERS), _VIEW, *_TALLIES):
         conn.execute(statement)
     if indexes:
         count_by_triggers(conn)

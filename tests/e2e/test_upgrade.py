@@ -47,19 +47,27 @@ def said(written: Path, name: str) -> Any:
     return json.loads((written / f"{name}.json").read_text())
 
 
-SINCE = ("superseded_by", "ref", "target", "node")
+SINCE = ("superseded_by", "ref", "target", "node", "purpose", "familiar")
 """The fields that tasks, or deliveries, have got since."""
 
 
 def as_before(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without the fields that are newer, which nothing of it has."""
     assert all(item.get(name) is None for item in items for name in SINCE)
-    return [{name: value for name, value in item.items() if name not in SINCE} for item in items]
+    return [{name: value for name, value in item.items() if name not in (*SINCE, "routing")} for item in items]
+
+
+def routing_of(delivery: dict[str, Any]) -> str | None:
+    """What routing made of a delivery, by what it said of itself then."""
+    if delivery["state"] == "ignored":
+        return f"ignored:{delivery['reason']}"
+    return f"task:{','.join(delivery['tasks'])}" if delivery["tasks"] else None
 
 
 def test_it_is_read_and_verified_as_it_was(written: Path, old: Daemon) -> None:
     deliveries = old.cli_json("deliveries", "--limit", "0")
     assert {**deliveries, "items": as_before(deliveries["items"])} == said(written, "deliveries")
+    assert [one["routing"] for one in deliveries["items"]] == [routing_of(one) for one in deliveries["items"]]
     tasks, before = old.cli_json("tasks", "--limit", "0"), said(written, "tasks")
     for task in (*tasks["items"], *before["items"]):
         # In words of its own: more causes are told apart.

@@ -74,6 +74,14 @@ def test_every_matching_route_makes_one_task_with_its_policy_frozen() -> None:
     assert second.data["route"] == "r2"
 
 
+def test_a_task_freezes_what_its_route_says_it_is_for_and_is_run_as() -> None:
+    made, plain = config("event:issues", purpose="fix_issue", familiar="cody"), config("event:issues")
+    [entry] = decide(made).entries
+    assert (entry.data["purpose"], entry.data["familiar"]) == ("fix_issue", "cody")
+    assert made.sha256 != plain.sha256
+    assert not {"purpose", "familiar"} & set(decide(plain).entries[0].data)
+
+
 @pytest.mark.parametrize(
     ("match", "wanted"),
     [

@@ -78,6 +78,7 @@ def test_a_received_delivery(conn: sqlite3.Connection) -> None:
         "detail": None, "payload_sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
         "payload_bytes": 2, "secret": "app", "source": "http", "twin": None, "duplicates": 0, "conflicts": 0,
         "last_seq": 1, "replays": 0, "payload_dropped": None, "redacted": None, "tasks": [], "ref": None, "target": None,
+        "routing": None,
     }  # fmt: skip
     assert row.received_at == "2027-01-15T08:00:01.000000Z"
 
@@ -92,9 +93,22 @@ def test_notes_on_a_delivery(conn: sqlite3.Connection) -> None:
 def test_an_ignored_delivery_keeps_its_reason_until_a_task_comes(conn: sqlite3.Connection) -> None:
     row = one(conn, received("g1"), note("ignored", "g1", reason="no_route", detail="no route wants issues"))
     assert (row.state, row.reason, row.detail) == ("ignored", "no_route", "no route wants issues")
+    assert row.routing == "ignored:no_route"
     fold(conn, as_records([queued("g1")], first=3))
     row = query.delivery(conn, None, "g1")
     assert (row.state, row.reason, row.detail, row.tasks) == ("queued", None, None, [T])
+    assert row.routing == f"task:{T}"
+
+
+def test_routing_is_told_of_every_task_oldest_first_and_of_nothing_undecided(conn: sqlite3.Connection) -> None:
+    again = of("g1", replay=1)
+    fold(conn, as_records([received("g1"), queued("g1"), queued("g1", replay=1), received("g2")]))
+    assert query.delivery(conn, None, "g1").routing == f"task:{T},{again}"
+    assert query.delivery(conn, None, "g2").routing is None
+    assert [tuple(row) for row in conn.execute("SELECT guid, routing FROM routing ORDER BY seq")] == [
+        ("g1", f"task:{T},{again}"),
+        ("g2", None),
+    ]
 
 
 def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:

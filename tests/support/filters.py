@@ -73,7 +73,8 @@ def journals(draw: st.DrawFn) -> list[Entry]:
         entries.append(received(guid, hook, payload=body, about=draw(_about), **draw(_data)))
         for route in draw(st.lists(_routes, unique=True, max_size=2)):
             task = of(guid, hook, route)
-            entries.append(queued(guid, hook, route, about=draw(_about), **draw(_data)))
+            labels = {"purpose": draw(_texts), "familiar": draw(_texts)}
+            entries.append(queued(guid, hook, route, about=draw(_about), **draw(_data), **labels))
             if draw(st.booleans()):
                 entries.append(moved("claimed", task, attempt=draw(st.integers(1, 3)), worker=draw(_texts)))
                 end = draw(st.sampled_from(["phase", "failed", "completed", "cancelled"]))
@@ -102,7 +103,7 @@ _range = st.sampled_from(["*", "0", "7", "12", "1..12", "7..", "..7", "12..1"])
 _ranges = st.lists(_range, min_size=1, max_size=3).map(",".join)
 
 _text_field = st.sampled_from(
-    "id guid hook event action repo owner sender sha label reason route kind worker source secret twin".split()
+    "id guid hook event action repo owner sender sha label reason route kind purpose familiar worker source secret twin".split()
 )
 
 _number_field = st.sampled_from("seq repo_id installation number attempts duplicates size".split())

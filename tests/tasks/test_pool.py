@@ -89,6 +89,8 @@ def test_a_task_runs_and_completes(harness: Harness) -> None:
         "COVENQ_NUMBER": "7",
         "COVENQ_SHA": "",
         "COVENQ_REF": "",
+        "COVENQ_PURPOSE": "",
+        "COVENQ_FAMILIAR": "",
         "COVENQ_SENDER": "",
         "COVENQ_INSTALLATION": "",
         "COVENQ_PAYLOAD": str(harness.file(task, "payload")),

@@ -142,7 +142,7 @@ READS = """if True:
     told = {"stdin": sys.stdin.read(), "payload": open(sys.argv[1]).read(), "body": open(sys.argv[2]).read(),
             "COVENQ_PAYLOAD": open(os.environ["COVENQ_PAYLOAD"]).read(),
             "COVENQ_BODY": open(os.environ["COVENQ_BODY"]).read(), "ref": os.environ["COVENQ_REF"],
-            "of": [os.environ["COVENQ_" + n] for n in ("NUMBER", "SHA", "SENDER", "INSTALLATION", "REPO_ID")],
+            "of": [os.environ["COVENQ_" + n] for n in "NUMBER SHA SENDER INSTALLATION REPO_ID PURPOSE FAMILIAR".split()],
             "brief": json.load(open(sys.argv[3]))}
     json.dump(told, open(os.environ["COVENQ_RESULT"], "w"))
 """
@@ -155,7 +155,7 @@ def test_a_command_gets_json_whatever_the_hook_sends_and_the_received_bytes_besi
     code = tmp_path / "code.py"
     code.write_text(READS)
     argv = [sys.executable, str(code), "{payload}", "{body}", "{brief}"]
-    route = '[[route]]\nname = "p"\nmatch = "event:push"\n'
+    route = '[[route]]\nname = "p"\nmatch = "event:push"\npurpose = "build"\nfamiliar = "cody"\n'
     daemon: Daemon = make_daemon(
         config=route + ("pull = true\n" if where == "worker" else f"run = {json.dumps(argv)}\n")
     )
@@ -171,9 +171,10 @@ def test_a_command_gets_json_whatever_the_hook_sends_and_the_received_bytes_besi
         brief = result.pop("brief")
         assert result == {
             "stdin": payload, "payload": payload, "COVENQ_PAYLOAD": payload, "body": bodies[kind], "COVENQ_BODY": bodies[kind],
-            "ref": "refs/heads/m\u00e4in", "of": ["7", "c" * 40, "octocat", "2311", "1296269"],
+            "ref": "refs/heads/m\u00e4in", "of": ["7", "c" * 40, "octocat", "2311", "1296269", "build", "cody"],
         }  # fmt: skip
         assert (brief["repo_id"], brief["sender"], brief["number"]) == (1296269, "octocat", 7)
+        assert (brief["purpose"], brief["familiar"]) == ("build", "cody")
         assert (brief["content_type"], brief["ref"]) == (kind, "refs/heads/m\u00e4in")
         assert brief["body"] and (where == "worker" or Path(brief["body"]).read_text() == bodies[kind])
 
@@ -212,7 +213,7 @@ def test_a_command_gets_the_same_and_says_its_phases_wherever_it_runs(
     assert set(result["env"]) == {
         f"COVENQ_{key}"
         for key in (
-            "TASK ATTEMPT FENCE HOOK GUID EVENT ACTION REPO REPO_ID NUMBER SHA REF SENDER INSTALLATION "
+            "TASK ATTEMPT FENCE HOOK GUID EVENT ACTION REPO REPO_ID NUMBER SHA REF SENDER INSTALLATION PURPOSE FAMILIAR "
             "PAYLOAD BODY RESULT SOCKET"
         ).split()
     }

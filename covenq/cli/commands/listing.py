@@ -95,7 +95,7 @@ def tasks(
       covenq tasks state:failed since:1h
       covenq tasks route:fix-issue -state:completed
 
-    Fields: as for deliveries, and route kind worker category.
+    Fields: as for deliveries, and route kind purpose familiar worker category.
     """
     with source(data, config) as opened:
         pages = Pages(opened.tasks, words or [], limit, after)

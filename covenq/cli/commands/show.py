@@ -235,6 +235,8 @@ def _print_task(t: TaskHistory, attempts: Path | None) -> None:
     _field("state", output.paint(clean(t.state), output.state_colour(t.state), output.has_colour(output.stdout())))
     _field("reason", ": ".join(clean(part) for part in (t.reason, t.detail) if part))
     _field("route", clean(t.route) + (f" (replay {t.replay})" if t.replay else ""))
+    _field("purpose", clean(t.purpose))
+    _field("familiar", clean(t.familiar))
     _field("delivery", f"{clean(t.hook)}/{clean(t.guid)}")
     _field("target", clean(target_of(t)))
     _field("key", clean(t.key))

@@ -19,7 +19,7 @@ from covenq.model import Category, Kind
 from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
 from covenq.tasks.execution.attempt_context import AttemptContext, AttemptResult
-from covenq.tasks.execution.brief import Brief, Content
+from covenq.tasks.execution.brief import Content, brief_of
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, short_answer, target_of
 from covenq.tasks.execution.held_lease import HeldLease
@@ -237,7 +237,7 @@ class Attempt:
         brief: dict[str, object] | None = None
         if self.task.kind != "forward":
             content = Content.of(delivery.payload or b"", content_type_of(delivery.data.get("headers")))
-            brief = self._brief(claim, delivery).as_json(directory)
+            brief = brief_of(self.task, claim.attempt, claim.fence, delivery).as_json(directory)
         while True:
             try:
                 if content is None:
@@ -251,28 +251,6 @@ class Attempt:
             if self.context.stop.wait(RETRY_S):
                 return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began: no space")
 
-    def _brief(self, claim: Claim, delivery: Record) -> Brief:
-        task = self.task
-        return Brief(
-            task=task.id,
-            attempt=claim.attempt,
-            fence=claim.fence,
-            route=task.route,
-            hook=task.hook,
-            guid=task.guid,
-            seq=delivery.seq,
-            event=task.event,
-            action=task.action,
-            repo=task.repo,
-            repo_id=task.repo_id,
-            sender=(delivery.about or {}).get("sender"),
-            installation=task.installation,
-            number=task.number,
-            head_sha=task.head_sha,
-            ref=task.ref,
-            content_type=content_type_of(delivery.data.get("headers")),
-        )
-
     def _execute(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome:
         context, policy = self.context, self.task.policy
         if not policy.run:
@@ -280,7 +258,7 @@ class Attempt:
         if context.stop.is_set():
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         try:
-            brief = self._brief(claim, delivery)
+            brief = brief_of(self.task, claim.attempt, claim.fence, delivery)
             env = brief.environment(context.environ, policy.env, directory, str(context.data / PHASE_SOCKET_NAME))
             command = Command(
                 brief.argv(policy.run, directory),

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from covenq.config.executor import PLACEHOLDERS
 from covenq.errors import BadRequest
-from covenq.github.request import is_form, json_of
+from covenq.github.request import content_type_of, is_form, json_of
 from covenq.tasks.execution.workdir import AttemptDirectory
+from covenq.tasks.scheduling.outcome import Task
+from journal.records import Record
 
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
 """The only variables of the daemon's environment that a command gets without its route naming them."""
@@ -62,6 +64,8 @@ class Brief:
     number: int | None
     head_sha: str | None
     ref: str | None
+    purpose: str | None
+    familiar: str | None
     content_type: str | None
     """Of the body as it was received: of a form, the payload is its decoded JSON."""
 
@@ -104,6 +108,8 @@ class Brief:
             "NUMBER": self.number,
             "SHA": self.head_sha,
             "REF": self.ref,
+            "PURPOSE": self.purpose,
+            "FAMILIAR": self.familiar,
             "SENDER": self.sender,
             "INSTALLATION": self.installation,
             "PAYLOAD": str(directory.payload),
@@ -112,6 +118,31 @@ class Brief:
             "SOCKET": socket,
         }
         return environment(base, allowed, own)
+
+
+def brief_of(task: Task, attempt: int, fence: str, delivery: Record) -> Brief:
+    """The brief of an attempt in this daemon: what its task says, and the record of the delivery."""
+    return Brief(
+        task=task.id,
+        attempt=attempt,
+        fence=fence,
+        route=task.route,
+        hook=task.hook,
+        guid=task.guid,
+        seq=delivery.seq,
+        event=task.event,
+        action=task.action,
+        repo=task.repo,
+        repo_id=task.repo_id,
+        sender=(delivery.about or {}).get("sender"),
+        installation=task.installation,
+        number=task.number,
+        head_sha=task.head_sha,
+        ref=task.ref,
+        purpose=task.purpose,
+        familiar=task.familiar,
+        content_type=content_type_of(delivery.data.get("headers")),
+    )
 
 
 def command_line(run: Sequence[str], values: Mapping[str, str]) -> list[str]:

@@ -26,6 +26,8 @@ def brief_of(grant: ClaimGrant, content_type: str | None, payload: bytes) -> Bri
         number=task.get("number"),
         head_sha=task.get("head_sha"),
         ref=task.get("ref"),
+        purpose=task.get("purpose"),
+        familiar=task.get("familiar"),
         content_type=content_type,
     )
 

@@ -95,6 +95,8 @@ class Task:
     kind: str = "run"
     repo_id: int | None = None
     ref: str | None = None
+    purpose: str | None = None
+    familiar: str | None = None
     priority: int = 0
     tenant: str = ""
     """The installation, or the hook, that it counts for in fairness and limits (`covenq.config.limits.tenant_of`)."""
