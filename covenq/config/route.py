@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from covenq.config.contract import NO_AGENT, Agent, contract_of
 from covenq.config.executor import BRACED, KEEP, forward_of, kind_of, limits_of, pull_of, run_of
 from covenq.config.limits import DEFAULT_SCHEDULING, SCHEDULING_KEYS, Scheduling, parse_scheduling
 from covenq.config.resources import NO_LIMITS, ResourceLimits
@@ -84,6 +85,10 @@ class Route:
     """What its tasks are for, in a word of its own, which they freeze."""
     familiar: str | None = None
     """The id of the agent that its tasks are run as, which they freeze."""
+    contract: str | None = None
+    """How its command is told what to do and how what it leaves is judged, one of CONTRACTS; None: by its exit code alone."""
+    agent: Agent = NO_AGENT
+    """What the brief of its contract says of the agent."""
     max_age_s: float | None = None
     """What GitHub first sent longer ago is held back when it is fetched; None: as `[reconcile] max_age` says."""
     policy: Mapping[str, Json] = field(init=False, repr=False, compare=False)
@@ -114,6 +119,10 @@ class Route:
                 what["sign"] = self.sign
         elif self.kind == "pull":
             what = {"pull": True}
+        if self.contract is not None:
+            what["contract"] = self.contract
+            if agent := self.agent.as_json():
+                what["agent"] = agent
         if limits := self.limits.as_json():
             what["limits"] = limits
         if self.keep != KEEP[0]:
@@ -164,6 +173,7 @@ def parse_route(table: Table) -> Route:
             "max_age",
             "purpose",
             "familiar",
+            "contract",
             *SCHEDULING_KEYS,
         )
     )
@@ -199,6 +209,7 @@ def parse_route(table: Table) -> Route:
         limits=limits_of(table),
         keep=table.choice("keep", KEEP),
         purpose=table.token("purpose") if "purpose" in table.raw else None,
+        contract=contract_of(table, kind),
         familiar=table.token("familiar") if "familiar" in table.raw else None,
         max_age_s=table.duration("max_age", 0.0) if "max_age" in table.raw else None,
     )

@@ -241,6 +241,12 @@ class TaskProgress(TaskOrigin, kw_only=True):
     retries: Count
     superseded_by: str | None = None
     """The id of the task that took its place."""
+    result_status: str | None = None
+    """What its command said of its work, by its contract: success, partial, needs_input or failure."""
+    branch: TextOfPayload = None
+    """The branch that its command said it wrote to."""
+    pr_number: int | None = None
+    """The pull request that its command said it made."""
 
 
 class TaskRow(TaskProgress, array_like=True, gc=False, kw_only=True):
@@ -252,6 +258,8 @@ class TaskRow(TaskProgress, array_like=True, gc=False, kw_only=True):
     pull: int
     supersede: str | None
     source_at: TextOfPayload
+    abouts: TextOfPayload
+    """A JSON array of the records of its ends that say, where an erasure reaches it, what its commands said of their work."""
     since: str | None
     queued_seq: int | None
     sent_at: int

@@ -89,9 +89,13 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         # Set only for tasks that supersede others or keep an order. An operator asked for a replay, so it does neither.
         supersede=supersede if supersede in ("queued", "running") and key is not None and replay == 0 else None,
         source_at=as_text(about.get("source_at")) if frozen.get("order") == "newest" and replay == 0 else None,
+        abouts=None,
         since=None,
         queued_seq=record.seq,
         superseded_by=None,
+        result_status=None,
+        branch=None,
+        pr_number=None,
         sent_at=delivery.sent_at if delivery is not None and replay == 0 else send_order.recorded_at(rows, record),
     )
 
@@ -161,6 +165,17 @@ def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: str) -> None
     rows.changed_attempts[key] = attempt
 
 
+def _note_report(row: TaskRow, record: Record) -> None:
+    """What the command said of its work, as far as it said anything."""
+    status = as_text(record.data.get("result_status"))
+    if status is None:
+        return
+    row.result_status = status
+    if record.about:
+        row.branch = as_text(record.about.get("branch"))
+        row.abouts = json_text([*(orjson.loads(row.abouts) if row.abouts else []), record.seq])
+
+
 def _set_failure(row: TaskRow, record: Record) -> None:
     row.reason = row.category = as_text(record.data.get("category"))
     row.detail = as_text(record.data.get("detail"))
@@ -178,6 +193,8 @@ def _add_phase(rows: Rows, row: TaskRow, record: Record) -> None:
         phase = [as_text(record.data.get("phase")), record.at]
         attempt.phases = json_text([*orjson.loads(attempt.phases), phase])
         rows.changed_attempts[key] = attempt
+    pull = as_integer(record.data.get("pr"))
+    row.pr_number = row.pr_number if pull is None else pull
 
 
 def _renew(rows: Rows, row: TaskRow, record: Record) -> None:
@@ -200,6 +217,7 @@ def _complete(rows: Rows, row: TaskRow, record: Record) -> None:
     _end_attempt(rows, row, record, _COMPLETED)
     _clear_claim(row)
     _clear_reason(row)
+    _note_report(row, record)
     row.state, row.not_before = _COMPLETED, None
 
 
@@ -207,6 +225,7 @@ def _fail(rows: Rows, row: TaskRow, record: Record) -> None:
     _end_attempt(rows, row, record, _FAILED)
     _clear_claim(row)
     _set_failure(row, record)
+    _note_report(row, record)
     row.state, row.not_before = _FAILED, None
     interruptions = as_integer(record.data.get("interruptions"))
     row.interruptions = row.interruptions if interruptions is None else interruptions
@@ -217,7 +236,7 @@ def _requeue(rows: Rows, row: TaskRow, record: Record) -> None:
     _clear_reason(row)
     row.state = _QUEUED
     row.reason = as_text(record.data.get("reason"))
-    row.worker = row.node = row.not_before = row.since = row.superseded_by = None
+    row.worker = row.node = row.not_before = row.since = row.superseded_by = row.result_status = None
     row.interruptions = row.retries = 0
     row.queued_seq = record.seq
 

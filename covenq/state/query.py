@@ -163,6 +163,12 @@ def results_of(conn: sqlite3.Connection, first: int, last: int) -> list[int]:
     return [int(row[0]) for row in conn.execute(_RESULTS_OF, (first, last))]
 
 
+def abouts_of(conn: sqlite3.Connection, delivery_seq: int) -> list[int]:
+    """The records that have what commands said of their work, of a delivery's tasks."""
+    each = "SELECT value FROM tasks, json_each(tasks.abouts) WHERE delivery_seq = ? AND abouts IS NOT NULL"
+    return [int(row[0]) for row in conn.execute(each, (delivery_seq,))]
+
+
 def results_between(conn: sqlite3.Connection, first: int, last: int) -> list[int]:
     """The records from `first` to `last`, both counted, that have results."""
     return [int(row[0]) for row in conn.execute(_RESULTS_BETWEEN, (first, last))]

@@ -47,7 +47,7 @@ def said(written: Path, name: str) -> Any:
     return json.loads((written / f"{name}.json").read_text())
 
 
-SINCE = ("superseded_by", "ref", "target", "node", "purpose", "familiar")
+SINCE = ("superseded_by", "ref", "target", "node", "purpose", "familiar", "result_status", "branch", "pr_number")
 """The fields that tasks, or deliveries, have got since."""
 
 

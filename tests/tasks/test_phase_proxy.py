@@ -40,7 +40,7 @@ class Reports:
         self.go = threading.Event()
         self.go.set()
 
-    def __call__(self, task: str, fence: str, phase: str) -> Mapping[str, object]:
+    def __call__(self, task: str, fence: str, phase: str, pr: int | None) -> Mapping[str, object]:
         self.heard.append((task, fence, phase))
         assert self.go.wait(60)
         if fence != "f":

@@ -205,6 +205,9 @@ def _log() -> None:
 
 def phase(
     name: Annotated[str, typer.Argument(metavar="PHASE", help="A few words, such as: running tests")],
+    pr: Annotated[
+        int | None, typer.Option("--pr", metavar="N", min=1, help="The number of the pull request that it made.")
+    ] = None,
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:
@@ -221,7 +224,7 @@ def phase(
         raise UsageError(f"{missing[0]} is not set", hint="`covenq phase` is for commands that covenq runs.")
     client = Client(Path(found["SOCKET"]))
     path = f"/api/v1/claims/{segment(found['TASK'])}/phase"
-    answer = client.post(path, {"fence": found["FENCE"], "phase": name})
+    answer = client.post(path, {"fence": found["FENCE"], "phase": name, **({} if pr is None else {"pr": pr})})
     if json:
         with report_of_act():
             emit_json({"phase": answer["phase"], "seq": answer["seq"]})

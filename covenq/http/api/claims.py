@@ -94,12 +94,12 @@ class Renew(_Report):
 
 
 class Phase(_Report):
-    """POST {"fence", "phase"}."""
+    """POST {"fence", "phase", "pr"?}."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
-        body = body_of(req, {"fence", "phase"})
+        body = body_of(req, {"fence", "phase", "pr"})
         fence, phase = body.required_text("fence"), body.required_text("phase")
-        respond_ok(resp, self._reports.phase(task, fence, phase))
+        respond_ok(resp, self._reports.phase(task, fence, phase, body.integer("pr")))
 
 
 class Complete(_Report):

@@ -101,7 +101,11 @@ REQUESTS: dict[str, Schema] = {
         required=("fence",),
     ),
     "phase": request(
-        {"fence": TEXT, "phase": {"type": "string", "description": "Recorded for ever; cut at 100 characters."}},
+        {
+            "fence": TEXT,
+            "phase": {"type": "string", "description": "Recorded for ever; cut at 100 characters."},
+            "pr": {"type": "integer", "minimum": 1, "description": "The pull request that it made."},
+        },
         required=("fence", "phase"),
     ),
     "complete": request(

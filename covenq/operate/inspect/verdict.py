@@ -45,6 +45,12 @@ CATEGORIES: Mapping[str, str] = {
 }
 """What an attempt did that ended so, where its record has no detail."""
 
+RESULTS: Mapping[str, tuple[str, Level]] = {
+    "partial": ("Completed in part, as its command says", "warning"),
+    "needs_input": ("Ended, and needs input, as its command says", "warning"),
+}
+"""What a task that ended well is said to be, where its command said otherwise by its contract."""
+
 IGNORED: Mapping[str, tuple[str, Level]] = {
     IgnoredReason.PING: (
         "Ignored: it is the ping that GitHub sends when a hook is made, and nothing is to be done",
@@ -272,7 +278,8 @@ def _completed(task: Task, facts: DeliveryFacts) -> Found:
     which = "at the first attempt" if task.attempts <= 1 else f"after {_number(task.attempts)} attempts"
     last = attempts[-1] if attempts else None
     spent = "" if last is None or last.ended_at is None else f" in {took(last.started_at, last.ended_at)}"
-    return "Completed", f" on {when(task.updated_at)}, {which}{spent}", "ok"
+    what, level = RESULTS.get(task.result_status or "", ("Completed", "ok"))
+    return what, f" on {when(task.updated_at)}, {which}{spent}", level
 
 
 def _cancelled(task: Task, facts: DeliveryFacts) -> Found:

@@ -1,9 +1,10 @@
 """Redaction: erasing the content of deliveries by id or filter, of a whole repository, or of a whole installation.
 
 A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
-delivery's, those that queued its tasks, and those that have their results. Once it is synced the erasure can't be undone, and the
-journal's engine, the fold and `covenq.operate.maintain.cleanup` each carry out their part from the record alone, now or after a
-crash. Metadata stays: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
+delivery's, those that queued its tasks, and those that have their results or what their commands said of their work. Once it is
+synced the erasure can't be undone, and the journal's engine, the fold and `covenq.operate.maintain.cleanup` each carry out
+their part from the record alone, now or after a crash. Metadata stays: ids, event, action, sizes, hashes, states, times. So a
+redelivery of it is still a duplicate.
 """
 
 from __future__ import annotations
@@ -259,7 +260,12 @@ def _item(conn: sqlite3.Connection, row: Delivery, *, reason: str | None, by: st
     data = {
         "received": row.seq,
         "drops": seq_ranges(
-            [row.seq, *(task.created_seq for task in tasks), *query.results_of(conn, row.seq, row.seq)]
+            [
+                row.seq,
+                *(task.created_seq for task in tasks),
+                *query.results_of(conn, row.seq, row.seq),
+                *query.abouts_of(conn, row.seq),
+            ]
         ),
         "about": True,
         "by": by,

@@ -22,13 +22,15 @@ from covenq.tasks.execution.attempt_context import AttemptContext, AttemptResult
 from covenq.tasks.execution.brief import Content, brief_of
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, short_answer, target_of
+from covenq.tasks.execution.headless_result import judged
 from covenq.tasks.execution.held_lease import HeldLease
 from covenq.tasks.execution.lease_renewal import Sent
 from covenq.tasks.execution.scrub import secrets_of
+from covenq.tasks.execution.session_brief import brief_content
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim, record_late
-from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
+from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome, Task, ending_after
 from journal.errors import (
     JournalClosed,
     JournalDamaged,
@@ -237,7 +239,9 @@ class Attempt:
         brief: dict[str, object] | None = None
         if self.task.kind != "forward":
             content = Content.of(delivery.payload or b"", content_type_of(delivery.data.get("headers")))
-            brief = brief_of(self.task, claim.attempt, claim.fence, delivery).as_json(directory)
+            policy = self.task.policy
+            told = brief_of(self.task, claim.attempt, claim.fence, delivery)
+            brief = brief_content(told, policy.contract, policy.agent, content.payload, directory)
         while True:
             try:
                 if content is None:
@@ -358,10 +362,11 @@ class Attempt:
         deadline: float = math.inf,
         *,
         result: bytes | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> None:
         """Raises StaleClaim, once the late report is recorded, and what append raises."""
         try:
-            claim.record(notes, deadline=deadline, stopped=self.context.stop.is_set, payload=result)
+            claim.record(notes, deadline=deadline, stopped=self.context.stop.is_set, payload=result, about=about)
         except StaleClaim:
             if not self.lost.is_set():
                 record_late(self.context.journal, claim, what)
@@ -388,6 +393,9 @@ class Attempt:
         except OSError as error:
             if outcome.category is None:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, f"its result could not be kept: {error.strerror}")
+        else:
+            if self.task.policy.contract is not None:
+                outcome = judged(outcome, directory.read_result(RESULT_MAX) if result is not None else None)
         if self.task.policy.keep == "logs" or (self.task.policy.keep == "failed" and outcome.category is None):
             directory.remove_scratch()
         record = ending_after(
@@ -399,10 +407,15 @@ class Attempt:
         if outcome.http_status is not None:
             end["http_status"] = outcome.http_status
         notes = [*self._unrecorded, (Kind.PHASE, claim.record_data(phase="collected")), (record.kind, end)]
-        return self._record_end(claim, notes, content if record.kind is Kind.COMPLETED else None)
+        kept = record.kind is Kind.COMPLETED or outcome.reported is not None
+        return self._record_end(claim, notes, content if kept else None, record.about)
 
     def _record_end(
-        self, claim: Claim, notes: Sequence[tuple[Kind, Mapping[str, object]]], result: bytes | None = None
+        self,
+        claim: Claim,
+        notes: Sequence[tuple[Kind, Mapping[str, object]]],
+        result: bytes | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> AttemptResult:
         """Append the records of the end, retrying what may pass until the stop. Raises StaleClaim, and what can't pass."""
         context = self.context
@@ -411,7 +424,7 @@ class Attempt:
             stopping = context.stop.is_set()
             try:
                 what = "complete" if notes[-1][0] is Kind.COMPLETED else "fail"
-                self._record(claim, notes, what, result=result)
+                self._record(claim, notes, what, result=result, about=about)
                 context.times.ended(claim.seq, notes[-1][0], context.clock())
                 return AttemptResult.DONE
             except JournalError as error:

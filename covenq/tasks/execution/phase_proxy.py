@@ -36,8 +36,8 @@ _FULL_S = 0.05
 _CLOSE_S = 5.0
 _PATH = re.compile(r"/api/v1/claims/([0-9A-Za-z_-]{1,64})/phase\Z")
 
-ReportPhase = Callable[[str, str, str], Mapping[str, object]]
-"""(task, fence, phase) → the daemon's answer. Raises classes of covenq.errors."""
+ReportPhase = Callable[[str, str, str, int | None], Mapping[str, object]]
+"""(task, fence, phase, pull request or None) → the daemon's answer. Raises classes of covenq.errors."""
 
 log = logging.getLogger("covenq.worker")
 
@@ -164,7 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not isinstance(body, dict):
                 raise TypeError(body)
             fence, phase = body["fence"], body["phase"]
-            if not isinstance(fence, str) or not isinstance(phase, str):
+            pr = body.get("pr")
+            if not isinstance(fence, str) or not isinstance(phase, str) or type(pr) not in (int, type(None)):
                 raise TypeError(body)
         except NotFound as error:
             self._answer(404, {"ok": False, "error": "not_found", "detail": str(error)})
@@ -174,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.server.heard(self.connection)
         try:
-            self._answer(200, self.server.report(found[1], fence, phase))
+            self._answer(200, self.server.report(found[1], fence, phase, pr))
         except StaleFence as error:
             self._answer(409, {"ok": False, "error": "stale_fence", "detail": str(error)})
         except Failure as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import orjson
@@ -24,11 +24,20 @@ from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.remote.report_files import NO_OUTPUTS, Outputs, ReportFiles
+from covenq.tasks.remote.result import judged_report
 from covenq.tasks.remote.task_locks import TaskLocks
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
-from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome, Task, Usage, ending_after
+from covenq.tasks.scheduling.outcome import (
+    RESULT_DEPTH_MAX,
+    RESULT_MAX,
+    EndRecord,
+    Outcome,
+    Task,
+    Usage,
+    ending_after,
+)
 from journal.append import append_known
 from journal.errors import JournalError, JournalFull, JournalStandby
 from journal.interface import Journal
@@ -38,6 +47,8 @@ from journal.records import Appended, Entry, Record
 PHASE_MAX = 100
 """Characters of a phase's name. It is recorded forever."""
 DETAIL_MAX = 300
+NUMBER_MAX = 2**53 - 1
+"""The greatest number of a pull request: any client of JSON has it exactly."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _REPORTABLE = frozenset(Category) - {Category.LEASE_LOST}
@@ -153,13 +164,16 @@ class ClaimReports:
         self._leases.grant(task, until, lease_s)
         return {"lease_until": until}
 
-    def phase(self, task: str, token: str, name: str) -> PhaseRecorded:
-        """A phase of the attempt. The daemon's own commands may report phases as well. Raises as `renew` does."""
+    def phase(self, task: str, token: str, name: str, pr: int | None = None) -> PhaseRecorded:
+        """A phase of the attempt, with the number of the pull request that it made. The daemon's own commands may report phases
+        as well. Raises as `renew` does."""
+        if pr is not None and not 1 <= pr <= NUMBER_MAX:
+            raise UsageError(f"{str(pr)[:20]} is no pull request's number", hint="It is a whole number from 1 on.")
         word = scrub_text(_UNPRINTABLE.sub(" ", name)).strip()[:PHASE_MAX]
         if not word:
             raise UsageError("a phase needs a name", hint=f"A few words, {PHASE_MAX} characters at most.")
         claim = self._current_claim(task, token, "phase", leased=False)
-        self._record(claim, "phase", Kind.PHASE, claim.record_data(phase=word))
+        self._record(claim, "phase", Kind.PHASE, claim.record_data(phase=word, **({} if pr is None else {"pr": pr})))
         return {"phase": word, "seq": claim.last}
 
     def complete(
@@ -194,18 +208,24 @@ class ClaimReports:
         outputs: Outputs = NO_OUTPUTS,
     ) -> Completed:
         """With the task's lock held."""
-        if (said := self._recorded_end(task, token)) is not None and said.kind == Kind.COMPLETED:
-            return {"state": State.COMPLETED.value, "result": said.data.get("result"), "duplicate": True}
+        said = self._recorded_end(task, token)
+        if said is not None and (said.kind == Kind.COMPLETED or said.data.get("result_status") is not None):
+            return _completed(Kind(said.kind), said.data, duplicate=True)
         claim = self._current_claim(task, token, "complete")
+        outcome = None if claim.contract is None else judged_report(text, exit_code)
         path: str | None = None
         if text is not None:
             try:
                 path = self._files.keep_result(claim, text)
             except OSError as error:
                 raise NotDurable(f"the result can't be kept: {error.strerror}") from error
-        data = claim.record_data(exit_code=exit_code, result=path, **_usage(usage))
-        self._record_end(claim, "complete", Kind.COMPLETED, data, outputs, text if self._shared else None)
-        return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
+        end = EndRecord(Kind.COMPLETED, claim.record_data(exit_code=exit_code, result=path))
+        if outcome is not None:
+            row, now = self._task(claim), self._clock()
+            end = ending_after(row, claim.attempt, claim.seq, outcome, result=path, now=now, random=self._random)
+        end = replace(end, data={**end.data, **_usage(usage)})
+        self._record_end(claim, "complete", end, outputs, text if self._shared else None)
+        return _completed(end.kind, end.data, duplicate=False)
 
     def complete_all(self, done: Sequence[Completion]) -> list[Completed | CovenqError | JournalError]:
         """`complete` for several, in one append where that can be: what each answers or raises, in their order.
@@ -241,7 +261,7 @@ class ClaimReports:
         if len({one.task for one in done.values()}) < len(done):
             return {}
         claims = {place: Claim.current(self._journal, one.task, one.fence) for place, one in done.items()}
-        current = {place: claim for place, claim in claims.items() if claim is not None and claim.leased}
+        current = {at: one for at, one in claims.items() if one is not None and one.leased and one.contract is None}
         if len(current) < 2:
             return {}
         entries = [
@@ -304,7 +324,8 @@ class ClaimReports:
         ending = ending_after(
             row, claim.attempt, claim.seq, outcome, result=None, now=self._clock(), random=self._random
         )
-        self._record_end(claim, "fail", ending.kind, {**ending.data, **_usage(failure.usage)}, failure.outputs)
+        end = replace(ending, data={**ending.data, **_usage(failure.usage)})
+        self._record_end(claim, "fail", end, failure.outputs)
         return _ended(ending.kind, ending.data, duplicate=False)
 
     def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
@@ -344,8 +365,7 @@ class ClaimReports:
         self,
         claim: Claim,
         what: str,
-        kind: Kind,
-        data: Mapping[str, object],
+        end: EndRecord,
         outputs: Outputs,
         result: bytes | None = None,
     ) -> None:
@@ -355,25 +375,33 @@ class ClaimReports:
         """
         self._files.keep_outputs(claim, outputs)
         try:
-            self._record(claim, what, kind, data, result)
-            self._times.ended(claim.seq, kind, self._clock())
+            self._record(claim, what, end.kind, end.data, result, end.about)
+            self._times.ended(claim.seq, end.kind, self._clock())
         except StaleFence:
             self._times.forget(claim.seq)
-            if (outputs != NO_OUTPUTS or data.get("result")) and self._recorded_end(claim.task, claim.fence) is None:
+            if (outputs != NO_OUTPUTS or end.data.get("result")) and self._recorded_end(
+                claim.task, claim.fence
+            ) is None:
                 self._files.discard(claim)
             raise
 
     def _record(
-        self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object], payload: bytes | None = None
+        self,
+        claim: Claim,
+        what: str,
+        kind: Kind,
+        data: Mapping[str, object],
+        payload: bytes | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> None:
         """Append a record of the claim. Raises StaleFence (and records the late report), and the journal's errors."""
         try:
             try:
-                claim.record([(kind, data)], payload=payload)
+                claim.record([(kind, data)], payload=payload, about=about)
             except JournalFull:
                 if kind in (Kind.PHASE, Kind.RENEWED) or not self._on_full():
                     raise
-                claim.record([(kind, data)], payload=payload)  # into the space that was reserved for this
+                claim.record([(kind, data)], payload=payload, about=about)  # into the space that was reserved for this
         except StaleClaim:
             record_late(self._journal, claim, what)
             raise StaleFence(f"task {claim.task} is not held by this token any more") from None
@@ -386,6 +414,12 @@ class ClaimReports:
         if row is None:
             raise NotFound(f"no task {claim.task}")
         return Task.from_row(row)
+
+
+def _completed(kind: Kind, data: JsonObject, *, duplicate: bool) -> Completed:
+    """By its contract a result may say that the work failed: then that is the task's state."""
+    state = State.COMPLETED if kind is Kind.COMPLETED else State.FAILED
+    return {"state": state.value, "result": data.get("result"), "duplicate": duplicate}
 
 
 def _ended(kind: Kind, data: JsonObject, *, duplicate: bool) -> Failed:

@@ -45,13 +45,13 @@ from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.backoff import Backoff
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
-from covenq.tasks.remote.granted import brief_of, timeout_of
+from covenq.tasks.remote.granted import brief_of, content_of_brief, contract_of, timeout_of
 from covenq.tasks.remote.leased_task import LeasedTask, claim_wait
 from covenq.tasks.remote.missing_routes import MissingRoutes
 from covenq.tasks.remote.options import WorkerOptions
 from covenq.tasks.remote.output_end import read_outputs
 from covenq.tasks.remote.program import missing, not_started_here
-from covenq.tasks.remote.result import read_result
+from covenq.tasks.remote.result import read_result, with_result
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, remove_if_not_kept
 from covenq.tasks.scheduling.outcome import Outcome
 from covenq.text import one_line
@@ -262,7 +262,7 @@ class Worker:
         content = Content.of(body, content_type)
         brief = brief_of(grant, content_type, content.payload)
         try:
-            directory.prepare(content.payload, brief.as_json(directory), content.body)
+            directory.prepare(content.payload, content_of_brief(grant, brief, content.payload, directory), content.body)
             running.note(self._work, grant.id, grant.attempt, grant.fence)
         except OSError as error:
             return not_started_here(error)
@@ -318,22 +318,14 @@ class Worker:
         self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory, outcome: Outcome
     ) -> None:
         """Report how it ended, until the daemon has answered."""
-        result: object = None
-        if outcome.category is None:
-            try:
-                result = self._result(leased, directory)
-            except ValueError as error:
-                outcome = Outcome(Category.RESULT_INVALID, 0, None, str(error), usage=outcome.usage)
-            except OSError as error:
-                words = f"its result could not be read: {error.strerror}"
-                outcome = Outcome(Category.RESULT_INVALID, 0, None, words, usage=outcome.usage)
+        outcome, result = with_result(outcome, contract_of(leased.grant), lambda: self._result(leased, directory))
         if outcome.category is not None:
             log.warning("task %s attempt %d: %s", leased.grant.id, leased.grant.attempt, _words(outcome))
         self._phase(client, leased, "collected")
         said: dict[str, object] = {"exit_code": outcome.exit_code}
         if outcome.usage is not None:
             said["usage"] = outcome.usage.as_json()
-        if outcome.category is None:
+        if outcome.category is None or outcome.reported is not None:
             action, more = "complete", {"result": result}
         else:
             action = "fail"
@@ -387,7 +379,7 @@ class Worker:
         except _TRANSIENT as error:
             log.warning("%s", error)
 
-    def _relay_phase(self, task: str, fence: str, name: str) -> JsonObject:
+    def _relay_phase(self, task: str, fence: str, name: str, pr: int | None) -> JsonObject:
         """Pass on the phase that a command reports on the worker's socket. Raises StaleFence, and as Client does."""
         with self._lock:
             leased = self._leased.get(task)
@@ -395,7 +387,7 @@ class Worker:
             raise StaleFence(f"task {task[:80]} is not held here by this token")
         client = self._connect()
         try:
-            return client.report(leased.grant, "phase", phase=name)
+            return client.report(leased.grant, "phase", phase=name, **({} if pr is None else {"pr": pr}))
         finally:
             client.close()
 

@@ -63,6 +63,8 @@ class Claim:
         self.worker = worker
         self.lease_until = lease_until
         self.pool = pool
+        self.contract: str | None = None
+        """How what it leaves is judged, as its record says: covenq.config.contract."""
         self._journal = journal
 
     @property
@@ -92,14 +94,16 @@ class Claim:
         `deadline`, `stopped` and what is raised: `append_known`.
         """
         attempt = task.attempts + 1
-        data = _claim_data(attempt, worker, lease_until, node)
+        data = _claim_data(task, worker, lease_until, node)
         if pool is not None:
             data["pool"] = pool
         entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
         answer = append_known(journal, [entry], deadline, stopped=stopped)
         if isinstance(answer, Conflict):
             return None
-        return cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until, pool=pool)
+        claim = cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until, pool=pool)
+        claim.contract = task.policy.contract
+        return claim
 
     @classmethod
     def acquire_all(
@@ -112,7 +116,7 @@ class Claim:
         """
         deadline = time.monotonic() + REQUEST_S
         if len(tasks) > 1:
-            notes = [_claim_data(task.attempts + 1, worker, lease_until, node) for task in tasks]
+            notes = [_claim_data(task, worker, lease_until, node) for task in tasks]
             answer = append_known(
                 journal,
                 [Entry(t.subject, Kind.CLAIMED, note, expect=t.last_seq) for t, note in zip(tasks, notes, strict=True)],
@@ -170,7 +174,9 @@ class Claim:
         if record.kind != Kind.CLAIMED or not isinstance(data.get("attempt"), int):
             return None
         worker, until, pool = data.get("worker"), data.get("lease_until"), data.get("pool")
-        return cls(journal, task, data["attempt"], record.seq, last=last, worker=worker, lease_until=until, pool=pool)
+        claim = cls(journal, task, data["attempt"], record.seq, last=last, worker=worker, lease_until=until, pool=pool)
+        claim.contract = data.get("contract")
+        return claim
 
     def record_data(self, **more: object) -> dict[str, object]:
         """The data of a record of this claim."""
@@ -183,8 +189,9 @@ class Claim:
         deadline: float | None = None,
         stopped: Callable[[], bool] = lambda: False,
         payload: bytes | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> None:
-        """Append these, all or none, if the task is still this claim's; `payload` is the last one's.
+        """Append these, all or none, if the task is still this claim's; `payload` and `about` are the last one's.
 
         Raises StaleClaim, and what `append_known` raises.
 
@@ -196,7 +203,7 @@ class Claim:
             # The engine takes all or none, so the others follow the first directly, and need no `expect` of their own.
             entries = [Entry(subject, kind, data) for kind, data in notes]
             entries[0] = entries[0]._replace(expect=self.last)
-            entries[-1] = entries[-1]._replace(payload=payload)
+            entries[-1] = entries[-1]._replace(payload=payload, about=about)
             answer = append_known(self._journal, entries, deadline, stopped=stopped)
             if isinstance(answer, Appended):
                 self.last = answer.seqs[-1]
@@ -220,8 +227,10 @@ def record_late(journal: Journal, claim: Claim, what: str) -> None:
         log.warning("a late word could not be recorded: %s", error)
 
 
-def _claim_data(attempt: int, worker: str, lease_until: str | None, node: str | None) -> dict[str, object]:
-    return {"attempt": attempt, "worker": worker, "lease_until": lease_until, "node": node}
+def _claim_data(task: Task, worker: str, lease_until: str | None, node: str | None) -> dict[str, object]:
+    """Its contract is in it so that a report on it can be judged without a look at the task."""
+    data = {"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until, "node": node}
+    return data if task.policy.contract is None else {**data, "contract": task.policy.contract}
 
 
 def _claim_seq(journal: Journal, token: str) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from covenq.config.contract import NO_AGENT, Agent
 from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, bounded_duration, task_subject
@@ -40,6 +41,8 @@ class Policy:
     sign: str | None = None
     limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
+    contract: str | None = None
+    agent: Agent = NO_AGENT
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> Policy:
@@ -65,6 +68,8 @@ class Policy:
                 sign=str(data["sign"]) if data.get("sign") else None,
                 limits=ResourceLimits.from_json(data.get("limits") or {}),
                 keep=str(data.get("keep") or "all"),
+                contract=str(data["contract"]) if data.get("contract") else None,
+                agent=Agent.from_json(data.get("agent") or {}),
             )
         except (AttributeError, TypeError, ValueError, OverflowError):
             return cls(run=())
@@ -152,6 +157,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """What a command said of its work by its contract, in a result that is valid."""
+
+    status: str
+    """success, partial, needs_input or failure."""
+    branch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ended. `category` None: it completed. `detail` is one sentence of ids and numbers, no output.
 
@@ -167,14 +181,16 @@ class Outcome:
     retry_after_s: float | None = None
     http_status: int | None = None
     final: bool = False
+    reported: Reported | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EndRecord:
-    """The record that ends an attempt: its kind and its data."""
+    """The record that ends an attempt: its kind, its data, and what of it can be erased."""
 
     kind: Kind
     data: JsonObject
+    about: JsonObject | None = None
 
 
 def backoff(retry: Retry, number: int, random: Callable[[], float]) -> float:
@@ -203,8 +219,12 @@ def ending_after(
     one of the interruptions that are allowed.
     """
     held: JsonObject = {"attempt": attempt, "claim": claim}
+    about: JsonObject | None = None
+    if outcome.reported is not None:
+        held["result_status"] = outcome.reported.status
+        about = None if outcome.reported.branch is None else {"branch": outcome.reported.branch}
     if outcome.category is None:
-        return EndRecord(Kind.COMPLETED, {**held, "exit_code": outcome.exit_code, "result": result})
+        return EndRecord(Kind.COMPLETED, {**held, "exit_code": outcome.exit_code, "result": result}, about)
     why: JsonObject = {
         **held,
         "category": outcome.category.value,
@@ -221,7 +241,9 @@ def ending_after(
         if outcome.retry_after_s is not None:
             wait = max(wait, min(outcome.retry_after_s, RETRY_AFTER_MAX_S))
         return EndRecord(Kind.RETRY, {**why, "not_before": at_text(now + wait)})
-    return EndRecord(Kind.FAILED, why)
+    if outcome.reported is not None:
+        why["result"] = result
+    return EndRecord(Kind.FAILED, why, about)
 
 
 def is_retried_status(status: int) -> bool:
