@@ -16,6 +16,7 @@ ADDRESS_MAX = 500
 SCHEMES = ("http://", "https://")
 _NAME = re.compile(rf"[0-9A-Za-z._-]{{1,{NAME_MAX}}}\Z")
 _HINTS = {
+    "name": f"Write {NAME_MAX} letters, digits, ., _ or - at most, as in node-a.",
     "address": "Write host:port, as in 10.0.0.5:8787, or https://node-a.example.org.",
     "api": "Write https://node-a.example.org:8788, as `--url` takes it.",
 }

@@ -13,7 +13,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
-from covenq.errors import NotFound
+from covenq.errors import DaemonUnreachable, NotFound
 
 if TYPE_CHECKING:
     from covenq.model.status import KnownNode
@@ -37,7 +37,7 @@ def nodes(
     if not found.nodes and found.journal.engine != "postgres":
         raise NotFound("no other node can have this journal: it is in files", hint="Look at `covenq status`.")
     if not found.nodes:
-        raise NotFound(
+        raise DaemonUnreachable(
             "no daemon here says which nodes there are",
             hint="It starts again within some seconds after a handover; or ask another node: its machine, or --url.",
         )
@@ -67,4 +67,4 @@ def nodes(
 
 def _clock(ahead_s: float | None) -> str:
     """How far a node's clock is ahead of the database's."""
-    return "-" if ahead_s is None else f"{-ahead_s * 1000:+,.0f} ms"
+    return "-" if ahead_s is None else f"{round(-ahead_s * 1000):+,} ms"
