@@ -77,6 +77,9 @@ def test_every_setting_is_in_the_manual_and_nothing_else(monkeypatch: pytest.Mon
     whole = {"server": {}, "api": {}, "worker": {}, "log": {}, "retention": {}, "limits": limits, "route": [route]}
     app = {"id": 1, "private_key_file": "app.pem"}
     hook = {"id": 1, "repo": "o/r", "token": {"env": "T"}}
+    whole["familiar"] = [{"id": "a", "bot_username": "a", "run": ["true"]}]
+    whole["installation"] = [{"id": 2, "limits": {}, "repos": {"1": {}}}]
+    whole |= {"review": {"repos": {"1": {}}}, "commands": {}}
     whole["notify"] = {"url": "https://a.example", "secret": {"env": "N"}, "failures": {}}
     read({**whole, "github": {"webhook_secrets": [secret], "app": app, "hook": [hook]}}, None, {})
     page = text("covenq.toml.5")

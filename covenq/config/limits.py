@@ -86,6 +86,9 @@ SCHEDULING_KEYS = (
 )  # fmt: skip
 """The keys of a route that `parse_scheduling` reads."""
 
+SHARE_KEYS = ("concurrency", "daily", "weight")
+"""The keys of an installation's limits."""
+
 _SECTION = ("installation", "repo", "route", "installations")
 _COUNT = 1_000_000_000
 _WEIGHT = 1000
@@ -149,16 +152,27 @@ def parse_scheduling(table: Table, *, keyed: bool) -> Scheduling:
     )
 
 
-def parse_caps(top: Table, routes: Iterable[tuple[str, Scheduling]]) -> Caps:
-    """The limits of the section `[limits]` of `top` and of the routes' own keys (name, Scheduling). Raises ConfigError."""
+def installation_cap(top: Table) -> Cap:
+    """What the section `[limits]` of `top` has for each installation. Raises ConfigError."""
+    return _cap(top.table("limits", _SECTION), "installation")
+
+
+def parse_caps(top: Table, routes: Iterable[tuple[str, Scheduling]], listed: Mapping[str, Share] = {}) -> Caps:
+    """The limits of the section `[limits]` of `top` and of the routes' own keys (name, Scheduling). Raises ConfigError.
+
+    `listed` are those of installations that are said elsewhere, by number.
+    """
     table = top.table("limits", _SECTION)
     installation = _cap(table, "installation")
+    shares = dict(_shares(table, installation))
+    for name in shares.keys() & listed.keys():
+        raise table.error("installations", f"{name} is said in its [[installation]] limits too")
     route = _cap(table, "route")
     return Caps(
         installation=installation,
         repo=_cap(table, "repo"),
         route=route,
-        installations=dict(_shares(table, installation)),
+        installations={**shares, **listed},
         routes={
             name: RouteCap(Cap(one.concurrency or route.concurrency, one.daily or route.daily), one.key_concurrency)
             for name, one in routes
@@ -177,9 +191,13 @@ def _shares(table: Table, default: Cap) -> Iterable[tuple[str, Share]]:
     for name in named.raw:
         if not _TENANT.match(name):
             raise named.error(name[:80], "is neither an installation's number nor hook:ID")
-        own = named.table(name, ("concurrency", "daily", "weight"))
-        cap = Cap(_count(own, "concurrency", default.concurrency), _count(own, "daily", default.daily))
-        yield name, Share(own.integer("weight", 1, 1, _WEIGHT), cap)
+        yield name, parse_share(named.table(name, SHARE_KEYS), default)
+
+
+def parse_share(own: Table, default: Cap) -> Share:
+    """One installation's limits, by the SHARE_KEYS of its table; what it doesn't say is the default. Raises ConfigError."""
+    cap = Cap(_count(own, "concurrency", default.concurrency), _count(own, "daily", default.daily))
+    return Share(own.integer("weight", 1, 1, _WEIGHT), cap)
 
 
 def _count(table: Table, key: str, default: int | None) -> int | None:

@@ -17,10 +17,12 @@ from pathlib import Path
 
 from covenq import given_file
 from covenq.config.executor import scrub_of
+from covenq.config.familiar_routes import make_routes
+from covenq.config.familiar_table import NO_FAMILIARS, Familiars
 from covenq.config.github_api import NO_LOGS, GithubLogs, parse_logs
 from covenq.config.ingress import LOG, WEBHOOK, parse_ingress, require_followable
 from covenq.config.journal import IN_FILES, POSTGRES, JournalSettings, parse_journal
-from covenq.config.limits import NO_CAPS, Caps, parse_caps
+from covenq.config.limits import NO_CAPS, Caps, installation_cap, parse_caps
 from covenq.config.node import UNNAMED, NodeSettings, parse_node
 from covenq.config.notify import Notify, parse_notify
 from covenq.config.page import PageSettings, parse_page
@@ -55,7 +57,10 @@ LEASE_MAX_S = 3600.0
 DEFAULT_SECRET = "default"  # noqa: S105 - a name
 """The name of the data directory's own secret, which is used when the configuration names none."""
 
-SECTIONS = tuple("server node journal api metrics github reconcile worker limits retention notify log route".split())
+SECTIONS = tuple(
+    "server node journal api metrics github reconcile worker limits retention notify log route familiar installation review "
+    "commands".split()
+)
 LOG_FORMATS = ("human", "json")
 LOG_LEVELS = ("info", "debug", "warning", "error")
 TWINS = ("mark", "refuse")
@@ -122,6 +127,8 @@ class Config:
     notify: Notify | None = None
     """Who is told of transitions; None: nobody."""
     routes: tuple[Route, ...] = ()
+    """Those of `[[route]]`, and after them those that familiars make."""
+    familiars: Familiars = NO_FAMILIARS
     sha256: str = field(default=hashlib.sha256(b"[]").hexdigest())
 
     @property
@@ -197,14 +204,12 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     worker = top.table("worker", ("concurrency", "lease", "scrub", "on_standby", "token_file"))
     retention = top.table("retention", ("payloads", "attempts"))
     log = top.table("log", ("format", "level"))
-    tables = top.tables("route")
-    routes = tuple(parse_route(table) for table in tables)
-    caps = parse_caps(top, [(route.name, route.scheduling) for route in routes])
+    tables, routes, familiars = _routes(top)
+    caps = parse_caps(top, [(route.name, route.scheduling) for route in routes], familiars.shares)
     ingress = parse_ingress(github, env)
     follows_log = ingress == LOG
     reconcile = parse_reconcile(top, follows_log=follows_log, overridden=github.raw.get("ingress") != LOG)
     top.require_known(SECTIONS)
-    _require_own_names(tables, [route.name for route in routes])
     base = path.parent if path else Path()
     secrets = parse_secrets(github, base, env)
     for table, one in zip(tables, routes, strict=True):
@@ -258,6 +263,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         caps=caps,
         notify=parse_notify(top, base),
         routes=routes,
+        familiars=familiars,
         sha256=digest(routes),
     )
 
@@ -297,11 +303,23 @@ def parse_bind(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _routes(top: Table) -> tuple[list[Table], tuple[Route, ...], Familiars]:
+    """The tables that routes are read from, the routes, and the familiars that made some of them. Raises ConfigError."""
+    tables = top.tables("route")
+    routes = [parse_route(table) for table in tables]
+    familiars, made = make_routes(top, installation_cap(top))
+    tables += [one.table for one in made]
+    routes += [one.route for one in made]
+    _require_own_names(tables, [route.name for route in routes])
+    return tables, tuple(routes), familiars
+
+
 def _require_own_names(tables: Sequence[Table], names: Sequence[str]) -> None:
     """Raises ConfigError if two routes have the same name."""
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise tables[index].error("name", f"two routes are named {name!r}")
+            key = "name" if tables[index].path[:1] == ("route",) else "id"
+            raise tables[index].error(key, f"two routes are named {name!r}")
 
 
 def _require_distinct(binds: Sequence[tuple[Table, str | None]]) -> None:

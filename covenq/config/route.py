@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 from covenq.config.contract import NO_AGENT, Agent, contract_of
 from covenq.config.executor import BRACED, KEEP, forward_of, kind_of, limits_of, pull_of, run_of
+from covenq.config.familiar import Trigger
 from covenq.config.limits import DEFAULT_SCHEDULING, SCHEDULING_KEYS, Scheduling, parse_scheduling
 from covenq.config.resources import NO_LIMITS, ResourceLimits
+from covenq.config.toml_position import Step
 from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
@@ -41,6 +43,11 @@ UNDECIDED = frozenset(
 )
 """Fields of a filter that have no value yet when a route is chosen."""
 
+ROUTE_KEYS = (
+    "name", "match", "else", "run", "forward", "sign", "pull", "timeout", "retry", "key", "env", "limits", "keep", "max_age",
+    "purpose", "familiar", "contract", *SCHEDULING_KEYS,
+)  # fmt: skip
+"""The keys of a `[[route]]`."""
 
 ELSE_MAX = 200
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
@@ -88,9 +95,13 @@ class Route:
     contract: str | None = None
     """How its command is told what to do and how what it leaves is judged, one of CONTRACTS; None: by its exit code alone."""
     agent: Agent = NO_AGENT
-    """What the brief of its contract says of the agent."""
+    """What its tasks are told of the agent, as they freeze it; the brief of a contract says it."""
     max_age_s: float | None = None
     """What GitHub first sent longer ago is held back when it is fetched; None: as `[reconcile] max_age` says."""
+    trigger: Trigger | None = None
+    """What a delivery must be beside what `filter` says, for a route that a familiar makes."""
+    place: tuple[Step, ...] = field(default=(), compare=False)
+    """Where in the configuration's file it stands, as `covenq.config.toml_position` takes it."""
     policy: Mapping[str, Json] = field(init=False, repr=False, compare=False)
     """The part of the route that a task freezes, as the record `task.queued` holds it. Made once, and not for every delivery."""
 
@@ -121,8 +132,8 @@ class Route:
             what = {"pull": True}
         if self.contract is not None:
             what["contract"] = self.contract
-            if agent := self.agent.as_json():
-                what["agent"] = agent
+        if agent := self.agent.as_json():
+            what["agent"] = agent
         if limits := self.limits.as_json():
             what["limits"] = limits
         if self.keep != KEEP[0]:
@@ -135,12 +146,16 @@ class Route:
 
 def digest(routes: Sequence[Route]) -> str:
     told = [route_object(route) for route in routes]
+    # All triggers have the same scope. It is said once, and not where there is none: hashes of older configurations stay.
+    told += [{"scope": route.trigger.scope.as_json()} for route in routes if route.trigger is not None][:1]
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def route_object(route: Route) -> JsonObject:
     """A route as JSON shows it. Its digest is over this, so that what isn't said isn't there."""
-    age: JsonObject = {} if route.max_age_s is None else {"max_age_s": route.max_age_s}
+    more: JsonObject = {} if route.max_age_s is None else {"max_age_s": route.max_age_s}
+    if route.trigger is not None:
+        more["trigger"] = route.trigger.as_json()
     return {
         "name": route.name,
         "match": route.match,
@@ -148,35 +163,20 @@ def route_object(route: Route) -> JsonObject:
         **route.labels,
         "key": route.key,
         "policy": route.policy,
-        **age,
+        **more,
     }
 
 
 def parse_route(table: Table) -> Route:
+    """The route of a `[[route]]`. Raises ConfigError."""
+    table.where = f"route {table.token('name')!r}"
+    table.require_known(ROUTE_KEYS)
+    return route_of(table)
+
+
+def route_of(table: Table) -> Route:
+    """The route that a table says, of which only ROUTE_KEYS are read. Raises ConfigError."""
     name = table.token("name")
-    table.where = f"route {name!r}"
-    table.require_known(
-        (
-            "name",
-            "match",
-            "else",
-            "run",
-            "forward",
-            "sign",
-            "pull",
-            "timeout",
-            "retry",
-            "key",
-            "env",
-            "limits",
-            "keep",
-            "max_age",
-            "purpose",
-            "familiar",
-            "contract",
-            *SCHEDULING_KEYS,
-        )
-    )
     kind = kind_of(table)
     if kind == "pull":
         pull_of(table)
@@ -212,6 +212,7 @@ def parse_route(table: Table) -> Route:
         contract=contract_of(table, kind),
         familiar=table.token("familiar") if "familiar" in table.raw else None,
         max_age_s=table.duration("max_age", 0.0) if "max_age" in table.raw else None,
+        place=table.path,
     )
 
 

@@ -23,9 +23,18 @@ def locate(text: str, path: Sequence[Step]) -> tuple[int, int] | None:
 
     `text` is TOML that parses.
     """
+    return locate_each(text, [path])[0]
+
+
+def locate_each(text: str, paths: Sequence[Sequence[Step]]) -> list[tuple[int, int] | None]:
+    """As `locate`, for each of the paths: the text is split once."""
     if len(text) > TEXT_MAX:
-        return None
+        return [None] * len(paths)
     statements = list(_statements(text))
+    return [_locate(statements, path) for path in paths]
+
+
+def _locate(statements: Sequence[_Statement], path: Sequence[Step]) -> tuple[int, int] | None:
     for end in range(len(path), 0, -1):
         for line, chunk, base, inner in statements:
             found = _in_statement(chunk, base, inner, path[:end])
@@ -39,7 +48,10 @@ def at_end(text: str) -> tuple[int, int]:
     return text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
 
 
-def _statements(text: str) -> Iterator[tuple[int, str, tuple[Step, ...], dict[str, object] | None]]:
+_Statement = tuple[int, str, tuple[Step, ...], "dict[str, object] | None"]
+
+
+def _statements(text: str) -> Iterator[_Statement]:
     """Each statement: its first line, its text, and the path of its table with its value.
 
     A header's statement has the path that it opens, and None; any other has the path of the header above it, and its own value.

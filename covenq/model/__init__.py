@@ -42,6 +42,14 @@ class IgnoredReason(StrEnum):
     """An operator had what was held back ignored."""
     REDACTED = "redacted"
     """It was erased before it was routed."""
+    FAMILIAR_AUTHOR = "familiar_author"
+    """It would call a familiar, but that or another one wrote it. So, too, of those below: the first that refuses it."""
+    INSTALLATION_UNLISTED = "installation_unlisted"
+    FAMILIAR_OUT_OF_SCOPE = "familiar_out_of_scope"
+    REPOSITORY_DISABLED = "repository_disabled"
+    LANE_CLOSED = "lane_closed"
+    DRAFT = "draft"
+    NOT_PERMITTED = "not_permitted"
 
 
 class ReceivedReason(StrEnum):

@@ -86,4 +86,5 @@ def matches(route: Route, event: str, known: Mapping[str, object], now: float) -
     """True: the route matches what is known of a delivery; False: it doesn't; None: only the delivery itself tells."""
     if route.events is not None and event not in route.events:
         return False
-    return surely_matches(route.condition, known, now=now)
+    found = surely_matches(route.condition, known, now=now)
+    return None if found and route.trigger is not None else found

@@ -13,6 +13,7 @@ from covenq.filter.explain import explain
 from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Fields, Filter, Match, Not
 from covenq.model import DeliveryId, IgnoredReason, Kind, State, at_text, task_id, task_subject
+from covenq.routing.trigger import refusal, triggers
 from journal.records import Entry
 
 KEY_MAX = 512
@@ -68,7 +69,7 @@ def route(
         )
     if not routes:
         return _ignored(delivery, config_sha256, NO_ROUTES, "No routes are configured.")
-    fields = delivery_fields(row, payload=payload)
+    fields = delivery_fields(row, payload=_once(payload))
     moment = now()
     matched: list[Route] = []
     event = row["event"]
@@ -76,7 +77,7 @@ def route(
         if rule.events is not None and event not in rule.events:
             continue
         try:
-            if rule.condition.matches(fields, now=moment):
+            if rule.condition.matches(fields, now=moment) and (rule.trigger is None or triggers(rule.trigger, fields)):
                 matched.append(rule)
         except Exception as error:  # noqa: BLE001 - a rule's failure, whatever it is, must cost no delivery
             # The type alone: the text of an error may quote the payload.
@@ -109,6 +110,18 @@ def key(template: str | None, row: Mapping[str, object]) -> str | None:
     return _BRACED.sub(lambda found: str(row[found[1]]), template)[:KEY_MAX]
 
 
+def _once(payload: Callable[[], object]) -> Callable[[], object]:
+    """The payload, decoded at most once however many rules ask for it."""
+    found: list[object] = []
+
+    def give() -> object:
+        if not found:
+            found.append(payload())
+        return found[0]
+
+    return give
+
+
 def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str) -> Decision:
     data = {"reason": reason, "detail": detail, "config": config_sha256}
     entry = Entry(delivery.subject, str(Kind.IGNORED), data)
@@ -116,8 +129,18 @@ def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str)
 
 
 def _no_match_reason(routes: Sequence[Route], row: Mapping[str, object], fields: Fields, now: float) -> tuple[str, str]:
-    """(reason, sentence): the `else` of the route with the fewest terms that don't hold, of those that have one."""
+    """(reason, sentence): why a familiar that it is meant for has no task, else the `else` of the nearest route that has one.
+
+    The nearest is the one of which the fewest terms don't hold.
+    """
     what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
+    for rule in routes:
+        if rule.trigger is None or not rule.filter.matches(fields, now=now):
+            continue
+        refused = refusal(rule.trigger, fields)
+        if refused is not None and refused.reason is not None:
+            said = f"{refused.problem[0].upper()}{refused.problem[1:]}"
+            return refused.reason.value, f"{said}; else {rule.name} would have taken it."
     nearest = min(
         (rule for rule in routes if rule.otherwise is not None and _is_about_event(rule, fields, now)),
         key=lambda rule: sum(term.holds is not True for term in explain(rule.filter, fields, now=now)),

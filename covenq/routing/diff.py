@@ -18,6 +18,7 @@ from covenq.filter.tree import Fields
 from covenq.model import seconds_of
 from covenq.model.rows import Delivery
 from covenq.routing.decide import PING
+from covenq.routing.trigger import triggers
 
 EXAMPLES = 5
 """Deliveries named for each kind of change: the first ones."""
@@ -178,7 +179,7 @@ def _matching(routes: Sequence[Route], fields: Fields, now: float) -> tuple[set[
     failing: list[str] = []
     for route in routes:
         try:
-            if route.filter.matches(fields, now=now):
+            if route.filter.matches(fields, now=now) and (route.trigger is None or triggers(route.trigger, fields)):
                 matched.add(route.name)
         except PayloadLost:
             return set(), [], False

@@ -10,6 +10,7 @@ from covenq.config.route import Route
 from covenq.filter.explain import Term, explain, node_text
 from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Fields, Filter
+from covenq.routing.trigger import terms as trigger_terms
 
 CONTENT_FIELDS = frozenset({"repo", "owner", "sender", "number", "sha", "ref", "label", "word", "payload"})
 """The fields of filters whose content an erasure removes."""
@@ -40,6 +41,8 @@ def verdicts(
     found = []
     for route in routes:
         terms = list(_terms(route.filter, fields, now, lost or {}))
+        if route.trigger is not None and not any(term.holds is False for term in terms):
+            terms += trigger_terms(route.trigger, fields, (lost or {}).get("payload"))
         holds = [term.holds for term in terms]
         matches = False if False in holds else None if None in holds else True
         found.append(Verdict(route.name, route.match, matches, terms))

@@ -57,11 +57,12 @@ def listing(
     from covenq.config.route import route_object
 
     loaded = locate_in_use(data, config).config
+    lines = _lines(loaded)
     if json:
         path = None if loaded.path is None else str(loaded.path)
-        found = [route_object(route) for route in loaded.routes]
+        found = [{**route_object(route), "line": line} for route, line in zip(loaded.routes, lines, strict=True)]
         output.emit_page(found, next=None, sha256=loaded.sha256, config=path)
-    elif not print_table(COLUMNS, loaded.routes):
+    elif not print_table(COLUMNS, zip(loaded.routes, lines, strict=True)):
         say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
 
 
@@ -77,12 +78,36 @@ def _action_text(route: Route) -> str:
     return " ".join(route.run) if route.kind == "run" else "waits for a worker elsewhere"
 
 
-COLUMNS: list[Column[Route]] = [
-    Column("ROUTE", lambda route: route.name, shrink=24, cut=shorten_middle),
-    Column("KIND", lambda route: route.kind, rank=2),
-    Column("MATCH", lambda route: route.match or "everything", shrink=20, wraps=True),
-    Column("KEY", lambda route: route.key or "", shrink=10, wraps=True, rank=1),
-    Column("DOES", _does, shrink=16, wraps=True),
+def _match_text(route: Route) -> str:
+    from covenq.routing.trigger import words
+
+    return words(route.trigger) if route.trigger is not None else route.match or "everything"
+
+
+def _lines(config: Config) -> list[int | None]:
+    """The line of the configuration that each route comes from; None where that can't be told."""
+    from contextlib import suppress
+
+    from covenq import given_file
+    from covenq.config.load import FILE_MAX
+    from covenq.config.toml_position import locate_each
+
+    text = ""
+    if config.path is not None:
+        # It was read a moment ago; what it says now is another matter, and these are lines to look at, no more.
+        with suppress(OSError, ValueError):
+            text = given_file.read(config.path, FILE_MAX).decode("utf-8")
+    found = locate_each(text, [route.place for route in config.routes])
+    return [None if one is None else one[0] for one in found]
+
+
+COLUMNS: list[Column[tuple[Route, int | None]]] = [
+    Column("ROUTE", lambda row: row[0].name, shrink=24, cut=shorten_middle),
+    Column("KIND", lambda row: row[0].kind, rank=2),
+    Column("MATCH", lambda row: _match_text(row[0]), shrink=20, wraps=True),
+    Column("KEY", lambda row: row[0].key or "", shrink=10, wraps=True, rank=1),
+    Column("DOES", lambda row: _does(row[0]), shrink=16, wraps=True),
+    Column("LINE", lambda row: "" if row[1] is None else str(row[1]), rank=3),
 ]
 
 
@@ -114,12 +139,15 @@ def _warnings(config: Config) -> Iterator[dict[str, str | None]]:
     if not config.routes:
         yield {"route": None, "words": "there are no routes: every delivery is kept and ignored"}
     seen: dict[str, str] = {}
+    first = {route.place: route.name for route in reversed(config.routes)}
     for route in config.routes:
-        if route.kind == "run" and shutil.which(route.run[0]) is None:
+        # Those that a familiar makes run the same: one tells it for all.
+        if route.kind == "run" and first[route.place] == route.name and shutil.which(route.run[0]) is None:
             yield {"route": route.name, "words": f"{route.name}: {route.run[0]!r} is no command that this user finds"}
         if not route.match.strip():
             yield {"route": route.name, "words": f"{route.name}: it has no match, so it takes everything but pings"}
-        other = seen.setdefault(" ".join(sorted(route.match.split())), route.name)
+        alike = route.name if route.trigger is not None else " ".join(sorted(route.match.split()))
+        other = seen.setdefault(alike, route.name)
         if other != route.name:
             yield {"route": route.name, "words": f"{route.name}: it matches just what {other} matches; both will run"}
         for problem in problems(route):

@@ -64,7 +64,24 @@ IGNORED: Mapping[str, tuple[str, Level]] = {
     ),
     IgnoredReason.DISMISSED: ("Dismissed: it was held back, and somebody had it ignored", "idle"),
     IgnoredReason.REDACTED: ("Erased before it was routed", "idle"),
+    IgnoredReason.FAMILIAR_AUTHOR: ("Ignored: a familiar wrote it", "idle"),
+    IgnoredReason.INSTALLATION_UNLISTED: ("Ignored: its installation is not listed", "warning"),
+    IgnoredReason.FAMILIAR_OUT_OF_SCOPE: ("Ignored: its installation doesn't have the familiar", "idle"),
+    IgnoredReason.REPOSITORY_DISABLED: ("Ignored: the repository is not enabled", "idle"),
+    IgnoredReason.LANE_CLOSED: ("Ignored: what would trigger a familiar is closed there", "idle"),
+    IgnoredReason.DRAFT: ("Ignored: it is a draft, and drafts are not reviewed unasked", "idle"),
+    IgnoredReason.NOT_PERMITTED: ("Ignored: its author may not command", "idle"),
 }
+_TOLD_BY_DETAIL = frozenset(
+    {
+        IgnoredReason.INSTALLATION_UNLISTED,
+        IgnoredReason.FAMILIAR_OUT_OF_SCOPE,
+        IgnoredReason.REPOSITORY_DISABLED,
+        IgnoredReason.LANE_CLOSED,
+        IgnoredReason.NOT_PERMITTED,
+    }
+)
+"""Reasons of which the record says more, in a sentence."""
 
 RECEIVED: Mapping[str, tuple[str, Level]] = {
     ReceivedReason.HELD: ("Held back until somebody routes it", "warning"),
@@ -161,6 +178,8 @@ def _ignored(facts: DeliveryFacts) -> tuple[str, Level]:
     words, level = IGNORED[reason]
     if reason == IgnoredReason.NO_MATCH and delivery.detail:
         words = f"Ignored: {_lowered(delivery.detail).partition('; there ')[0]}"  # the names of all routes follow
+    elif reason in _TOLD_BY_DETAIL and delivery.detail:
+        words = f"Ignored: {_lowered(delivery.detail).rstrip('.')}"
     elif reason == IgnoredReason.DISMISSED and facts.rerouted is not None:
         words = f"Dismissed{by_whom(facts.rerouted)}"
     return words, level

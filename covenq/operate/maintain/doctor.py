@@ -104,8 +104,10 @@ def _configuration(context: DoctorContext, command: Callable[[str], str | None])
         yield Finding("configuration", WARN, words, "covenq init")
     else:
         yield Finding("configuration", GOOD, f"{where}: {counted(len(config.routes), 'route')}")
+    first = {route.place: route.name for route in reversed(config.routes)}
     for route in config.routes:
-        if route.run and command(route.run[0]) is None:
+        # Those that a familiar makes run the same: one tells it for all.
+        if route.run and first[route.place] == route.name and command(route.run[0]) is None:
             words = f"route {route.name}: {route.run[0]!r} is no command that this user finds"
             yield Finding("configuration", WARN, words, f"Install it, or write its whole path in {where}.")
     if config.on_standby is not None:
