@@ -126,6 +126,13 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "notify.waiting": (lambda c: None if c.notify is None else c.notify.waiting_s, None),
     "notify.disk": (lambda c: None if c.notify is None else c.notify.disk, None),
     "route": (lambda c: [route.name for route in c.routes], None),
+    "familiar": (lambda c: [one.id for one in c.familiars.all], None),
+    "installation": (lambda c: list(c.familiars.scope.installations), None),
+    "review.pull_request": (lambda c: c.familiars.scope.review.enabled, None),
+    "review.include_drafts": (lambda c: c.familiars.scope.review.drafts, None),
+    "review.familiar": (lambda c: c.familiars.scope.review.familiar, None),
+    "review.repos": (lambda c: list(c.familiars.scope.reviews), None),
+    "commands.associations": (lambda c: list(c.familiars.scope.associations), None),
 }
 """Setting to how it is read from a Config, and the variable that overrides it. Durations are seconds, null is none."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -83,7 +84,9 @@ def render(
     """Some lines for stderr. `first`: this start created the data directory."""
     call = program(argv[0], shutil.which("covenq", path=env.get("PATH")), Path.cwd())
     more = options(config, data, env)
-    routes = ", ".join(route.name for route in config.routes)
+    made = Counter(route.familiar for route in config.routes if route.trigger is not None)
+    named = [route.name for route in config.routes if route.trigger is None]
+    routes = ", ".join([*named, *(f"{count} of {familiar}" for familiar, count in made.items())])
     lines = [
         f"covenq {info.version} is ready.",
         f"  webhook  {info.webhook_url or 'none: what GitHub sends is taken from its log'}",
