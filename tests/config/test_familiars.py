@@ -54,7 +54,8 @@ def test_a_familiar_makes_one_route_for_each_purpose_named_by_both(tmp_path: Pat
 
 
 def test_all_that_a_route_can_have_a_familiar_can(tmp_path: Path) -> None:
-    more = 'contract = "coven-headless/2"\ntimeout = "3m"\nretry = { max = 2 }\nenv = ["HOME"]\nlimits = { memory = "1GiB" }\nkeep = "failed"\npriority = 7\n'
+    more = 'contract = "coven-headless/2"\n'
+    more += 'timeout = "3m"\nretry = { max = 2 }\nenv = ["HOME"]\nlimits = { memory = "1GiB" }\nkeep = "failed"\npriority = 7\n'
     config = loaded(
         tmp_path, CODY + more + 'max_age = "1d"\nmodel = "large"\nskills = ["rust"]\ndisplay_name = "Cody"\n'
     )
