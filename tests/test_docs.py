@@ -148,7 +148,7 @@ def test_the_kinds_of_a_task_are_in_the_manual_of_filters() -> None:
 
     kinds = {one.removeprefix("kind:") for one in complete_filter([], "kind:")}
     told = text("covenq-filter.7").partition(".B kind\n")[2].partition(".TP")[0]
-    assert kinds == {"forward", "pull", "run"} and all(kind in told for kind in kinds)
+    assert kinds == {"act", "forward", "pull", "run"} and all(kind in told for kind in kinds)
 
 
 def test_every_test_the_first_page_names_exists() -> None:

@@ -27,6 +27,7 @@ from covenq.config.familiar_table import OWN_KEYS, Familiars, parse_familiars
 from covenq.config.limits import SCHEDULING_KEYS, Cap
 from covenq.config.route import ROUTE_KEYS, Route, route_of
 from covenq.config.toml_table import Table
+from covenq.model.queues import ACT
 
 KEY = "{repo_id}#{number}"
 """Of work on an issue or a pull request: two agents don't do it at once. What only answers has none, and waits for none."""
@@ -62,6 +63,8 @@ class _Shape(NamedTuple):
     unknown: bool = False
     works: bool = False
     """It is work on the issue or the pull request, and no answer."""
+    acts: bool = False
+    """The daemon does it, as an operator would: nothing of the familiar runs."""
     supersede: str = "never"
 
 
@@ -112,12 +115,14 @@ def _shapes(familiar: Familiar) -> Iterator[_Shape]:
             yield _Shape(word, _SAID_ON_PULL, one, one)
     for purpose in (Purpose.CANCEL, Purpose.RETRY):
         one = frozenset({purpose.value})
-        yield _Shape(purpose, _SAID_ON_PULL, one, one)
+        yield _Shape(purpose, _SAID_ON_PULL, one, one, acts=True)
     yield _Shape(Purpose.CLARIFICATION, _SAID_ON_PULL, known - PULL_WORDS, known, unknown=True)
 
 
 def _made(table: Table, familiar: Familiar, shape: _Shape, scope: Scope, before: Sequence[Familiar]) -> MadeRoute:
-    raw = {key: value for key, value in table.raw.items() if key not in OWN_KEYS}
+    raw: dict[str, object] = {"pull": True}
+    if not shape.acts:
+        raw = {key: value for key, value in table.raw.items() if key not in OWN_KEYS}
     raw |= {
         "name": route_name(familiar.id, shape.purpose),
         "match": _match(shape.kinds),
@@ -137,8 +142,11 @@ def _made(table: Table, familiar: Familiar, shape: _Shape, scope: Scope, before:
         shape.unknown,
         tuple(before) if TriggerKind.LABELS in shape.kinds.values() else (),
     )
+    made = replace(route_of(told), trigger=trigger)
+    if shape.acts:
+        return MadeRoute(told, replace(made, kind=ACT))
     agent = Agent(familiar.display_name, familiar.model, familiar.skills)
-    return MadeRoute(told, replace(route_of(told), trigger=trigger, agent=agent))
+    return MadeRoute(told, replace(made, agent=agent))
 
 
 def route_name(familiar: str, purpose: str) -> str:

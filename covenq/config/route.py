@@ -18,6 +18,7 @@ from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
 from covenq.model import Category, Json, JsonObject
+from covenq.model.queues import ACT
 
 KEY_FIELDS = (
     "repo", "repo_id", "owner", "number", "head_sha", "ref", "target", "sender", "installation", "label", "hook", "event",
@@ -130,6 +131,8 @@ class Route:
                 what["sign"] = self.sign
         elif self.kind == "pull":
             what = {"pull": True}
+        elif self.kind == ACT:
+            what = {ACT: self.purpose}
         if self.contract is not None:
             what["contract"] = self.contract
         if agent := self.agent.as_json():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from covenq.config.live import Live
+from covenq.daemon.acts import Acts
 from covenq.daemon.datadir import Storage
 from covenq.daemon.handover import Handover
 from covenq.daemon.notifier import Notifier
@@ -61,7 +62,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What works by itself, beside deliveries and tasks: retention and erasure, the passes over GitHub's logs, and notices.
+    """What works by itself: retention and erasure, the passes over GitHub's logs, notices, and what comments have an operator do.
 
     `operations` is what it does to stored deliveries with, and what the API does.
     """
@@ -69,6 +70,7 @@ class Background:
     operations: DaemonContext
     reconciler: Reconciler
     notifier: Notifier
+    acts: Acts
 
     @property
     def upkeep(self) -> Upkeep:

@@ -27,6 +27,7 @@ from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.daemon import greeting, logs, preflight, systemd, takeover
+from covenq.daemon.acts import make_acts
 from covenq.daemon.datadir import TO_END, Storage, make_directory, make_secret, open_storage, release_ballast
 from covenq.daemon.handover import Handover
 from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
@@ -367,7 +368,7 @@ def make_background(
         schedule = LogIngress(storage.data, lock_directory(env))
     reconciler = Reconciler(operations, env, schedule)
     cleanup.callback(reconciler.ask_stop)
-    return Background(operations, reconciler, notifier)
+    return Background(operations, reconciler, notifier, make_acts(operations, storage, cleanup))
 
 
 def make_workers(

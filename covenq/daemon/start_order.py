@@ -79,6 +79,7 @@ def start_rounds(daemon: Daemon, observer: Observer) -> None:
     """What looks by itself whether there is something to be done. Reloads act on parts only once all of them run."""
     rerouter = Rerouter(daemon.live, daemon.storage, daemon.background.upkeep.operations_lock, daemon.stopping)
     rerouter.start()
+    daemon.background.acts.start()
     daemon.background.reconciler.start()
     daemon.live.subscribe(rerouter.start_if_changed)
     daemon.live.subscribe(lambda before, now: daemon.workers.pool.wake())

@@ -88,6 +88,7 @@ def stop(
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     daemon.stopping.set()
     daemon.workers.claims.stop()
+    daemon.background.acts.stop()
     daemon.background.reconciler.stop(RECONCILE_S)
     daemon.background.notifier.stop(NOTIFY_S if successor is None else TAKEN_NOTIFY_S)
     keep_alive()

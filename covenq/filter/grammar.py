@@ -85,7 +85,7 @@ WORDS: dict[str, frozenset[str]] = {
     "state": frozenset(str(s) for s in State),
     "category": frozenset(str(c) for c in Category),
 }
-FIXED = {"kind": ("forward", "pull", "run"), "source": ("http", "import", "send")}
+FIXED = {"kind": ("act", "forward", "pull", "run"), "source": ("http", "import", "send")}
 """All values that these fields have. Others are no error, and match nothing."""
 TIMES = frozenset({"age", "since", "before"})
 

@@ -216,13 +216,13 @@ def _scope(trigger: Trigger, delivery: _Delivery, kind: TriggerKind) -> Iterator
         return
     number = delivery.installation
     found = None if number is None else trigger.scope.installations.get(number)
-    told = "no installation sent it" if number is None else f"installation {number} is not listed in [[installation]]"
+    told = "no installation sent it" if number is None else f"the installation {number} is not listed"
     seen = ("none" if number is None else str(number),)
     yield Condition("its installation is listed", found is not None, seen, IgnoredReason.INSTALLATION_UNLISTED, told)
     if found is None:
         return
     familiar = trigger.familiar
-    told = f"{familiar.id} is not among the familiars of installation {found.id}"
+    told = f"the familiar {familiar.id} is not among those of installation {found.id}"
     yield Condition(
         f"installation {found.id} has {familiar.id} among its familiars",
         _may_work(trigger, familiar, found),
@@ -257,7 +257,7 @@ def _permission(trigger: Trigger, delivery: _Delivery) -> Condition:
         association in allowed,
         (association,),
         IgnoredReason.NOT_PERMITTED,
-        f"who commands has to be {_either(allowed)} of the repository",
+        f"the author of a command has to be {_either(allowed)} of the repository",
     )
 
 

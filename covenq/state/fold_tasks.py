@@ -8,6 +8,7 @@ import orjson
 
 from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import Category, Kind, State, fence
+from covenq.model.queues import queue_of
 from covenq.model.rows import AttemptRow, TaskRow
 from covenq.state import send_order
 from covenq.state.rows import Rows, as_integer, as_text, as_time, json_text
@@ -85,7 +86,7 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         interruptions=0,
         retries=0,
         tenant=tenant_of(installation, hook),
-        pull=int(data.get("kind") == "pull"),
+        pull=queue_of(data.get("kind")),
         # Set only for tasks that supersede others or keep an order. An operator asked for a replay, so it does neither.
         supersede=supersede if supersede in ("queued", "running") and key is not None and replay == 0 else None,
         source_at=as_text(about.get("source_at")) if frozen.get("order") == "newest" and replay == 0 else None,

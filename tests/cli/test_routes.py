@@ -313,3 +313,46 @@ def test_check_says_that_it_could_not_look_for_renames_and_looks_only_for_names(
     data.mkdir()
     assert warned(NAMED) == [{"route": None, "words": "whether a repository was renamed can't be told: it went"}]
     assert warned(OLD) == []
+
+
+FAMILIAR = """
+[[route]]
+name = "plain"
+match = "event:push"
+run = ["true"]
+
+[[familiar]]
+id = "cody"
+bot_username = "coven-cody[bot]"
+trigger_labels = ["coven:fix"]
+run = ["/no/such/command"]
+"""
+
+
+def test_the_routes_of_a_familiar_are_shown_with_their_line_and_checked_as_one(tmp_path: Path) -> None:
+    config = tmp_path / "covenq.toml"
+    config.write_text(FAMILIAR)
+    daemon = Daemon(data=tmp_path / "data", config=config)
+    found = {one["name"]: one for one in json.loads(daemon.cli("routes", "--json").stdout)["items"]}
+    assert (found["plain"]["line"], "trigger" in found["plain"]) == (2, False)
+    fix = found["cody-fix-issue"]
+    assert (fix["line"], fix["familiar"], fix["purpose"]) == (7, "cody", "fix_issue")
+    assert fix["trigger"]["on"]["issues.assigned"] == "assignment"
+    table = daemon.cli("routes").stdout.decode()
+    assert "assigned to coven-cody[bot]; labeled coven:fix; @coven-cody fix on an issue" in table
+    assert "cancels its tasks there" in table and "requeues what of its tasks there failed" in table
+    warnings = json.loads(daemon.cli("routes", "check", "--json").stdout)["warnings"]
+    assert [one["route"] for one in warnings] == ["cody-fix-issue"]
+    assert "'/no/such/command' is no command" in warnings[0]["words"]
+
+
+def test_a_command_is_tried_in_words(tmp_path: Path) -> None:
+    (config := tmp_path / "covenq.toml").write_text(FAMILIAR)
+    daemon = Daemon(data=tmp_path / "data", config=config)
+    comment = {"body": "@Coven-Cody fix it", "user": {"login": "mona"}, "author_association": "NONE"}
+    (payload := tmp_path / "payload.json").write_text(
+        json.dumps({"action": "created", "issue": {"number": 7}, "comment": comment})
+    )
+    told = daemon.cli("routes", "test", "--event", "issue_comment", "--file", str(payload), "--expect", "none")
+    words = "doesn't match: that its author is OWNER, MEMBER or COLLABORATOR of the repository is not so: it is NONE"
+    assert f"cody-fix-issue  {words}" in " ".join(told.stdout.decode().split("\n    "))

@@ -59,13 +59,22 @@ def test_all_that_a_route_can_have_a_familiar_can(tmp_path: Path) -> None:
     config = loaded(
         tmp_path, CODY + more + 'max_age = "1d"\nmodel = "large"\nskills = ["rust"]\ndisplay_name = "Cody"\n'
     )
-    for route in config.routes:
+    for route in (one for one in config.routes if one.kind != "act"):
         assert (route.contract, route.policy["contract"]) == ("coven-headless/2", "coven-headless/2")
         assert (route.timeout_s, route.retry.max, route.env, route.keep) == (180.0, 2, ("HOME",), "failed")
         assert (route.scheduling.priority, route.max_age_s) == (7, 86400.0)
         assert route.policy["agent"] == {"display_name": "Cody", "model": "large", "skills": ["rust"]}
     other = loaded(tmp_path, CODY.replace('run = ["true"]', 'forward = "https://example.org/hook"'))
-    assert {route.forward for route in other.routes} == {"https://example.org/hook"}
+    assert {route.forward for route in other.routes} == {"https://example.org/hook", None}
+
+
+def test_what_the_daemon_does_itself_has_nothing_of_the_familiars_executor(tmp_path: Path) -> None:
+    config = loaded(tmp_path, CODY + 'timeout = "3m"\nenv = ["HOME"]\nretry = { max = 2 }\n')
+    acts = {route.name: route for route in config.routes if route.kind == "act"}
+    assert sorted(acts) == ["cody-cancel", "cody-retry"]
+    for route in acts.values():
+        assert (route.run, route.env, route.retry.max) == ((), (), 0)
+        assert route.policy["act"] == route.purpose
 
 
 def test_each_route_comes_from_the_line_of_its_familiar(tmp_path: Path) -> None:

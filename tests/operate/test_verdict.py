@@ -173,6 +173,13 @@ def test_each_reason_of_ignoring_is_told(reason: IgnoredReason) -> None:
     assert (found.text, found.level) == IGNORED[reason]
 
 
+def test_what_a_familiar_was_refused_is_told_by_the_records_own_words() -> None:
+    detail = "The installation 41 is not listed; else cody-fix-issue would have taken it."
+    found = alone(state="ignored", reason="installation_unlisted", detail=detail)
+    words = "Ignored: the installation 41 is not listed; else cody-fix-issue would have taken it"
+    assert (found.text, found.level) == (words, "warning")
+
+
 @pytest.mark.parametrize("reason", ReceivedReason)
 def test_each_reason_of_not_routing_is_told(reason: ReceivedReason) -> None:
     found = alone(state="received", reason=reason)

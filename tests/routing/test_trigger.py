@@ -284,7 +284,7 @@ def test_who_may_command_can_be_said() -> None:
     assert result(made, said("@coven-cody fix", as_a="CONTRIBUTOR")) == [FIX]
     decision = decide(made, said("@coven-cody fix", as_a="MEMBER"))
     assert decision.reason == "not_permitted"
-    told = "Who commands has to be OWNER or CONTRIBUTOR of the repository; else cody-fix-issue would have taken it."
+    told = "The author of a command has to be OWNER or CONTRIBUTOR of the repository; else cody-fix-issue would have taken it."
     assert decision.entries[0].data["detail"] == told
 
 

@@ -19,6 +19,7 @@ from covenq.config.api_tokens import Tokens
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
+from covenq.daemon.acts import Acts
 from covenq.daemon.datadir import Storage
 from covenq.daemon.handover import Handover
 from covenq.daemon.notifier import Notifier
@@ -206,7 +207,12 @@ def serving(
             storage,
             intake,
             Workers(effective.pool, claims, times),
-            Background(operations, Reconciler(operations, {}, PeriodicPasses()), notifier),
+            Background(
+                operations,
+                Reconciler(operations, {}, PeriodicPasses()),
+                notifier,
+                Acts(operations, store, fold_thread, "acts"),
+            ),
             stats,
             stopping,
         )

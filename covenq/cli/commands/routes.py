@@ -75,6 +75,12 @@ def _action_text(route: Route) -> str:
     if route.kind == "forward":
         signed = f", signed with the secret {route.sign!r}" if route.sign is not None else ""
         return f"forwards to {route.forward}{signed}"
+    if route.kind == "act":
+        return (
+            f"{route.purpose}s its tasks there"
+            if route.purpose == "cancel"
+            else "requeues what of its tasks there failed"
+        )
     return " ".join(route.run) if route.kind == "run" else "waits for a worker elsewhere"
 
 

@@ -15,7 +15,7 @@ SKEW_MIN_S = 1.0
 """A clock that is set back by less is only being adjusted."""
 
 _POSTPONED = """SELECT id, not_before, updated_at, since, last_seq FROM tasks INDEXED BY tasks_due
-    WHERE state = 'queued' AND not_before IS NOT NULL AND pull IN (0, 1) AND not_before > ? AND updated_at > ? LIMIT ?"""
+    WHERE state = 'queued' AND not_before IS NOT NULL AND pull IN (0, 1, 2) AND not_before > ? AND updated_at > ? LIMIT ?"""
 
 
 class ClockSkew:

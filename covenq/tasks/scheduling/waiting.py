@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import State, at_text
+from covenq.model.queues import ACT_QUEUE
 from covenq.model.rows import Waits
 from covenq.model.waiting import Cause
 from covenq.tasks.scheduling import supersede
@@ -77,6 +78,8 @@ class Waiting:
                 return Waits("outdated", f"task {superseded.by} has outdated it: it will be superseded", cause=ready)
         ahead = f"more than {POSITION_MAX}" if position is None else str(position - 1)
         behind = "" if position == 1 else f"; {ahead} of its installation's are ahead of it"
+        if row["pull"] == ACT_QUEUE:
+            return Waits("daemon", "ready, until the daemon does it, which takes no worker", position, ready)
         if row["pull"]:
             return Waits("pull", f"ready, until a worker elsewhere asks for it{behind}", position, ready)
         if self._short_of is not None:
