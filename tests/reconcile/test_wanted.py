@@ -110,3 +110,11 @@ def test_what_the_list_does_not_say_is_not_taken_for_absent() -> None:
 
 def test_a_ping_is_never_wanted() -> None:
     assert surely_wanted(listed("ping", {}), config_of("").routes, now=NOW) is False
+
+
+def test_only_the_delivery_itself_tells_whether_it_calls_a_familiar() -> None:
+    familiar = {"id": "cody", "bot_username": "cody", "pull": True}
+    routes = build({"familiar": [familiar]}, None, {}).routes
+    assert surely_wanted(listed("issues", {"action": "assigned"}), routes, now=NOW) is None
+    assert surely_wanted(listed("issues", {"action": "opened"}), routes, now=NOW) is False
+    assert surely_wanted(listed("push", {}), routes, now=NOW) is False

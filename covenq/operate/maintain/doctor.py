@@ -117,7 +117,7 @@ def _configuration(context: DoctorContext, command: Callable[[str], str | None])
             words = f"[worker] token_file: {error}: while this node stands by it runs no task"
             yield Finding("configuration", WARN, words, f"covenq tokens new --role worker > {config.on_standby}")
     for one in context.renamed:
-        yield Finding("configuration", WARN, f"route {one.route}: {one.words}", f"Write {one.instead} in {where}.")
+        yield Finding("configuration", WARN, f"{one.where}: {one.words}", f"Write {one.instead} in {where}.")
 
 
 def _secrets(context: DoctorContext) -> Iterator[Finding]:

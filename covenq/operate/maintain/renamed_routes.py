@@ -20,12 +20,20 @@ Newest = Callable[[str], Delivery | None]
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """A route's term on `name`, whose repository is called `present` now."""
+    """A route's term on `name`, or what familiars are told of it, whose repository is called `present` now.
+
+    `route` is the route, or the section of the configuration that has the name as a key: then `is_key`.
+    """
 
     route: str
     name: str
     present: str
     number: int
+    is_key: bool = False
+
+    @property
+    def where(self) -> str:
+        return self.route if self.is_key else f"route {self.route}"
 
     @property
     def words(self) -> str:
@@ -34,12 +42,15 @@ class Renamed:
     @property
     def instead(self) -> str:
         """What to write in its place."""
+        if self.is_key:
+            return f"repos.{self.number}"
         return f"{_term(self.present)}, or repo_id:{self.number}"
 
 
 def names_repositories(routes: Sequence[Route]) -> bool:
     """Whether there is anything for `renamed` to look up."""
-    return any(_literals(match) for route in routes for match in _matches(route.filter.node.nodes))
+    named = (match for route in routes for match in _matches(route.filter.node.nodes))
+    return any(map(_literals, named)) or any(_keys(routes))
 
 
 def renamed(routes: Sequence[Route], newest: Newest) -> Iterator[Renamed]:
@@ -57,6 +68,19 @@ def renamed(routes: Sequence[Route], newest: Newest) -> Iterator[Renamed]:
                     continue
                 told.add(folded)
                 yield Renamed(route.name, name, *present)
+    # What is said of a repository by its name would no longer hold of it: one that is disabled would be open.
+    for where, name in _keys(routes):
+        if (found := _present(name, newest)) is not None:
+            yield Renamed(where, name, *found, is_key=True)
+
+
+def _keys(routes: Sequence[Route]) -> Iterator[tuple[str, str]]:
+    """(section, name) of each repository that is named in what all familiars share."""
+    scope = next((route.trigger.scope for route in routes if route.trigger is not None), None)
+    if scope is not None:
+        for one in scope.installations.values():
+            yield from ((f"installation {one.id}", name) for name in one.repos if "/" in name)
+        yield from (("[review]", name) for name in scope.reviews if "/" in name)
 
 
 def _present(name: str, newest: Newest) -> tuple[str, int] | None:
