@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from covenq.daemon.datadir import Storage
-from covenq.errors import CovenqError
+from covenq.errors import CovenqError, NotDurable, StateBehind
 from covenq.model import Category, Kind, at_text
-from covenq.operate.commanded import CHANGES_MAX, carry_out, commanded, waiting_acts
+from covenq.operate.commanded import CHANGES_MAX, Commanded, carry_out, commanded, waiting_acts
 from covenq.operate.daemon_context import DaemonContext
 from covenq.rounds import Loop
 from covenq.state.progress import FoldProgress
@@ -25,7 +25,7 @@ from covenq.tasks.execution.pool import worker_id
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim
 from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
 from covenq.text import counted
-from journal.errors import JournalClosed, JournalError, JournalGone, JournalPoisoned, JournalReadOnly
+from journal.errors import JournalClosed, JournalError, JournalGone, JournalPoisoned, JournalReadOnly, may_pass
 
 AT_ONCE = 64
 """Tasks that are read at a time."""
@@ -104,17 +104,19 @@ class Acts:
         claim = Claim.acquire(self._context.journal, task, self._worker, node=self._node)
         if claim is None:
             return False
-        count = 0
-        if wanted is None:
-            outcome = Outcome(Category.POLICY, detail="it doesn't say what is to be done, and to what", final=True)
-        else:
-            # A task that moves all the time could be found again and again: others have their turn.
-            outcome = Outcome(None, 0)
-            for _ in range(CHANGES_MAX):
-                done = self._persisting(lambda: carry_out(self._context, wanted, f"{task.hook}/{task.guid}"))
-                if not done:
-                    break
-                count += done
+        count, outcome = 0, Outcome(None, 0)
+        try:
+            if wanted is None:
+                outcome = Outcome(Category.POLICY, detail="it doesn't say what is to be done, and to what", final=True)
+            else:
+                count = self._done_to(wanted, f"{task.hook}/{task.guid}")
+        except _FATAL:
+            raise
+        except Exception as error:
+            # It ends with a record, so that no task stays running that nobody runs, and the next has its turn.
+            log.exception("task %s can't be carried out", task.id)
+            detail = f"covenq itself failed ({type(error).__name__[:80]}); its log has the traceback"
+            outcome = Outcome(Category.INTERNAL, detail=detail)
         if self._stopping.is_set():
             outcome = Outcome(Category.INTERRUPTED, detail="the daemon was stopped meanwhile")
         end = ending_after(
@@ -134,17 +136,24 @@ class Acts:
         log.info("%s of %s/%s: done to %s", row["purpose"], task.hook, task.guid, counted(count, "task"))
         return True
 
-    def _persisting(self, step: Callable[[], int]) -> int:
-        """A step, tried again while it fails for what may pass, until the stop; 0 then.
+    def _done_to(self, wanted: Commanded, delivery: str) -> int:
+        """Do it until nothing more is found: to how many tasks it was done. Raises as `_persisting`."""
+        count = 0
+        for _ in range(CHANGES_MAX):
+            done = self._persisting(lambda: carry_out(self._context, wanted, delivery))
+            if not done:
+                break
+            count += done
+        return count
 
-        Raises _FATAL, StaleClaim, and what is odd.
-        """
+    def _persisting(self, step: Callable[[], int]) -> int:
+        """A step, tried again while it fails for what may pass, until the stop; 0 then. Raises whatever else it raises."""
         while True:
             try:
                 return step()
-            except _FATAL:
-                raise
-            except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
+            except (JournalError, NotDurable, StateBehind, OSError) as error:
+                if isinstance(error, JournalError) and not may_pass(error):
+                    raise
                 self.loop.failed(error)
                 log.warning("what a comment asks for waits: %s", error)
                 if self._stopping.wait(RETRY_S):

@@ -16,6 +16,7 @@ from covenq.daemon.acts import Acts
 from covenq.github.columns import columns
 from covenq.model import DeliveryId, Kind, task_id, task_subject
 from covenq.model.rows import Task as TaskObject
+from covenq.operate import commanded
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.store import StateStore
@@ -23,8 +24,11 @@ from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.fairness import OWN_KINDS, PULL_KINDS
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
 from covenq.tasks.scheduling.waiting import waiting
+from journal.errors import JournalFull
 from journal.records import Appended, Entry
 from tests.support.journals.chosen import open_chosen
+from tests.support.requests import HOOK
+from tests.support.waiting import eventually
 
 CODY = "coven-cody[bot]"
 CONFIG = build(
@@ -232,6 +236,41 @@ def test_a_command_whose_content_is_gone_fails_and_the_next_is_carried_out(desk:
     assert desk.task(gone).category == "policy"
 
 
+def test_an_error_of_covenq_itself_ends_one_command_with_a_record_and_no_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, broken, command = (
+        desk.work(number=8),
+        desk.say("@coven-cody cancel"),
+        desk.say("@coven-cody cancel", number=8),
+    )
+    ordinary = commanded.chosen
+
+    def chosen(conn: sqlite3.Connection, wanted: commanded.Commanded) -> list[str]:
+        if wanted.number == 7:
+            raise ZeroDivisionError
+        return ordinary(conn, wanted)
+
+    monkeypatch.setattr(commanded, "chosen", chosen)
+    assert desk.acts().round() == 2
+    assert desk.states(broken, command, work) == ["failed", "completed", "cancelled"]
+    assert desk.task(broken).category == "internal"
+
+
+def test_a_disk_that_is_full_for_a_moment_is_waited_for(desk: Desk) -> None:
+    work, command = desk.work(), desk.say("@coven-cody cancel")
+
+    class Full(Dying):
+        def append(self, entries: Any) -> Any:
+            self.appends += 1
+            if self.appends in (2, 4):  # what is done, and the end
+                raise JournalFull("no space")
+            return self._journal.append(entries)
+
+    assert desk.acts(Full(desk.journal)).round() == 1
+    assert desk.states(work, command) == ["cancelled", "completed"]
+
+
 def test_no_pool_and_no_worker_is_given_an_act_and_it_says_what_it_waits_for(desk: Desk) -> None:
     command = desk.say("@coven-cody cancel")
     conn = desk.reader()
@@ -285,3 +324,32 @@ def test_what_an_operator_does_between_two_tries_stays(tmp_path: Path, word: str
     desk.acts().round()
     assert desk.states(task, command) == ["queued" if word == "cancel" else "failed", "completed"]
     desk.close()
+
+
+def test_a_daemon_cancels_what_holds_its_only_worker_and_once_over_a_kill(make_daemon: Any) -> None:
+    familiar = f'[[familiar]]\nid = "cody"\nbot_username = "{CODY}"\nrun = ["sleep", "300"]\n'
+    daemon = make_daemon(config=f"[worker]\nconcurrency = 1\n{familiar}")
+    thread = {"issue": {"number": 7}, "repository": {"id": 6, "full_name": "octo/hello"}}
+
+    def say(text: str, guid: str) -> str:
+        comment = {"body": text, "user": {"login": "mona"}, "author_association": "OWNER"}
+        payload = {"action": "created", "comment": comment, **thread}
+        return str(daemon.post("issue_comment", payload, guid=guid).json["tasks"][0])
+
+    def wait_for(task: str, state: str) -> None:
+        eventually(lambda: daemon.api(f"/api/v1/tasks/{task}").json["state"] == state)
+
+    payload = {"action": "assigned", "assignee": {"login": CODY}, **thread}
+    work = daemon.post("issues", payload, guid="assigned").json["tasks"][0]
+    wait_for(work, "running")
+    command = say("@coven-cody cancel", "c1")
+    daemon.kill()
+    daemon.start()
+    wait_for(command, "completed")
+    wait_for(work, "cancelled")
+    assert say("@coven-cody cancel", "c1") == command
+    assert [one["data"]["by"] for one in daemon.records("task.cancelled")] == [f"delivery {HOOK}/c1"]
+    retried = say("@coven-cody retry", "c2")
+    wait_for(retried, "completed")
+    wait_for(work, "running")
+    assert daemon.stop() == 0
