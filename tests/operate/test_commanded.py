@@ -153,7 +153,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path, journal_engine: None) -> Iterator[Desk]:
     made = Desk(tmp_path / "data")
     yield made
     made.close()
@@ -295,7 +295,7 @@ def begun(data: Path, word: str) -> tuple[Desk, str, str]:
 
 
 @pytest.mark.parametrize("word", COMMANDS)
-def test_it_is_done_once_wherever_the_process_dies(tmp_path: Path, word: str) -> None:
+def test_it_is_done_once_wherever_the_process_dies(tmp_path: Path, journal_engine: None, word: str) -> None:
     desk, *_ = begun(tmp_path / "count", word)
     whole = Dying(desk.journal)
     desk.acts(whole).round()
@@ -315,7 +315,7 @@ def test_it_is_done_once_wherever_the_process_dies(tmp_path: Path, word: str) ->
 
 
 @pytest.mark.parametrize("word", COMMANDS)
-def test_what_an_operator_does_between_two_tries_stays(tmp_path: Path, word: str) -> None:
+def test_what_an_operator_does_between_two_tries_stays(tmp_path: Path, journal_engine: None, word: str) -> None:
     desk, task, command = begun(tmp_path / "data", word)
     with pytest.raises(Killed):
         desk.acts(Dying(desk.journal, 3)).round()  # all is done but the end
