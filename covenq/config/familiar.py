@@ -71,15 +71,13 @@ class Familiar:
     """`trigger_labels` as labels are compared."""
     login: str = field(init=False, repr=False, compare=False)
     """`bot_username` as logins are compared: GitHub takes either case for the same."""
+    handle: str = field(init=False, repr=False, compare=False)
+    """What stands after the @ of a mention, as it is compared."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozenset(map(fold_case, self.trigger_labels)))
         object.__setattr__(self, "login", fold_case(self.bot_username))
-
-    @property
-    def handle(self) -> str:
-        """What stands after the @ of a mention, as it is compared."""
-        return self.login.removesuffix(BOT_SUFFIX)
+        object.__setattr__(self, "handle", self.login.removesuffix(BOT_SUFFIX))
 
 
 @dataclass(frozen=True, slots=True)

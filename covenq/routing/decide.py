@@ -13,7 +13,7 @@ from covenq.filter.explain import explain
 from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Fields, Filter, Match, Not
 from covenq.model import DeliveryId, IgnoredReason, Kind, State, at_text, task_id, task_subject
-from covenq.routing.trigger import refusal, triggers
+from covenq.routing.trigger import Facts, refusal, triggers
 from journal.records import Entry
 
 KEY_MAX = 512
@@ -71,19 +71,20 @@ def route(
         return _ignored(delivery, config_sha256, NO_ROUTES, "No routes are configured.")
     fields = delivery_fields(row, payload=_once(payload))
     moment = now()
+    facts = Facts(fields)
     matched: list[Route] = []
     event = row["event"]
     for rule in routes:
         if rule.events is not None and event not in rule.events:
             continue
         try:
-            if rule.condition.matches(fields, now=moment) and (rule.trigger is None or triggers(rule.trigger, fields)):
+            if rule.condition.matches(fields, now=moment) and (rule.trigger is None or triggers(rule.trigger, facts)):
                 matched.append(rule)
         except Exception as error:  # noqa: BLE001 - a rule's failure, whatever it is, must cost no delivery
             # The type alone: the text of an error may quote the payload.
             return Decision(State.RECEIVED, problem=f"route {rule.name!r} failed with {type(error).__name__}")
     if not matched:
-        return _ignored(delivery, config_sha256, *_no_match_reason(routes, row, fields, moment))
+        return _ignored(delivery, config_sha256, *_no_match_reason(routes, row, fields, facts, moment))
     if any(rule.scheduling.order == "newest" for rule in matched):
         try:
             row = {**row, "source_at": _source_at(payload())}
@@ -128,17 +129,17 @@ def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str)
     return Decision(State.IGNORED, (entry,), reason=reason)
 
 
-def _no_match_reason(routes: Sequence[Route], row: Mapping[str, object], fields: Fields, now: float) -> tuple[str, str]:
+def _no_match_reason(
+    routes: Sequence[Route], row: Mapping[str, object], fields: Fields, facts: Facts, now: float
+) -> tuple[str, str]:
     """(reason, sentence): why a familiar that it is meant for has no task, else the `else` of the nearest route that has one.
 
     The nearest is the one of which the fewest terms don't hold.
     """
     what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
     for rule in routes:
-        if rule.trigger is None or not rule.filter.matches(fields, now=now):
-            continue
-        refused = refusal(rule.trigger, fields)
-        if refused is not None and refused.reason is not None:
+        refused = None if rule.trigger is None else refusal(rule.trigger, facts)
+        if refused is not None and refused.reason is not None and rule.filter.matches(fields, now=now):
             said = f"{refused.problem[0].upper()}{refused.problem[1:]}"
             return refused.reason.value, f"{said}; else {rule.name} would have taken it."
     nearest = min(

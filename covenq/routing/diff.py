@@ -18,7 +18,7 @@ from covenq.filter.tree import Fields
 from covenq.model import seconds_of
 from covenq.model.rows import Delivery
 from covenq.routing.decide import PING
-from covenq.routing.trigger import triggers
+from covenq.routing.trigger import Facts, triggers
 
 EXAMPLES = 5
 """Deliveries named for each kind of change: the first ones."""
@@ -177,9 +177,10 @@ def _matching(routes: Sequence[Route], fields: Fields, now: float) -> tuple[set[
     """
     matched: set[str] = set()
     failing: list[str] = []
+    facts = Facts(fields)
     for route in routes:
         try:
-            if route.filter.matches(fields, now=now) and (route.trigger is None or triggers(route.trigger, fields)):
+            if route.filter.matches(fields, now=now) and (route.trigger is None or triggers(route.trigger, facts)):
                 matched.add(route.name)
         except PayloadLost:
             return set(), [], False

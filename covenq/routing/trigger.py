@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from covenq.config.familiar import Familiar, Installation, Trigger, TriggerKind, of_repo
@@ -35,17 +36,45 @@ class Condition(NamedTuple):
     """With `reason`: that reason in a sentence, which names nothing out of a payload."""
 
 
-class _Delivery:
-    """What a trigger looks at of one delivery."""
+class Facts:
+    """What triggers look at of one delivery, read once however many ask. `fields` are as `delivery_fields` makes them.
 
-    __slots__ = ("body", "event", "installation", "repo", "repo_id")
+    Only `body`, and what is read of it, raises: what the payload's callable does.
+    """
 
     def __init__(self, fields: Fields) -> None:
-        body = fields.get("payload")
-        self.body = body() if callable(body) else body
-        self.event = _text(fields.get("event")) or ""
-        self.installation, self.repo_id = _number(fields.get("installation")), _number(fields.get("repo_id"))
-        self.repo = _text(fields.get("repo"))
+        self._fields = fields
+
+    @cached_property
+    def on(self) -> tuple[str, str]:
+        """Its event and action."""
+        return _text(self._fields.get("event")) or "", _text(self._fields.get("action")) or ""
+
+    @property
+    def event(self) -> str:
+        return self.on[0]
+
+    @cached_property
+    def body(self) -> object:
+        body = self._fields.get("payload")
+        return body() if callable(body) else body
+
+    @cached_property
+    def installation(self) -> int | None:
+        return _number(self._fields.get("installation"))
+
+    @cached_property
+    def repo(self) -> tuple[str | None, int | None]:
+        """Its name and its number."""
+        return _text(self._fields.get("repo")), _number(self._fields.get("repo_id"))
+
+    @cached_property
+    def said(self) -> str | None:
+        return self.text(_said_in(self.event), "body")
+
+    @cached_property
+    def command(self) -> tuple[str | None, str | None]:
+        return command_of(self.said)
 
     def text(self, *path: str) -> str | None:
         return _text(self.at(*path))
@@ -57,27 +86,32 @@ class _Delivery:
         return value
 
 
-def triggers(trigger: Trigger, fields: Fields) -> bool:
-    """Whether all its conditions hold of a delivery, whose fields are as `delivery_fields` makes them.
-
-    Raises nothing but what the payload's callable does.
-    """
-    return all(condition.holds for condition in _conditions(trigger, fields))
+def triggers(trigger: Trigger, facts: Facts) -> bool:
+    """Whether all its conditions hold of a delivery. Raises as Facts."""
+    return _is_about(trigger, facts) and all(condition.holds for condition in _conditions(trigger, facts))
 
 
-def refusal(trigger: Trigger, fields: Fields) -> Condition | None:
+def refusal(trigger: Trigger, facts: Facts) -> Condition | None:
     """The condition that refuses a delivery which is meant for the familiar; None where it isn't meant for it, or triggers."""
-    failed = next((one for one in _conditions(trigger, fields) if not one.holds), None)
+    if not _is_about(trigger, facts):
+        return None
+    failed = next((one for one in _conditions(trigger, facts) if not one.holds), None)
     return failed if failed is not None and failed.reason is not None else None
 
 
-def terms(trigger: Trigger, fields: Fields, lost: str | None = None) -> Iterator[Term]:
+def _is_about(trigger: Trigger, facts: Facts) -> bool:
+    """False for what most deliveries fail by: the event and action, and a comment that calls nobody, or another."""
+    kind = trigger.kinds.get(facts.on)
+    return kind is not None and (kind is not TriggerKind.COMMANDS or facts.command[0] == trigger.familiar.handle)
+
+
+def terms(trigger: Trigger, facts: Facts, lost: str | None = None) -> Iterator[Term]:
     """The conditions as terms of an explanation, up to the first that fails. `lost` says why the payload is gone, if it is."""
-    if lost is not None and _kind(trigger, fields) is not None:
+    if lost is not None and facts.on in trigger.kinds:
         yield Term("what triggers it", None, problem=lost)
         return
     try:
-        for one in _conditions(trigger, fields):
+        for one in _conditions(trigger, facts):
             seen = [value if len(value) <= VALUE_MAX else value[: VALUE_MAX - 1] + "…" for value in one.seen if value]
             yield Term(f"that {one.text}", one.holds, seen[:SEEN_MAX])
             if not one.holds:
@@ -105,55 +139,50 @@ def words(trigger: Trigger) -> str:
     return "; ".join(told)
 
 
-def _kind(trigger: Trigger, fields: Fields) -> TriggerKind | None:
-    return trigger.kinds.get((_text(fields.get("event")) or "", _text(fields.get("action")) or ""))
-
-
-def _conditions(trigger: Trigger, fields: Fields) -> Iterator[Condition]:
+def _conditions(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
     """The conditions in their order."""
-    kind = _kind(trigger, fields)
+    kind = trigger.kinds.get(facts.on)
     if kind is None:  # the filter says which events and which actions, and not which of these for which
         named = _either([f"{event}.{action}" for event, action in trigger.kinds])
-        yield Condition(f"it is {named}", False, (f"{fields.get('event')}.{fields.get('action')}"[:VALUE_MAX],))
+        yield Condition(f"it is {named}", False, (".".join(facts.on),))
         return
-    delivery = _Delivery(fields)
-    event = delivery.event
+    event = facts.event
     match kind:
         case TriggerKind.ASSIGNMENT:
-            yield from _assignment(trigger, delivery)
+            yield from _assignment(trigger, facts)
         case TriggerKind.LABELS:
-            yield from _label(trigger, delivery)
+            yield from _label(trigger, facts)
         case TriggerKind.REVIEWS:
-            yield from _review(trigger, delivery)
+            yield from _review(trigger, facts)
         case TriggerKind.COMMANDS:
-            yield from _command(trigger, delivery)
+            yield from _command(trigger, facts)
     if event == "pull_request":
-        yield _author(trigger, delivery.text("pull_request", "user", "login"), "the pull request")
+        yield _author(trigger, facts.text("pull_request", "user", "login"), "the pull request")
     elif kind is TriggerKind.COMMANDS:
-        yield _author(trigger, delivery.text(_said_in(event), "user", "login"), "it")
-    yield from _scope(trigger, delivery, kind)
+        yield _author(trigger, facts.text(_said_in(event), "user", "login"), "it")
+    yield from _scope(trigger, facts, kind)
     if kind is TriggerKind.REVIEWS:
-        yield from _draft(trigger, delivery)
+        yield from _draft(trigger, facts)
     elif kind is TriggerKind.COMMANDS:
-        yield _permission(trigger, delivery)
+        yield _permission(trigger, facts)
 
 
 # ---- whether it is meant for the familiar
 
 
-def _assignment(trigger: Trigger, delivery: _Delivery) -> Iterator[Condition]:
-    login = delivery.text("assignee", "login")
+def _assignment(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
+    login = facts.text("assignee", "login")
     yield Condition(f"the assignee is {trigger.familiar.bot_username}", _is(login, trigger.familiar.login), (login,))
 
 
-def _label(trigger: Trigger, delivery: _Delivery) -> Iterator[Condition]:
-    name = delivery.text("label", "name")
+def _label(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
+    name = facts.text("label", "name")
     label = None if name is None else fold_case(name)
     labels = trigger.familiar.trigger_labels
     text = f"the label is {_either(labels)}" if labels else f"{trigger.familiar.id} has trigger labels"
     yield Condition(text, label in trigger.familiar.labels, (name,))
     if trigger.before:
-        installation = trigger.scope.installations.get(delivery.installation or 0)
+        installation = trigger.scope.installations.get(facts.installation or 0)
         taken = [one.id for one in trigger.before if label in one.labels and _may_work(trigger, one, installation)]
         text = f"the label calls neither {' nor '.join(one.id for one in trigger.before)}, which stand before it"
         if len(trigger.before) == 1:
@@ -161,20 +190,20 @@ def _label(trigger: Trigger, delivery: _Delivery) -> Iterator[Condition]:
         yield Condition(text, not taken, tuple(taken))
 
 
-def _review(trigger: Trigger, delivery: _Delivery) -> Iterator[Condition]:
-    wanted = trigger.scope.review_of(delivery.repo, delivery.repo_id)
-    yield Condition("[review] pull_request is true for the repository", wanted.enabled, (delivery.repo,))
+def _review(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
+    wanted = trigger.scope.review_of(*facts.repo)
+    yield Condition("[review] pull_request is true for the repository", wanted.enabled, (facts.repo[0],))
     text = f"{trigger.familiar.id} is the familiar of [review]"
     yield Condition(text, wanted.familiar == trigger.familiar.id, (wanted.familiar,))
 
 
-def _command(trigger: Trigger, delivery: _Delivery) -> Iterator[Condition]:
-    familiar, said = trigger.familiar, delivery.text(_said_in(delivery.event), "body")
-    mention, word = command_of(said)
+def _command(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
+    familiar, said = trigger.familiar, facts.said
+    mention, word = facts.command
     begins = None if said is None else said[:VALUE_MAX]
     yield Condition(f"it begins with @{familiar.handle}", mention == familiar.handle, (begins,))
     yield Condition(f"a word follows @{familiar.handle}", word is not None)
-    on_pull = delivery.event != "issue_comment" or isinstance(delivery.at("issue", "pull_request"), dict)
+    on_pull = facts.event != "issue_comment" or isinstance(facts.at("issue", "pull_request"), dict)
     words = trigger.pull_words if on_pull else trigger.issue_words
     thread = "a pull request" if on_pull else "an issue"
     if not words:
@@ -211,10 +240,10 @@ def _author(trigger: Trigger, login: str | None, what: str) -> Condition:
     )
 
 
-def _scope(trigger: Trigger, delivery: _Delivery, kind: TriggerKind) -> Iterator[Condition]:
+def _scope(trigger: Trigger, facts: Facts, kind: TriggerKind) -> Iterator[Condition]:
     if not trigger.scope.installations:
         return
-    number = delivery.installation
+    number = facts.installation
     found = None if number is None else trigger.scope.installations.get(number)
     told = "no installation sent it" if number is None else f"the installation {number} is not listed"
     seen = ("none" if number is None else str(number),)
@@ -230,7 +259,7 @@ def _scope(trigger: Trigger, delivery: _Delivery, kind: TriggerKind) -> Iterator
         IgnoredReason.FAMILIAR_OUT_OF_SCOPE,
         told,
     )
-    repo = of_repo(found.repos, delivery.repo, delivery.repo_id)
+    repo = of_repo(found.repos, *facts.repo)
     if repo is not None:
         told = f"the repository is not enabled in installation {found.id}"
         text = f"installation {found.id} has the repository enabled"
@@ -240,17 +269,17 @@ def _scope(trigger: Trigger, delivery: _Delivery, kind: TriggerKind) -> Iterator
     yield Condition(f"the lane {kind} is open", is_open, ("closed",), IgnoredReason.LANE_CLOSED, told)
 
 
-def _draft(trigger: Trigger, delivery: _Delivery) -> Iterator[Condition]:
-    if trigger.scope.review_of(delivery.repo, delivery.repo_id).drafts:
+def _draft(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
+    if trigger.scope.review_of(*facts.repo).drafts:
         return
-    draft = delivery.at("pull_request", "draft")
+    draft = facts.at("pull_request", "draft")
     reason = IgnoredReason.DRAFT if draft is True else None
     seen = ("a draft",) if draft is True else ()
     yield Condition("the pull request is no draft", draft is False, seen, reason, "it is a draft")
 
 
-def _permission(trigger: Trigger, delivery: _Delivery) -> Condition:
-    association = delivery.text(_said_in(delivery.event), "author_association")
+def _permission(trigger: Trigger, facts: Facts) -> Condition:
+    association = facts.text(_said_in(facts.event), "author_association")
     allowed = trigger.scope.associations
     return Condition(
         f"its author is {_either(allowed)} of the repository",

@@ -10,6 +10,7 @@ from covenq.config.route import Route
 from covenq.filter.explain import Term, explain, node_text
 from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Fields, Filter
+from covenq.routing.trigger import Facts
 from covenq.routing.trigger import terms as trigger_terms
 
 CONTENT_FIELDS = frozenset({"repo", "owner", "sender", "number", "sha", "ref", "label", "word", "payload"})
@@ -38,11 +39,12 @@ def verdicts(
     `lost` has the fields of filters (`Filter.fields`) that are no longer known of it, and why: their terms can't be evaluated.
     """
     fields = delivery_fields(row, payload=payload)
+    facts = Facts(fields)
     found = []
     for route in routes:
         terms = list(_terms(route.filter, fields, now, lost or {}))
         if route.trigger is not None and not any(term.holds is False for term in terms):
-            terms += trigger_terms(route.trigger, fields, (lost or {}).get("payload"))
+            terms += trigger_terms(route.trigger, facts, (lost or {}).get("payload"))
         holds = [term.holds for term in terms]
         matches = False if False in holds else None if None in holds else True
         found.append(Verdict(route.name, route.match, matches, terms))
