@@ -11,6 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from covenq.errors import UsageError
 
+PR_MAX = 2**53 - 1
+"""The greatest number of a pull request that a command may say: any client of JSON has it exactly."""
+
 
 class State(StrEnum):
     """The states of a task and, folded over its tasks, of a delivery."""

@@ -246,7 +246,7 @@ def test_a_number_that_is_too_large_is_refused_before_anything_is_asked(director
         for param in command.params:
             if param.metavar not in ("N", "SEQ", "PORT", "BYTES") or param.param_type_name != "option":
                 continue
-            others = ["--", "true"] if words == "worker" else []
+            others = {"worker": ["--", "true"], "phase": ["tests"]}.get(words, [])
             said = Said(directory, *words.split(), param.opts[0], str(number), *others)
             if (words, param.opts[0]) == ("verify", "--since") and number > 0:
                 assert said.code == 3, "no such record yet, however large it is"

@@ -14,6 +14,7 @@ from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlsOption, complete_route
 from covenq.cli.output import clean, emit_json, report_of_act
 from covenq.errors import UsageError
+from covenq.model import PR_MAX
 from covenq.paths import SOCKET_NAME
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ def _log() -> None:
 def phase(
     name: Annotated[str, typer.Argument(metavar="PHASE", help="A few words, such as: running tests")],
     pr: Annotated[
-        int | None, typer.Option("--pr", metavar="N", min=1, help="The number of the pull request that it made.")
+        int | None,
+        typer.Option("--pr", metavar="N", min=1, max=PR_MAX, help="The number of the pull request that it made."),
     ] = None,
     json: Json = False,
     jsonl: Jsonl = False,

@@ -18,7 +18,7 @@ from typing import TypedDict
 import orjson
 
 from covenq.errors import CovenqError, NotDurable, NotFound, Refused, StaleFence, UsageError
-from covenq.model import TOKEN, Category, JsonObject, Kind, State, task_subject
+from covenq.model import PR_MAX, TOKEN, Category, JsonObject, Kind, State, task_subject
 from covenq.model.rows import Count, TaskState, Time
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
@@ -47,8 +47,6 @@ from journal.records import Appended, Entry, Record
 PHASE_MAX = 100
 """Characters of a phase's name. It is recorded forever."""
 DETAIL_MAX = 300
-NUMBER_MAX = 2**53 - 1
-"""The greatest number of a pull request: any client of JSON has it exactly."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _REPORTABLE = frozenset(Category) - {Category.LEASE_LOST}
@@ -167,7 +165,7 @@ class ClaimReports:
     def phase(self, task: str, token: str, name: str, pr: int | None = None) -> PhaseRecorded:
         """A phase of the attempt, with the number of the pull request that it made. The daemon's own commands may report phases
         as well. Raises as `renew` does."""
-        if pr is not None and not 1 <= pr <= NUMBER_MAX:
+        if pr is not None and not 1 <= pr <= PR_MAX:
             raise UsageError(f"{str(pr)[:20]} is no pull request's number", hint="It is a whole number from 1 on.")
         word = scrub_text(_UNPRINTABLE.sub(" ", name)).strip()[:PHASE_MAX]
         if not word:
