@@ -68,6 +68,10 @@ class Facts:
         """Its name and its number."""
         return _text(self._fields.get("repo")), _number(self._fields.get("repo_id"))
 
+    @property
+    def number(self) -> int | None:
+        return _number(self._fields.get("number"))
+
     @cached_property
     def said(self) -> str | None:
         return self.text(_said_in(self.event), "body")
@@ -156,6 +160,7 @@ def _conditions(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
             yield from _review(trigger, facts)
         case TriggerKind.COMMANDS:
             yield from _command(trigger, facts)
+    yield _subject(facts)
     if event == "pull_request":
         yield _author(trigger, facts.text("pull_request", "user", "login"), "the pull request")
     elif kind is TriggerKind.COMMANDS:
@@ -211,6 +216,12 @@ def _command(trigger: Trigger, facts: Facts) -> Iterator[Condition]:
         return
     text = f"the command is {'none of those on ' + thread if trigger.unknown else _either(sorted(words))}"
     yield Condition(text, (word in words) is not trigger.unknown, (word,))
+
+
+def _subject(facts: Facts) -> Condition:
+    """Without them nobody knows what to work on, and its key would be none: nothing would supersede it, or wait for it."""
+    known = None not in facts.repo and facts.number is not None
+    return Condition("it names a repository and a number", known)
 
 
 def command_of(said: str | None) -> tuple[str | None, str | None]:

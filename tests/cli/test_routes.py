@@ -349,9 +349,10 @@ def test_the_routes_of_a_familiar_are_shown_with_their_line_and_checked_as_one(t
 def test_a_command_is_tried_in_words(tmp_path: Path) -> None:
     (config := tmp_path / "covenq.toml").write_text(FAMILIAR)
     daemon = Daemon(data=tmp_path / "data", config=config)
+    repository = {"id": 6, "full_name": "octo/hello"}
     comment = {"body": "@Coven-Cody fix it", "user": {"login": "mona"}, "author_association": "NONE"}
     (payload := tmp_path / "payload.json").write_text(
-        json.dumps({"action": "created", "issue": {"number": 7}, "comment": comment})
+        json.dumps({"action": "created", "issue": {"number": 7}, "comment": comment, "repository": repository})
     )
     told = daemon.cli("routes", "test", "--event", "issue_comment", "--file", str(payload), "--expect", "none")
     words = "doesn't match: that its author is OWNER, MEMBER or COLLABORATOR of the repository is not so: it is NONE"

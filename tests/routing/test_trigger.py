@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -404,6 +405,20 @@ def test_no_shape_of_a_payload_makes_routing_fail(event: str, action: str, odd: 
         assert decision.reason in set(IgnoredReason)
     told = verdicts(made.routes, row_of(event, payload), lambda: payload, now=0.0)
     assert [term for one in told for term in one.terms if term.problem is not None] == []
+
+
+@pytest.mark.parametrize("lost", ["repository", "id", "full_name", "number"])
+@pytest.mark.parametrize(
+    "what", [assigned(CODY), pulled("opened"), labeled("shared", pull=True), said("@coven-cody fix")]
+)
+def test_what_names_no_repository_or_no_number_calls_nobody(what: tuple[str, Any], lost: str) -> None:
+    event, payload = what[0], copy.deepcopy(what[1])
+    assert result(OPEN, (event, payload)) != "no_match"
+    subject = payload.get("issue") or payload["pull_request"]
+    for holder in (payload, payload["repository"], subject):
+        if holder is not subject or lost == "number":
+            holder.pop(lost, None)
+    assert result(OPEN, (event, payload)) == "no_match"
 
 
 @pytest.mark.parametrize("payload", [None, [], "text", 5, {"comment": []}, {"comment": {"user": "mona", "body": {}}}])
