@@ -44,6 +44,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "logs": "covenq.cli.commands.logs",
         "tail": "covenq.cli.commands.tail",
         "stats": "covenq.cli.commands.stats",
+        "usage": "covenq.cli.commands.usage",
         "refused": "covenq.cli.commands.refused",
     },
     "Act": {
@@ -89,7 +90,7 @@ In the order in which help shows them: who looks for a command knows what it is 
 COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 TAKES_FILTER = frozenset(
-    "listen deliveries tasks tail stats export reconcile replay reroute requeue cancel redact".split()
+    "listen deliveries tasks tail stats usage export reconcile replay reroute requeue cancel redact".split()
 )
 """Commands whose arguments are filter words: `-field:x` is a negated term for them, not an unknown option.
 

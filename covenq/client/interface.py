@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a command that starts needs the functions here, and no rows
     from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
     from covenq.model.status import ActivePause, LedgerHour, Status
+    from covenq.model.usage import Usage
     from covenq.operate.inspect.history import Why
     from covenq.operate.operations import A, Operation, P
 
@@ -126,6 +127,20 @@ class Source(Protocol):
         """Counts of the matching deliveries of the last `since_s` seconds.
 
         Raises FilterError, and UsageError for a filter on the payload.
+        """
+
+    def usage(
+        self,
+        filter: Filter = "",
+        *,
+        month: str | None = None,
+        by: str | None = None,
+        limit: int = 0,
+        after: str | None = None,
+    ) -> Usage:
+        """What a month (2026-11; None: this one; all) had of each installation, repository and familiar, or by one of these.
+
+        `limit` and `after` as those of `deliveries`. Raises FilterError, and UsageError for a field that usage isn't summed by.
         """
 
     def ledger(self, *, since_s: float) -> Page[LedgerHour]:

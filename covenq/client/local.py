@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
     from covenq.model.status import ActivePause, LedgerHour, NodeStatus, ReconcileStatus, Status
+    from covenq.model.usage import Usage
     from covenq.operate.inspect.history import Why
     from covenq.operate.inspect.slices import Exported
     from covenq.operate.operations import A, Operation, P
@@ -228,6 +229,21 @@ class LocalSource(Closing):
         parsed, now = parse(filter), time.time()
         with self._files.reading() as (conn, _):
             return stats.stats(conn, parsed, since=now - since_s, now=now)
+
+    def usage(
+        self,
+        filter: Filter = "",
+        *,
+        month: str | None = None,
+        by: str | None = None,
+        limit: int = 0,
+        after: str | None = None,
+    ) -> Usage:
+        from covenq.operate.inspect import usage
+
+        asked = usage.question(parse(filter), month=month, by=by, limit=limit, after=after, now=time.time())
+        with self._files.reading() as (conn, _):
+            return usage.usage(conn, asked)
 
     def ledger(self, *, since_s: float) -> Page[LedgerHour]:
         from covenq.operate.inspect import ledger

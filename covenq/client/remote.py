@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
     from covenq.model.notices import Notices
     from covenq.model.status import ActivePause, LedgerHour, Status
+    from covenq.model.usage import Usage, UsageRow
     from covenq.net.http_client import Client, EventStream
     from covenq.operate.inspect.history import Why
     from covenq.operate.operations import A, Operation, P
@@ -115,6 +116,30 @@ class RemoteSource(Closing):
 
         params = {"filter": _text(filter), "since_ms": str(round(since_s * 1000))}
         return _typed(self._client.get("/api/v1/stats", params), Stats)
+
+    def usage(
+        self,
+        filter: Filter = "",
+        *,
+        month: str | None = None,
+        by: str | None = None,
+        limit: int = 0,
+        after: str | None = None,
+    ) -> Usage:
+        """As many pages as `limit` asks for, in one: the total is that of the last."""
+        from covenq.model.usage import Usage
+
+        items: list[UsageRow] = []
+        while True:
+            size = min(limit - len(items), PAGE) if limit else PAGE
+            given = {"month": month, "by": by, "after": after, "limit": str(size), "filter": _text(filter)}
+            params = {name: value for name, value in given.items() if value is not None}
+            found = _typed(self._client.get("/api/v1/usage", params), Usage)
+            items += found.items
+            after, month = found.next, found.month or month
+            if after is None or (limit and len(items) >= limit):
+                found.items = items
+                return found
 
     def ledger(self, *, since_s: float) -> Page[LedgerHour]:
         from covenq.model.status import LedgerHour

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from covenq.model import DELIVERY_PRECEDENCE, Kind, ReceivedReason, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
 from covenq.routing.held import HELD, held_of
-from covenq.state import fold_history, fold_ledger, fold_pauses, fold_scopes, rollups, send_order
+from covenq.state import fold_history, fold_ledger, fold_pauses, fold_scopes, fold_usage, rollups, send_order
 from covenq.state.fold_tasks import fold_task
 from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store, wanted_by
 from covenq.state.rows_seen import load as load_seen
@@ -57,6 +57,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
         else:
             changed = rollups.changed_blocks(rows)
         store(conn, rows)
+        fold_usage.store(conn, rows.usage)
         if rows.clock != clock:
             send_order.store(conn, send_order.Clock(*rows.clock))
     if wanted.of_operators:
@@ -82,12 +83,14 @@ def _fold_delivery(rows: Rows, record: Record, hook: str, guid: str) -> None:
         if record.kind != _BEGINS:
             return  # the delivery has no `delivery.received` record
         row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
+        fold_usage.note_delivery(rows.usage, record, row)
         for orphan in rows.orphans.pop(key, ()):
             task = rows.tasks[orphan]
             task.delivery_seq = record.seq
             rows.changed_tasks[task.created_seq] = task
     if record.kind != _BEGINS:
         _change_delivery(row, record)
+        fold_usage.note_delivery(rows.usage, record, row)
     row.last_seq = record.seq
     rows.changed_deliveries[row.seq] = row
 

@@ -10,7 +10,7 @@ from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import Category, Kind, State, fence
 from covenq.model.queues import queue_of
 from covenq.model.rows import AttemptRow, TaskRow
-from covenq.state import send_order
+from covenq.state import fold_usage, send_order
 from covenq.state.rows import Rows, as_integer, as_text, as_time, json_text
 from journal.records import Record
 
@@ -26,12 +26,14 @@ def fold_task(rows: Rows, record: Record, task_id: str) -> None:
         if record.kind != _BEGINS:
             return
         row = rows.tasks[task_id] = _task_row(rows, record, task_id)
+        fold_usage.note_task(rows.usage, record, row)
         if row.delivery_seq is None and row.hook is not None and row.guid is not None:
             rows.orphans.setdefault((row.hook, row.guid), []).append(task_id)
     else:
         change = _TASK_CHANGES.get(record.kind)
         if change is not None:
             change(rows, row, record)
+            fold_usage.note_task(rows.usage, record, row)
         row.updated_at = record.at
     row.last_seq = record.seq
     rows.changed_tasks[row.created_seq] = row
@@ -153,6 +155,7 @@ def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: str) -> None
     if attempt is None or attempt.ended_at is not None:
         return
     data = record.data
+    fold_usage.end_attempt(rows.usage, record, row, attempt.started_at)
     attempt.ended_at = record.at
     attempt.outcome = outcome
     attempt.category = as_text(data.get("category"))

@@ -26,6 +26,7 @@ from msgspec.structs import astuple
 from covenq.filter.tree import comparable
 from covenq.model import Kind, now_text
 from covenq.model.rows import AttemptRow, DeliveryRow, Row, TaskRow
+from covenq.state.fold_usage import Usage
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, Table, decoded, values_of_columns
 from journal.erasure import SeqRange, erasure_of
 from journal.records import Record
@@ -61,6 +62,8 @@ class Rows:
     """As `covenq.state.send_order.Clock`, after the records so far."""
     starts: Counter[tuple[str, int | None, str | None, str]] = field(default_factory=Counter)
     """(tenant, repo_id, route, hour) to how many attempts these records began: daily limits count them."""
+    usage: Usage = field(default_factory=dict)
+    """What they add to the usage of their month: see `covenq.state.fold_usage`."""
     changed_deliveries: dict[int, DeliveryRow] = field(default_factory=dict)
     """By seq, as `changed_tasks` by that of the record that made it."""
     changed_tasks: dict[int, TaskRow] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 32
+VERSION = 33
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""
@@ -71,6 +71,15 @@ CREATE TABLE rollups (
     level INTEGER NOT NULL, block INTEGER NOT NULL, deliveries INTEGER NOT NULL, failed INTEGER NOT NULL,
     oldest TEXT, newest TEXT, counts TEXT NOT NULL, PRIMARY KEY (level, block)
 );
+
+CREATE TABLE usage (
+    first INTEGER PRIMARY KEY, month TEXT NOT NULL, installation INTEGER, repo_id INTEGER, familiar TEXT,
+    accepted INTEGER NOT NULL, ignored INTEGER NOT NULL, duplicated INTEGER NOT NULL, tasks INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, completed INTEGER NOT NULL, failed INTEGER NOT NULL, retried INTEGER NOT NULL,
+    micros INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX usage_group
+    ON usage (month, coalesce(installation, ''), coalesce(repo_id, ''), coalesce(familiar, ''));
 
 CREATE INDEX tasks_delivery ON tasks (delivery_seq);
 CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;

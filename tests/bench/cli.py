@@ -145,6 +145,7 @@ def commands(count: int) -> Iterator[tuple[str, list[str]]]:
     yield "tail", ["tail"]
     yield "status", ["status"]
     yield "stats --since 7d", ["stats", "--since", "7d"]
+    yield "usage --month all", ["usage", "--month", "all"]
 
 
 def timed(command: list[str], codes: tuple[int, ...] = (0,), runs: int = 0) -> tuple[float, float]:

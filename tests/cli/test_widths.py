@@ -47,6 +47,8 @@ COMMANDS = [
     f"logs {TASK}",
     "stats",
     "stats --since 30d",
+    "usage",
+    "usage --month all --by repository",
     "status",
     "doctor",
     "refused",

@@ -22,7 +22,7 @@ from covenq.filter.grammar import parse
 from covenq.model import at_text
 from covenq.model.ledger import Ledger, NotHeld, data_of
 from covenq.model.rows import Repository
-from covenq.operate.inspect import secret_usage, stuck, throughput
+from covenq.operate.inspect import secret_usage, stuck, throughput, usage
 from covenq.operate.maintain import cleanup, redaction
 from covenq.state import fold_history, fold_ledger, query, repositories
 from covenq.state.fold import fold
@@ -34,7 +34,7 @@ HOT = ("state", "intake", "tasks")
 """The wings whose every statement runs for each delivery, or for each task."""
 WINGS = (*HOT, "operate")
 STATEMENT = re.compile(
-    r"(?:WITH|SELECT|UPDATE|DELETE)\b.*\b(?:webhook_deliveries|tasks|task_attempts|notes)\b", re.DOTALL
+    r"(?:WITH|SELECT|UPDATE|DELETE)\b.*\b(?:webhook_deliveries|tasks|task_attempts|notes|usage)\b", re.DOTALL
 )
 SMALL = re.compile(
     r"VIRTUAL TABLE|subquery|CONSTANT ROW|VALUES CLAUSE|"
@@ -148,6 +148,7 @@ def _asked(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     repositories.present_name(conn, 7)
     repositories.number_of(conn, "org7/repo7")
     fold_history.notes(conn, "delivery.9.x", 5)
+    usage.usage(conn, usage.question(parse(""), month="2027-01", by=None, limit=5, after=None, now=0.0))
     throughput.per_minute(conn, minutes=2, now=START)
     throughput.running(conn)
     stuck.stuck(conn, START)

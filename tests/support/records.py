@@ -126,7 +126,7 @@ def dump_all(conn: sqlite3.Connection) -> Mapping[str, list[tuple[Any, ...]]]:
 def dump(conn: sqlite3.Connection) -> Mapping[str, list[tuple[Any, ...]]]:
     """Every row of every table, in order."""
     tables = {"webhook_deliveries": "seq", "tasks": "created_seq", "task_attempts": "task, attempt", "position": "seq"}
-    tables |= {"notes": "seq", "starts": "scope, hour", "pauses": "seq"}
+    tables |= {"notes": "seq", "starts": "scope, hour", "pauses": "seq", "usage": "first"}
     return {
         name: [tuple(row) for row in conn.execute(f"SELECT * FROM {name} ORDER BY {order}")]
         for name, order in tables.items()

@@ -1,7 +1,7 @@
-"""The read-only queries of the API: why, tail, stats, throughput, the ledger and notices.
+"""The read-only queries of the API: why, tail, stats, usage, throughput, the ledger and notices.
 
-GET /api/v1/why, /api/v1/tail, /api/v1/stats, /api/v1/pace, /api/v1/ledger and /api/v1/notices: the history of a delivery, the
-journal's newest records, counts, and what operators were told.
+GET /api/v1/why, /api/v1/tail, /api/v1/stats, /api/v1/usage, /api/v1/pace, /api/v1/ledger and /api/v1/notices: the history of a
+delivery, the journal's newest records, counts, and what operators were told.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.events import STREAMS, FollowedJournal
 from covenq.http.api.node_logs import NodeLogs
-from covenq.http.api.params import filter_of, integer_of
+from covenq.http.api.params import filter_of, integer_of, limit_of
 from covenq.intake import refusal_log
 from covenq.intake.refusal_log import Refusals
 from covenq.model.notices import Notices
-from covenq.operate.inspect import ledger, stats, tail, throughput, why
+from covenq.operate.inspect import ledger, stats, tail, throughput, usage, why
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
 
@@ -126,6 +126,25 @@ class Stats:
         now = self.clock()
         since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
         respond_ok(resp, stats.stats(self.state.reader(), filter, since=since, now=now))
+
+
+@dataclass(eq=False)
+class Usage:
+    """`month=` (this one), `by=`, `filter=`: what it had of each installation, repository and familiar; `limit=`, `after=`."""
+
+    state: FoldedState
+    clock: Callable[[], float]
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        asked = usage.question(
+            filter_of(req),
+            month=req.get_param("month"),
+            by=req.get_param("by"),
+            limit=limit_of(req.get_param("limit")),
+            after=req.get_param("after"),
+            now=self.clock(),
+        )
+        respond_ok(resp, usage.usage(self.state.reader(), asked))
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from covenq.config.webhook_path import DEFAULT_PATH
 from covenq.http.answers import status_of
@@ -20,6 +20,7 @@ from covenq.http.openapi import schemas
 from covenq.http.openapi.from_types import Schema
 from covenq.http.openapi.requests import REQUESTS, parameters_schema
 from covenq.http.openapi.schemas import page, ref
+from covenq.model.usage import By
 from covenq.operate import operations
 from covenq.operate.operations import AnyOperation
 
@@ -74,6 +75,7 @@ _AFTER = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "`next` 
 _LIST = (_FILTER, _LIMIT, _AFTER)
 _WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _MINUTES: Schema = {"type": "string", "pattern": "^([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)$"}
+_MONTH: Schema = {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2])|all)$"}
 _SEQ = Query("after", _WHOLE, "Records newer than this seq; 0 is everything.")
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
@@ -236,6 +238,19 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("stats")},
         (400,),
         (_FILTER, Query("since_ms", _WHOLE, "What came in so many milliseconds until now; a day.")),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/usage",
+        "read",
+        "What a month had of each installation, repository and familiar: sums over the records of that month.",
+        {200: ref("usage")},
+        (400,),
+        (
+            Query("month", _MONTH, "The month, in UTC, or all; without it, this month."),
+            Query("by", {"enum": [*get_args(By)]}, "Sum up by one of these; without it, by all of them."),
+            *_LIST,
+        ),
     ),
     Operation(
         "GET",

@@ -16,6 +16,7 @@ from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, T
 from covenq.model.notices import Notices, NotifyTest
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
 from covenq.model.status import ActivePause, LedgerHour, Status
+from covenq.model.usage import Usage
 from covenq.operate.answers import (
     Compaction,
     HandedOver,
@@ -100,6 +101,7 @@ ANSWERS: Mapping[str, type] = {
     "why": Why,
     "tail": Tail,
     "stats": Stats,
+    "usage": Usage,
     "pace": Throughput,
     "operation": PlanAnswer,
     "imported": Imported,
