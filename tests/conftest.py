@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-OPERATIONS = ("actions", "archive", "commanded", "pauses", "redaction", "retention", "tail", "why")
+OPERATIONS = ("actions", "archive", "audit", "commanded", "pauses", "redaction", "retention", "tail", "usage", "why")
 BOTH = (
     *(ROOT / "tests" / name for name in ("cli", "intake", "tasks")),
     *(ROOT / "tests" / "operate" / f"test_{name}.py" for name in OPERATIONS),

@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "stats": "covenq.cli.commands.stats",
         "usage": "covenq.cli.commands.usage",
         "refused": "covenq.cli.commands.refused",
+        "audit": "covenq.cli.commands.audit",
     },
     "Act": {
         "replay": "covenq.cli.commands.actions",
@@ -90,7 +91,7 @@ In the order in which help shows them: who looks for a command knows what it is 
 COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 TAKES_FILTER = frozenset(
-    "listen deliveries tasks tail stats usage export reconcile replay reroute requeue cancel redact".split()
+    "listen deliveries tasks tail audit stats usage export reconcile replay reroute requeue cancel redact".split()
 )
 """Commands whose arguments are filter words: `-field:x` is a negated term for them, not an unknown option.
 

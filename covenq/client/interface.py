@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar
 if TYPE_CHECKING:  # a command that starts needs the functions here, and no rows
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.audit import Audit
     from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
     from covenq.model.status import ActivePause, LedgerHour, Status
@@ -127,6 +128,22 @@ class Source(Protocol):
         """Counts of the matching deliveries of the last `since_s` seconds.
 
         Raises FilterError, and UsageError for a filter on the payload.
+        """
+
+    def audit(
+        self,
+        filter: Filter = "",
+        *,
+        who: str | None = None,
+        what: str | None = None,
+        after: str | None = None,
+        newest: int | None = None,
+        limit: int = 0,
+    ) -> Audit:
+        """What senders, operators, tokens and the system did, oldest first, out of the journal and the logs beside it.
+
+        The lines after the cursor `after`, or the `newest` so many, or the first ones; at most `limit`, and a thousand. `next`
+        goes on, now if there is `more`, or later. Raises FilterError, and UsageError for a word that `who` and `what` haven't.
         """
 
     def usage(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.config.limits import Caps
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.audit import Audit
     from covenq.model.notices import Notices
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
     from covenq.model.status import ActivePause, LedgerHour, NodeStatus, ReconcileStatus, Status
@@ -229,6 +230,24 @@ class LocalSource(Closing):
         parsed, now = parse(filter), time.time()
         with self._files.reading() as (conn, _):
             return stats.stats(conn, parsed, since=now - since_s, now=now)
+
+    def audit(
+        self,
+        filter: Filter = "",
+        *,
+        who: str | None = None,
+        what: str | None = None,
+        after: str | None = None,
+        newest: int | None = None,
+        limit: int = 0,
+    ) -> Audit:
+        from covenq.operate.inspect import audit
+
+        asked = audit.wanted(parse(filter), who, what)
+        with self._files.reading() as (conn, reader):
+            return audit.answer(
+                conn, reader, self._data, asked, after=after, newest=newest, limit=limit, now=time.time()
+            )
 
     def usage(
         self,

@@ -15,6 +15,7 @@ from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Pag
 if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.intake.refusal_log import Refusal
     from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.audit import Audit
     from covenq.model.notices import Notices
     from covenq.model.status import ActivePause, LedgerHour, Status
     from covenq.model.usage import Usage, UsageRow
@@ -116,6 +117,24 @@ class RemoteSource(Closing):
 
         params = {"filter": _text(filter), "since_ms": str(round(since_s * 1000))}
         return _typed(self._client.get("/api/v1/stats", params), Stats)
+
+    def audit(
+        self,
+        filter: Filter = "",
+        *,
+        who: str | None = None,
+        what: str | None = None,
+        after: str | None = None,
+        newest: int | None = None,
+        limit: int = 0,
+    ) -> Audit:
+        from covenq.model.audit import Audit
+
+        given = {"filter": _text(filter), "who": who, "what": what, "after": after, "limit": str(min(limit, PAGE))}
+        params = {name: value for name, value in given.items() if value is not None}
+        if newest is not None:
+            params["newest"] = str(newest)
+        return _typed(self._client.get("/api/v1/audit", params), Audit)
 
     def usage(
         self,

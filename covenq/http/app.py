@@ -148,6 +148,7 @@ class ApiRoutes:
         yield "why", queries.Why(self.state, self.journal, self.config, self.data, self.logs, self.clock)
         yield "tail", queries.Tail(self.state, self.journal, self.clock, self.stopping)
         yield "stats", queries.Stats(self.state, self.clock)
+        yield "audit", queries.Audit(self.state, self.journal, self.data, self.clock)
         yield "usage", queries.Usage(self.state, self.clock)
         yield "ledger", queries.Ledger(self.state, self.config, self.clock)
         yield "pace", queries.Throughput(self.state, self.refusals, self.data, self.clock)

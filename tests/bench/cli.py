@@ -145,6 +145,7 @@ def commands(count: int) -> Iterator[tuple[str, list[str]]]:
     yield "tail", ["tail"]
     yield "status", ["status"]
     yield "stats --since 7d", ["stats", "--since", "7d"]
+    yield "audit", ["audit"]
     yield "usage --month all", ["usage", "--month", "all"]
 
 

@@ -88,7 +88,7 @@ class Said:
         self.out, self.err = out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
-LISTS = {"deliveries", "tasks", "logs", "tail", "refused", "routes", "ledger", "usage"}
+LISTS = {"deliveries", "tasks", "logs", "tail", "refused", "routes", "ledger", "usage", "audit"}
 """Commands whose answer is a list: as lines, its items."""
 READS: dict[str, tuple[list[str], Any]] = {
     "status": (
@@ -97,6 +97,7 @@ READS: dict[str, tuple[list[str], Any]] = {
     ),  # without a daemon some of it is null
     "info": ([], {"required": ["version", "paths", "settings"]}),
     "stats": ([], schemas.all_schemas()["stats"]),
+    "audit": ([], {"required": ["items", "next"]}),
     "usage": (["--month", "all"], {"required": ["items", "month", "by", "seq", "next", "total"]}),
     "ledger": ([], schemas.page("ledger_hour")),
     "notify": ([], schemas.all_schemas()["notices"]),

@@ -41,6 +41,7 @@ READS: dict[str, list[str]] = {
     "logs": [of("g0")],
     "tail": [],
     "stats": [],
+    "audit": [],
     "usage": [],
     "ledger": [],
     "notify": [],

@@ -53,6 +53,7 @@ OF_ROWS: Mapping[str, list[str]] = {
     "logs": ["TASK"],
     "tail": ["", "--after 1"],
     "stats": ["", "--since 30d", "state:failed"],
+    "audit": ["", "--who sender", "since:1d"],
     "usage": ["", "--month all", "--by familiar"],
     "refused": [""],
     "replay": ["state:failed --dry-run", "ID"],

@@ -47,6 +47,8 @@ COMMANDS = [
     f"logs {TASK}",
     "stats",
     "stats --since 30d",
+    "audit",
+    "audit --what failed,refused",
     "usage",
     "usage --month all --by repository",
     "status",

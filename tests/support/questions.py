@@ -58,6 +58,7 @@ QUESTIONS = (
     "tail --after 0 event:* --jsonl",
     "tail --after 20 state:failed",
     "stats --since 100000d --json",
+    "audit --what accepted,failed,redacted --limit 0 --jsonl",
     "usage --month all --json",
     "usage installation:96247258 --month all --by repository",
     "export",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import ask_again, source
+from covenq.cli.context import source
 from covenq.cli.filter_hints import say_unknown_values
 from covenq.cli.filter_words import filter_argument
+from covenq.cli.followed import Followed
 from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import say
 from covenq.cli.record_line import print_record
@@ -29,8 +28,6 @@ WAIT_S = 25.0
 """Seconds for which the daemon holds the request until a record comes (long polling)."""
 PIPE_WAIT_S = 2.0
 """The same where a reader may leave meanwhile: it is looked for between two requests."""
-RETRY_S = 0.5
-"""Seconds between two attempts to reach a daemon."""
 
 
 def tail(
@@ -92,71 +89,33 @@ def _say_mistyped(filter: list[str], data: str | None, config: str | None) -> No
         return
 
 
-@dataclass(slots=True)
-class RecordStream:
-    """The journal's records, one list per request; `position` is the cursor behind the last of them."""
+class RecordStream(Followed["TailItem"]):
+    """The journal's records; `position` is the cursor behind the last of them."""
 
-    filter: list[str]
-    follow: bool
-    since_s: float | None
-    position: int | None
-    data: str | None
-    config: str | None
-    epoch: str | None = None
+    def __init__(
+        self,
+        filter: list[str],
+        follow: bool,
+        since_s: float | None,
+        after: int | None,
+        data: str | None,
+        config: str | None,
+    ) -> None:
+        super().__init__(follow, data, config)
+        self.position = after
+        self._filter = filter
+        self._since_s = since_s
+        self._epoch: str | None = None
 
-    def __iter__(self) -> Iterator[list[TailItem]]:
-        """With `follow` it never ends, and waits for a daemon that isn't running, or whose state is behind; else it raises."""
-        waiting = behind = False
-        while True:
-            try:
-                with source(self.data, self.config) as opened:
-                    if waiting and not opened.live:
-                        _wait()
-                        continue
-                    if waiting:
-                        say("The daemon is back.")
-                    waiting = False
-                    for items in self._requests(opened):
-                        behind = False
-                        yield items
-                    return
-            except (StateBehind, StateUnreadable):
-                if not self.follow:
-                    raise
-                if not behind:
-                    say("The state can't be read now, or is behind: waiting for it.")
-                behind = True
-                _wait()
-            except DaemonUnreachable:
-                if not self.follow:
-                    raise
-                if not waiting:
-                    say("No daemon is running: waiting for it.")
-                waiting = True
-                _wait()
-
-    def _requests(self, opened: Source) -> Iterator[list[TailItem]]:
+    def _ask(self, opened: Source) -> tuple[list[TailItem], bool]:
         wait_max = PIPE_WAIT_S if output.is_piped() else WAIT_S
-        while True:
-            if self.follow:
-                output.stop_if_unread()
-            wait = wait_max if self.follow and opened.live and self.position is not None else 0.0
-            newest = NEWEST if self.position is None and self.since_s is None else None
-            found = opened.tail(self.filter, after=self.position, since_s=self.since_s, newest=newest, wait_s=wait)
-            self.since_s = None
-            self.position = _position(found, self.epoch)
-            self.epoch = found.epoch
-            yield found.items
-            if found.next >= found.head:
-                if not self.follow:
-                    return
-                if not opened.live:
-                    raise DaemonUnreachable("there is no daemon")
-
-
-def _wait() -> None:
-    output.pause(RETRY_S)
-    ask_again()
+        wait = wait_max if self.follow and opened.live and self.position is not None else 0.0
+        newest = NEWEST if self.position is None and self._since_s is None else None
+        found = opened.tail(self._filter, after=self.position, since_s=self._since_s, newest=newest, wait_s=wait)
+        self._since_s = None
+        self.position = _position(found, self._epoch)
+        self._epoch = found.epoch
+        return found.items, found.next >= found.head
 
 
 def _position(found: Tail, epoch: str | None) -> int:

@@ -1,7 +1,7 @@
-"""The read-only queries of the API: why, tail, stats, usage, throughput, the ledger and notices.
+"""The read-only queries of the API: why, tail, stats, audit, usage, throughput, the ledger and notices.
 
-GET /api/v1/why, /api/v1/tail, /api/v1/stats, /api/v1/usage, /api/v1/pace, /api/v1/ledger and /api/v1/notices: the history of a
-delivery, the journal's newest records, counts, and what operators were told.
+GET /api/v1/why, /api/v1/tail, /api/v1/stats, /api/v1/audit, /api/v1/usage, /api/v1/pace, /api/v1/ledger and /api/v1/notices: the
+history of a delivery, the journal's newest records, who did what, counts, and what operators were told.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from covenq.http.api.params import filter_of, integer_of, limit_of
 from covenq.intake import refusal_log
 from covenq.intake.refusal_log import Refusals
 from covenq.model.notices import Notices
-from covenq.operate.inspect import ledger, stats, tail, throughput, usage, why
+from covenq.operate.inspect import audit, ledger, stats, tail, throughput, usage, why
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
 
@@ -126,6 +126,30 @@ class Stats:
         now = self.clock()
         since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
         respond_ok(resp, stats.stats(self.state.reader(), filter, since=since, now=now))
+
+
+@dataclass(eq=False)
+class Audit:
+    """`filter=`, `who=`, `what=`: what was done, from the cursor `after=` on, or the `newest=` so many; `limit=`."""
+
+    state: FoldedState
+    journal: Journal
+    data: Path
+    clock: Callable[[], float]
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        asked = audit.wanted(filter_of(req), req.get_param("who"), req.get_param("what"))
+        found = audit.answer(
+            self.state.reader(),
+            self.journal,
+            self.data,
+            asked,
+            after=req.get_param("after"),
+            newest=integer_of(req, "newest"),
+            limit=limit_of(req.get_param("limit")),
+            now=self.clock(),
+        )
+        respond_ok(resp, found)
 
 
 @dataclass(eq=False)

@@ -20,6 +20,7 @@ from covenq.http.openapi import schemas
 from covenq.http.openapi.from_types import Schema
 from covenq.http.openapi.requests import REQUESTS, parameters_schema
 from covenq.http.openapi.schemas import page, ref
+from covenq.model.audit import Doer, What
 from covenq.model.usage import By
 from covenq.operate import operations
 from covenq.operate.operations import AnyOperation
@@ -76,6 +77,8 @@ _LIST = (_FILTER, _LIMIT, _AFTER)
 _WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _MINUTES: Schema = {"type": "string", "pattern": "^([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)$"}
 _MONTH: Schema = {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2])|all)$"}
+_DOERS = "|".join(get_args(Doer))
+_CURSOR = r"^([0-9]{1,18}(\.[a-z][0-9]{1,20}-[0-9]{1,18}){0,8})?$"
 _SEQ = Query("after", _WHOLE, "Records newer than this seq; 0 is everything.")
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
@@ -84,6 +87,11 @@ _STREAM = "text/event-stream"
 _TEXT = "text/plain"
 
 _AMBIGUOUS = {409: "Several hooks share the GUID: `ids` has them."}
+
+
+def _list_of(one: str) -> Schema:
+    """Texts of that pattern, divided by commas."""
+    return {"type": "string", "pattern": f"^({one})(,({one}))*$"}
 
 
 def _one_delivery(id: str, summary: str) -> Operation:
@@ -238,6 +246,24 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("stats")},
         (400,),
         (_FILTER, Query("since_ms", _WHOLE, "What came in so many milliseconds until now; a day.")),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/audit",
+        "read",
+        "What senders, operators, tokens and the system did, oldest first.",
+        {200: ref("audit")},
+        (400,),
+        (
+            _FILTER,
+            Query("who", _list_of(f"({_DOERS})(:[^,]*)?"), "Whose doing: a kind, or KIND:NAME; several with commas."),
+            Query("what", _list_of("|".join(get_args(What))), "What was done; several with commas."),
+            Query(
+                "after", {"type": "string", "pattern": _CURSOR}, "`next` of the page before; empty is the beginning."
+            ),
+            Query("newest", _WHOLE, "Without `after`, the newest so many that match."),
+            _LIMIT,
+        ),
     ),
     Operation(
         "GET",

@@ -13,6 +13,7 @@ from covenq.http.openapi.from_types import Schema, answered, components
 from covenq.intake.receive import Accepted
 from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, Throughput
+from covenq.model.audit import Audit
 from covenq.model.notices import Notices, NotifyTest
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
 from covenq.model.status import ActivePause, LedgerHour, Status
@@ -101,6 +102,7 @@ ANSWERS: Mapping[str, type] = {
     "why": Why,
     "tail": Tail,
     "stats": Stats,
+    "audit": Audit,
     "usage": Usage,
     "pace": Throughput,
     "operation": PlanAnswer,
