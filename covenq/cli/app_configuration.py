@@ -144,7 +144,7 @@ def text_with(target: Target, app: AppSettings) -> str:
 def keep(target: Target, created: CreatedApp, app: AppSettings) -> None:
     """Write key and secret, then the configuration. Raises CovenqError, Refused, having said where what was kept is."""
     kept: list[Path] = []
-    owners = _daemons_user(target.data)
+    owners = daemons_user(target.data)
     with _told_where_they_are(target, created, app, kept):
         _keep_file(target.key_file, created.private_key, owners, kept)
         if created.webhook_secret is not None:
@@ -188,7 +188,7 @@ def _scratch() -> str:
     return f".{os.getpid()}.tmp"
 
 
-def _daemons_user(data: Path) -> tuple[int, int] | None:
+def daemons_user(data: Path) -> tuple[int, int] | None:
     """For root: the data directory's owner, who alone can be the daemon's user. None: whoever this is. Raises OSError."""
     if os.geteuid() != 0 or not exists(data):
         return None

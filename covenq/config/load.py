@@ -164,28 +164,39 @@ def load(path: Path | None, env: Mapping[str, str], *, complete: bool = True) ->
 
 
 def _read(path: Path, env: Mapping[str, str]) -> Config:
+    text = read_text(path, FILE_MAX)
+    return build(parse_toml(text, path), path, env, text)
+
+
+def read_text(path: Path, limit: int) -> str:
+    """The text of a file that a person named, which may be a pipe. Raises ConfigError, also for more than `limit` bytes."""
     try:
-        content = given_file.read(path, FILE_MAX + 1)
-        if len(content) > FILE_MAX:
-            raise ConfigError(f"{path}: is larger than {FILE_MAX >> 20} MiB")
+        content = given_file.read(path, limit + 1)
+        if len(content) > limit:
+            raise ConfigError(f"{path}: is larger than {limit >> 20} MiB")
         text = content.decode("utf-8")
-        if text.startswith("\ufeff"):
-            hint = f"Save it as UTF-8 without one: sed -i '1s/^\\xEF\\xBB\\xBF//' {shlex.quote(str(path))}"
-            raise ConfigError(f"{path}: begins with a byte order mark, which TOML has none of", hint=hint)
-        raw = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(
             f"{path}: can't be read: {error.strerror}", hint="Check --config and COVENQ_CONFIG."
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}") from None
+    if text.startswith("\ufeff"):
+        hint = f"Save it as UTF-8 without one: sed -i '1s/^\\xEF\\xBB\\xBF//' {shlex.quote(str(path))}"
+        raise ConfigError(f"{path}: begins with a byte order mark, which TOML has none of", hint=hint)
+    return text
+
+
+def parse_toml(text: str, path: Path) -> dict[str, object]:
+    """Raises ConfigError, which quotes nothing of the text but a key."""
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {_with_position(error, text)}") from None
     except ValueError:  # what the parser lets through of Python's: no integer is made of very many digits
         raise ConfigError(f"{path}: holds a number of more digits than are read{_line_of_digits(text)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
-    return build(raw, path, env, text)
 
 
 def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:

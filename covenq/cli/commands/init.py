@@ -119,6 +119,12 @@ PostgresOption = Annotated[
     str | None,
     typer.Option("--postgres", metavar="URL", help="Make the journal's tables in that database, and configure it."),
 ]
+CovenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from-coven", metavar="FILE", help="Translate a configuration of coven-github, or its adapter's policy."
+    ),
+]
 ExistingFlag = Annotated[bool, typer.Option("--existing", help="Ask for the id and key of an App that is there.")]
 
 
@@ -141,6 +147,7 @@ def init(
     prometheus: PrometheusFlag = False,
     grafana: GrafanaFlag = False,
     postgres: PostgresOption = None,
+    from_coven: CovenOption = None,
     github_app: GithubAppFlag = False,
     org: OrgOption = None,
     name: NameOption = None,
@@ -160,10 +167,10 @@ def init(
     of_app: dict[str, object] = {"--org": org, "--name": name, "--url": url, "--api-url": api_url, "--ingress": ingress}
     of_app |= {"--no-browser": no_browser or None, "--existing": existing or None}
     for_monitoring = {"--prometheus": prometheus or None, "--grafana": grafana or None}
+    of_others = {"--credential": credential, "--systemd": systemd or None, "--to": to, "--user": user, **for_monitoring}
     if github_app:
-        others = {"--force": force or None, "--credential": credential, "--systemd": systemd or None, **for_monitoring}
-        others["--postgres"] = postgres
-        _require_together(of_app, {**others, "--to": to, "--user": user}, existing=existing)
+        others = {**of_others, "--force": force or None, "--postgres": postgres, "--from-coven": from_coven}
+        _require_together(of_app, others, existing=existing)
         from covenq.cli.app_setup import Wanted
 
         _app(data, config, Wanted(org, name, url, api_url, not no_browser, ingress), existing=existing)
@@ -171,9 +178,12 @@ def init(
     if stray := [option for option, used in of_app.items() if used is not None]:
         raise UsageError(f"{stray[0]} is about a GitHub App", hint="Add --github-app.")
     if postgres is not None:
-        others = {"--credential": credential, "--systemd": systemd or None, "--to": to, "--user": user}
-        _require_alone("--postgres", {**others, **for_monitoring, "--force": force or None})
+        _require_alone("--postgres", {**of_others, "--force": force or None, "--from-coven": from_coven})
         _postgres(postgres, config_path(data, config), data, config)
+        return
+    if from_coven is not None:
+        _require_alone("--from-coven", of_others)
+        _coven(Path(from_coven).expanduser(), data, config, force=force)
         return
     if prometheus or grafana:
         others = {"--credential": credential, "--systemd": systemd or None, "--user": user, "--config": config}
@@ -260,6 +270,21 @@ def _postgres(url: str, path: Path, data: str | None, config: str | None) -> Non
     with output.report_of_act():
         output.write_bytes(postgres_setup.grants(role, "covenq_reader").encode())
     _say_taken_up(path, data, config, "Start `covenq serve`: a running daemon doesn't change its journal.")
+
+
+def _coven(source: Path, data: str | None, config: str | None, *, force: bool) -> None:
+    """Translate coven-github's configuration, and say of each setting what became of it. Raises ConfigError, Refused."""
+    from covenq.cli import coven_setup
+
+    path = config_path(data, config)
+    made = coven_setup.translation(source, path)
+    coven_setup.keep_secret(made, known_data_dir(data, config) or path.parent, path, force=force)
+    write(path, made.text, force=force)
+    with output.report_of_act():
+        output.line(str(path))
+    for note in made.notes:
+        say(clean(note))
+    _say_taken_up(path, data, config, "Look through it, then `covenq doctor`, and start `covenq serve`.")
 
 
 def _monitoring(given: Mapping[str, object], to: Path | None, *, force: bool) -> None:
