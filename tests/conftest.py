@@ -115,18 +115,31 @@ def pytest_xdist_auto_num_workers() -> int:
     return 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+@pytest.fixture(scope="session")
+def _empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No test sees, or writes to, the covenq of the person who runs it: one that would fails, whatever came of it."""
+def _own_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _empty_home: Path) -> Iterator[None]:
+    """No test sees, or writes to, the covenq of the person who runs it: one that would fails, whatever came of it.
+
+    Its home is its `tmp_path`. Thousands of tests ask for none, and have one that is empty again after each.
+    """
+    own = "tmp_path" in request.fixturenames
+    home: Path = request.getfixturevalue("tmp_path") if own else _empty_home
     for name in list(os.environ):
         if name.startswith(("COVENQ_", "XDG_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("COVENQ_BIND", silent_address())
     REFUSED.unlink(missing_ok=True)
     yield
-    chosen_engine.give_back(tmp_path)
+    chosen_engine.give_back(home)
+    if not own and any(home.iterdir()):
+        shutil.rmtree(home)
+        home.mkdir()
     tree = sys.modules.get("covenq.tasks.execution.process_tree")
     assert tree is None or not tree._commands.adopting, "this process would end its own helpers with the next command"
     assert not REFUSED.exists(), f"it would have touched the covenq of whoever runs the tests:\n{REFUSED.read_text()}"
