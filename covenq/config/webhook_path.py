@@ -13,7 +13,9 @@ DEFAULT_PATH = "/webhook"
 PATH_MAX = 200
 
 _PATH = re.compile(r"/|(?:/(?!\.{1,2}(?:/|\Z))[0-9A-Za-z._~-]+)+/?\Z")
-_TAKEN = re.compile(r"/(?:healthz|readyz|metrics|openapi\.json|api/v1(?:/.*)?)\Z")
+_TAKEN = re.compile(
+    r"/(?:healthz|readyz|metrics|openapi\.json|api/v1(?:/.*)?|api/github/(?:tasks|usage|audit|routing)(?:/.*)?)\Z"
+)
 
 
 def parse_path(server: Table) -> str:

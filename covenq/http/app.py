@@ -22,6 +22,7 @@ from covenq.http.api import claims, listings, pauses, queries, status
 from covenq.http.api.act import Act
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.events import Events, FollowedJournal
+from covenq.http.api.github import CaveSources
 from covenq.http.api.node_logs import NodeLogs
 from covenq.http.api.snapshot import Snapshot
 from covenq.http.api.status import StatusSources
@@ -126,6 +127,7 @@ class ApiRoutes:
         for resources in (self._listings, self._queries, self._operations, self._claims):
             for path, resource in resources():
                 yield f"/api/v1/{path}", resource
+        yield from CaveSources(self.state, self.config).resources()
 
     def _listings(self) -> Iterator[tuple[str, object]]:
         yield "deliveries", listings.Deliveries(self.state, self.journal)

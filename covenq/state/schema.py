@@ -136,6 +136,11 @@ CREATE INDEX deliveries_twin ON webhook_deliveries (twin) WHERE twin IS NOT NULL
 CREATE INDEX deliveries_repeated ON webhook_deliveries (duplicates) WHERE duplicates > 0;
 CREATE INDEX deliveries_size ON webhook_deliveries ({size_class("payload_bytes")});
 CREATE INDEX tasks_retried ON tasks (attempts, delivery_seq) WHERE attempts > 1;
+CREATE INDEX tasks_changed ON tasks (last_seq);
+CREATE INDEX tasks_changed_of ON tasks (installation, last_seq, purpose);
+CREATE INDEX tasks_changed_in ON tasks (repo_id, last_seq, installation, purpose);
+CREATE INDEX tasks_pulls ON tasks (last_seq, installation, repo_id) WHERE pr_number IS NOT NULL;
+CREATE INDEX deliveries_ignored ON webhook_deliveries (installation) WHERE state = 'ignored';
 """
 """What only readers need. A partial index is used where a statement has its condition word for word: `covenq.filter.sql`."""
 

@@ -74,7 +74,17 @@ def test_another_path_takes_the_place_of_webhook(make_daemon: Callable[..., Daem
     "path",
     [
         *("", "webhook", "/a b", "/a?b=c", "/%41", "/a//b", "/a/../b", "/./a", "/é", "/a\n", "/" + "x" * 200, "//"),
-        *("/healthz", "/readyz/", "/metrics", "/openapi.json", "/api/v1", "/api/v1/claims", "/api/v1x/../v1", "/{a}"),
+        *(
+            "/healthz",
+            "/readyz/",
+            "/metrics",
+            "/openapi.json",
+            "/api/v1",
+            "/api/v1/claims",
+            "/api/github/tasks",
+            "/api/v1x/../v1",
+            "/{a}",
+        ),
     ],
 )
 def test_a_path_that_cannot_be_one_is_refused(path: str) -> None:

@@ -7,7 +7,7 @@ import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,6 +78,54 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@contextmanager
+def adding_proxy(upstream: int, passes: Callable[[str], bool], token: str) -> Iterator[int]:
+    """A reverse proxy that passes GET on, for the paths that `passes` says, with a token of its own; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            headers = {
+                name: value for name, value in self.headers.items() if name.lower() not in ("host", "authorization")
+            }
+            if not passes(self.path.partition("?")[0]):
+                self._say(404, [], b"")
+                return
+            there = HTTPConnection("127.0.0.1", upstream, timeout=30)
+            there.request("GET", self.path, headers={**headers, "Authorization": f"Bearer {token}"})
+            answer = there.getresponse()
+            self._say(answer.status, answer.getheaders(), answer.read())
+            there.close()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._say(404, [], b"")
+
+        def _say(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers:
+                if name.lower() not in ("content-length", "connection", "date", "server", "transfer-encoding"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def relay(one: socket.socket, other: socket.socket) -> None:

@@ -144,7 +144,7 @@ def _name(method: str, path: str) -> str:
 
 def _answer(one: Operation, status: int, holds: Answer) -> dict[str, Any]:
     about = one.notes.get(status, one.summary)
-    if status == 204:
+    if status in (204, 304):
         return {"description": about}
     media, content = (holds, {}) if isinstance(holds, str) else ("application/json", {"schema": holds})
     return {"description": about, "content": dict.fromkeys(media.split(), content)}

@@ -14,6 +14,7 @@ from covenq.intake.receive import Accepted
 from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import Event, Grants, Secret, Stats, Tail, TailItem, Throughput
 from covenq.model.audit import Audit
+from covenq.model.cave import CaveEvent, CaveTask, CaveUsage, InstallationRouting
 from covenq.model.notices import Notices, NotifyTest
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Task
 from covenq.model.status import ActivePause, LedgerHour, Status
@@ -87,6 +88,10 @@ TYPES: Mapping[str, type] = {
     "story": Story,
     "told": TailItem,
     "ledger_hour": LedgerHour,
+    "cave_task": CaveTask,
+    "cave_usage": CaveUsage,
+    "cave_event": CaveEvent,
+    "installation_routing": InstallationRouting,
 }
 """What lists and answers consist of."""
 
@@ -142,7 +147,7 @@ def all_schemas() -> Mapping[str, Schema]:
         "error": object_of(
             {
                 "ok": {"const": False},
-                "error": {"type": "string", "pattern": "^[a-z_]+$", "description": "One word, for machines."},
+                "error": {"type": "string", "pattern": "^[a-z_ ]+$", "description": "One word, for machines."},
                 "detail": {"type": "string", "description": "One sentence, for people."},
                 "hint": {"type": "string", "description": "What to do or type next."},
             },
