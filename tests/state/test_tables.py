@@ -67,7 +67,7 @@ def test_a_column_is_a_text_or_a_whole_number() -> None:
             replace(DELIVERIES, row=wrong).definition()
 
 
-VERSION_OF_TABLES = (33, "6eacaaec98d9db39")
+VERSION_OF_TABLES = (34, "ff8738c458f60389")
 """So that no state.db of other tables is read."""
 
 
