@@ -42,6 +42,7 @@ from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.paths import SOCKET_NAME
+from covenq.routing.installation_routing import ConfiguredFamiliars
 from covenq.state.folded import FoldedState
 from covenq.state.progress import FoldProgress
 from covenq.tasks.execution.shortage import no_descriptor_left
@@ -127,7 +128,8 @@ class ApiRoutes:
         for resources in (self._listings, self._queries, self._operations, self._claims):
             for path, resource in resources():
                 yield f"/api/v1/{path}", resource
-        yield from CaveSources(self.state, self.config).resources()
+        familiars = lambda: ConfiguredFamiliars(self.config.config.familiars)  # noqa: E731 - one that is asked at each request
+        yield from CaveSources(self.state, self.config, familiars).resources()
 
     def _listings(self) -> Iterator[tuple[str, object]]:
         yield "deliveries", listings.Deliveries(self.state, self.journal)

@@ -38,11 +38,12 @@ ROUTES = [
     {"name": "address", "match": "event:issue_comment", "purpose": "address_review_comment", **RUN},
     {"name": "build", "match": "event:push", "run": ["true"]},
 ]
+FAMILIAR = {"id": "cody", "display_name": "Cody the Fixer", "bot_username": "coven-cody[bot]", "run": ["true"]}
 
 
 @pytest.fixture
 def served(data: Path) -> Iterator[Served]:
-    with serving(data, {"route": ROUTES, "api": {}}) as served:
+    with serving(data, {"route": ROUTES, "familiar": [FAMILIAR], "api": {}}) as served:
         yield served
 
 
@@ -144,7 +145,7 @@ FIELDS: dict[str, tuple[str, Any, Any]] = {
     "prUrl": ("string|null", None, "https://github.com/octo/hello/pull/12"),
     "status": ("string", "queued", "review"),
     "familiarId": ("string", "cody", "cody"),  # here null, too: of a route that names none
-    "familiarName": ("string", "cody", "cody"),  # the id, where no familiar of it is configured
+    "familiarName": ("string", "Cody the Fixer", "Cody the Fixer"),  # the id, where no familiar of it is configured
     "sessionId": ("string", "TASK", "TASK"),
     "updatedAt": ("string", "TIME", "TIME"),
     "checkRunUrl": ("string|null", None, None),
@@ -429,7 +430,7 @@ def test_routing_is_asked_for_an_installation(served: Served) -> None:
     assert get(served, "/api/github/routing?installation_id=42").json["routing"] == {
         "installationId": 42,
         "account": None,
-        "familiars": [],
+        "familiars": ["cody"],
         "triggers": {"assignment": True, "labels": True, "commands": True, "reviews": True},
         "repos": {},
         "listed": False,

@@ -50,7 +50,7 @@ class CaveSources:
 
     state: FoldedState
     config: EffectiveConfig
-    familiars: Callable[[], Familiars] = cave.NoFamiliars
+    familiars: Callable[[], Familiars]
     """What the configuration in effect says of them: asked once for one answer."""
     scope_of: ScopeOf = unscoped
 

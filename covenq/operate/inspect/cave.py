@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from covenq.model import State, Target
-from covenq.model.cave import CaveEvent, CaveTask, CaveTasks, CaveUsage, InstallationRouting, Triggers
+from covenq.model.cave import CaveEvent, CaveTask, CaveTasks, CaveUsage, InstallationRouting
 from covenq.state import repositories
 from covenq.state.changed_tasks import ChangedTask, changed_tasks
 from covenq.state.in_scope import Scope
@@ -41,18 +41,6 @@ class Familiars(Protocol):
 
     def routing(self, installation: int) -> InstallationRouting:
         """What holds for an installation, whether it is named in the configuration or not."""
-
-
-class NoFamiliars:
-    """Of a configuration that has routes alone: every installation is open, and none is named."""
-
-    def names(self) -> Mapping[str, str]:
-        return {}
-
-    def routing(self, installation: int) -> InstallationRouting:
-        return InstallationRouting(
-            installation_id=installation, account=None, familiars=[], triggers=Triggers(), repos={}, listed=False
-        )
 
 
 # ---- tasks
