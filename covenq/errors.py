@@ -111,6 +111,12 @@ class TokenRefused(Refused):
     """A daemon doesn't take the token, or it is none for this."""
 
 
+class ScopeInsufficient(Refused):
+    """What a token is for doesn't include it."""
+
+    hint = "A token without --installation may: ask whoever runs this covenq."
+
+
 class StaleFence(Refused):
     """A fencing token that is not, or no longer, the one the task is claimed under."""
 

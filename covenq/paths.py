@@ -39,6 +39,8 @@ TAKEOVER_NAME = "takeover.sock"
 
 REFUSALS_NAME = "refused.jsonl"
 """The log of refused requests; the file before it has `.1` behind its name."""
+READS_NAME = "reads.jsonl"
+"""The log of what was asked with tokens; the file before it has `.1` behind its name."""
 UPKEEP_NAME = "upkeep.json"
 """How far erasures and retention are carried out."""
 LOOKS_NAME = "log_looks.json"

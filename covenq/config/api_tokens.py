@@ -3,6 +3,10 @@
 A token is 256 bits of the system's randomness, and its SHA-256 is stored. Slow hashes are for passwords that people choose:
 they make each guess expensive because there are few likely ones. Here a guess is one of 2^256, so a stolen file doesn't reveal
 the tokens, and a request costs a microsecond, not a tenth of a second that any client could make the daemon spend.
+
+A file in which a token has a scope is of format SCOPED, which a covenq from before scopes refuses: it would read such a token as
+one for everything, so it must let nobody in rather than one tenant see all. A file without scopes stays of format PLAIN, so that
+nobody who uses none is locked out by going back to that covenq.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,8 +31,10 @@ from covenq import atomic_file
 from covenq.config import regular_file
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.model import TOKEN, at_text
+from covenq.model.token_scope import Scope, scope_of
 
-FORMAT = 1
+PLAIN, SCOPED = 1, 2
+"""Formats of the file: without scopes, and with."""
 FILE_MAX = 1 << 20
 PREFIX = "covenq_"
 """So that scanners for leaked secrets, and people, recognize a token."""
@@ -60,10 +66,20 @@ class Token:
     role: Role
     sha256: str
     created_at: str
+    scope: Scope | None = None
+    """What it may see; None is everything."""
 
-    def about(self) -> dict[str, str]:
+    def about(self) -> dict[str, object]:
         """What `covenq tokens` shows of it."""
-        return {"name": self.name, "role": str(self.role), "created_at": self.created_at}
+        return {"name": self.name, "role": str(self.role), "created_at": self.created_at, **scope_numbers(self.scope)}
+
+
+def scope_numbers(scope: Scope | None) -> dict[str, object]:
+    """A scope in JSON."""
+    if scope is None:
+        return {"installations": None, "repositories": None}
+    repositories = None if scope.repositories is None else list(scope.repositories)
+    return {"installations": list(scope.installations), "repositories": repositories}
 
 
 def digest(token: str) -> str:
@@ -103,10 +119,10 @@ def read(path: Path) -> tuple[Token, ...]:
         if len(content) > FILE_MAX:
             raise ValueError("too long")
         whole = json.loads(content)
-        if whole["format"] != FORMAT:
+        if whole["format"] not in (PLAIN, SCOPED):
             raise ValueError("another format")
-        return tuple(_token(one) for one in whole["tokens"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return tuple(_token(one, scoped=whole["format"] == SCOPED) for one in whole["tokens"])
+    except (ValueError, TypeError, KeyError, RecursionError, UsageError) as error:
         raise Refused(
             f"{path} is no file of tokens ({error if isinstance(error, ValueError) else type(error).__name__})",
             hint="`covenq tokens` writes it. Move it away, and make new tokens.",
@@ -117,11 +133,12 @@ def create(
     path: Path,
     name: str,
     role: str,
+    scope: Scope | None = None,
     *,
     clock: Callable[[], float] = time.time,
     random: Callable[[int], str] = secrets.token_urlsafe,
 ) -> str:
-    """Add a token of that name and role, and return it; it is stored nowhere. Raises UsageError, Refused, CovenqError."""
+    """Add a token of that name, role and scope, and return it; it is stored nowhere. Raises UsageError, Refused, CovenqError."""
     if not TOKEN.match(name):
         raise UsageError(f"{name[:80]!r} is no name of a token", hint="Letters, digits, _ and -, 64 at most.")
     if role not in set(Role):
@@ -134,7 +151,7 @@ def create(
                 f"there is a token named {name!r} already",
                 hint=f"Choose another name, or `covenq tokens revoke {name}` first.",
             )
-        _write(path, (*before, Token(name, Role(role), digest(token), at_text(clock()))))
+        _write(path, (*before, Token(name, Role(role), digest(token), at_text(clock()), scope)))
     return token
 
 
@@ -149,15 +166,22 @@ def revoke(path: Path, name: str) -> Token:
     return gone
 
 
-def _token(one: object) -> Token:
+def _token(one: object, *, scoped: bool) -> Token:
+    """Raises ValueError, TypeError, KeyError, UsageError. In the format with scopes each token says that it has none, too."""
     if not isinstance(one, dict):
         raise TypeError(one)
+    if scoped != ("installations" in one) or scoped != ("repositories" in one):
+        raise ValueError("a scope that its format doesn't have" if not scoped else "a token that doesn't say its scope")
     name, role, sha256, created_at = one["name"], Role(one["role"]), one["sha256"], one["created_at"]
     if not (isinstance(name, str) and isinstance(sha256, str) and isinstance(created_at, str)):
         raise ValueError("a token without a hash")
     if len(sha256) != 64 or not sha256.isascii():
         raise ValueError("a token without a hash")
-    return Token(name, role, sha256, created_at)
+    installations, repositories = one.get("installations"), one.get("repositories")
+    if installations is None and repositories is not None:
+        raise ValueError("repositories without their installation")
+    scope = None if installations is None else scope_of(installations, repositories)
+    return Token(name, role, sha256, created_at, scope)
 
 
 @contextmanager
@@ -198,8 +222,19 @@ def _lock(directory: int, path: Path) -> None:
 
 def _write(path: Path, tokens: tuple[Token, ...]) -> None:
     """Replace the file, 0600, whole or not at all; durable on return. Raises OSError."""
-    whole = {"format": FORMAT, "tokens": [asdict(token) for token in tokens]}
+    scoped = any(token.scope is not None for token in tokens)
+    whole = {"format": SCOPED if scoped else PLAIN, "tokens": [_kept(token, scoped=scoped) for token in tokens]}
     atomic_file.replace(path, json.dumps(whole, indent=1).encode() + b"\n", suffix=".new")
+
+
+def _kept(token: Token, *, scoped: bool) -> dict[str, object]:
+    plain: dict[str, object] = {
+        "name": token.name,
+        "role": token.role,
+        "sha256": token.sha256,
+        "created_at": token.created_at,
+    }
+    return plain | scope_numbers(token.scope) if scoped else plain
 
 
 # ---- the daemon's view

@@ -17,11 +17,13 @@ from covenq.http.api.snapshot import Snapshot
 from covenq.http.api.status import DaemonInfo, StatusSources, nodes_of
 from covenq.http.app import ApiRoutes, HealthRoutes, MetricsRoutes, PhaseRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
+from covenq.intake.read_log import ReadLog
 from covenq.model.status import Missing
 from covenq.operate.inspect import ledger
 from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.inspect.nodes import node_states
 from covenq.operate.inspect.waiting import KeptWaiting
+from covenq.paths import READS_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +161,5 @@ def _make_api(
         logs=NodeLogs(storage.data, storage.journal, storage.node.name, lambda: nodes_of(status)),
         snapshot=Snapshot(storage.data, stopping),
         stopping=stopping,
+        reads=ReadLog(storage.data / READS_NAME, room=intake.admission.keeps_refusals),
     )

@@ -21,6 +21,7 @@ from covenq.errors import (
     NotFound,
     OnAnotherNode,
     Refused,
+    ScopeInsufficient,
     StaleFence,
     UsageError,
 )
@@ -35,6 +36,7 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (UsageError, 400, "usage"),
     (NotFound, 404, "not_found"),
     (StaleFence, 409, "stale_fence"),
+    (ScopeInsufficient, 403, "scope_insufficient"),
     (Refused, 409, "refused"),
     (NodeTokenMissing, 502, "node_token_missing"),
     (OnAnotherNode, 502, "on_another_node"),
@@ -68,7 +70,9 @@ def respond(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
 
 
 def respond_ok(resp: falcon.Response, body: Struct | Mapping[str, Any]) -> None:
-    """200 with `ok` and this body."""
+    """200 with `ok` and this body. How many things it shows is kept for the log of reads."""
+    listed = body.get("items") if isinstance(body, Mapping) else getattr(body, "items", None)
+    resp.context.shown = len(listed) if isinstance(listed, list) else 1
     if isinstance(body, Struct):
         respond(resp, 200, {"ok": True, **asdict(body)})
     else:

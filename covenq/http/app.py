@@ -34,6 +34,7 @@ from covenq.http.passing import Passing
 from covenq.http.webhook import AnswerRecorder, Webhook, WebhookIntake
 from covenq.intake import refusal_evidence
 from covenq.intake.admission import Admission
+from covenq.intake.read_log import ReadLog
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
 from covenq.model.notices import Notices
@@ -122,6 +123,8 @@ class ApiRoutes:
     logs: NodeLogs
     snapshot: Snapshot
     stopping: threading.Event
+    reads: ReadLog
+    """What was asked with tokens."""
     clock: Callable[[], float] = time.time
 
     def resources(self) -> Iterator[tuple[str, object]]:
@@ -152,27 +155,28 @@ class ApiRoutes:
         yield "why", queries.Why(self.state, self.journal, self.config, self.data, self.logs, self.clock)
         yield "tail", queries.Tail(self.state, self.journal, self.clock, self.stopping)
         yield "stats", queries.Stats(self.state, self.clock)
-        yield "audit", queries.Audit(self.state, self.journal, self.data, self.clock)
+        yield "audit", queries.Audit(self.state, self.journal, self.data, self.clock, self.reads.flush)
         yield "usage", queries.Usage(self.state, self.clock)
         yield "ledger", queries.Ledger(self.state, self.config, self.clock)
         yield "pace", queries.Throughput(self.state, self.refusals, self.data, self.clock)
         yield "notices", queries.NoticeList(self.notices)
-        yield "events", Events(self.journal, self.stopping)
+        yield "events", Events(self.journal, self.stopping, state=self.state)
         yield "snapshot", self.snapshot
 
     def _operations(self) -> Iterator[tuple[str, object]]:
         for operation in operations.OPERATIONS:
-            yield operation.name, Act(self.operations, operation)
+            yield operation.name, Act(self.operations, self.state, operation)
         yield "pauses", pauses.Pauses(self.state)
 
     def _claims(self) -> Iterator[tuple[str, object]]:
         reports = self.claims.reports
+        state = self.state
         yield "claims", claims.Claim(self.claims, self.config)
-        yield "claims/completed", claims.CompleteAll(reports)
-        yield "claims/{task}/renew", claims.Renew(reports)
-        yield "claims/{task}/phase", claims.Phase(reports)
-        yield "claims/{task}/complete", claims.Complete(reports)
-        yield "claims/{task}/fail", claims.Fail(reports)
+        yield "claims/completed", claims.CompleteAll(reports, state)
+        yield "claims/{task}/renew", claims.Renew(reports, state)
+        yield "claims/{task}/phase", claims.Phase(reports, state)
+        yield "claims/{task}/complete", claims.Complete(reports, state)
+        yield "claims/{task}/fail", claims.Fail(reports, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ class PhaseRoutes:
     claims: Claims
 
     def resources(self) -> Iterator[tuple[str, object]]:
-        yield PHASE_PATH, claims.Phase(self.claims.reports)
+        yield PHASE_PATH, claims.Phase(self.claims.reports, None)
 
 
 def make_phase_app(routes: PhaseRoutes) -> App:
@@ -216,8 +220,8 @@ def make_app(
     `webhook_path` is told to who posts elsewhere, None: nothing is posted here; `met` is `Readers.met`.
     """
     # The webhook's own listener has no guard: nothing on it needs a token, and it is the hot path.
-    guarded = any(isinstance(group, ApiRoutes) for group in groups)
-    app: App = falcon.App(middleware=[Guard(refusals, tokens)] if guarded else [])
+    api = next((group for group in groups if isinstance(group, ApiRoutes)), None)
+    app: App = falcon.App(middleware=[] if api is None else [Guard(refusals, tokens, api.reads)])
     # Resources read bodies themselves: the raw bytes of GitHub's forms are signed.
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False

@@ -1,4 +1,6 @@
-"""Authorisation: a request's bearer token against the roles of `openapi.operations.OPERATIONS`. It checks query parameters too.
+"""Authorisation: a request's bearer token against `openapi.operations.OPERATIONS`: its role, and whether a scope suffices.
+
+What was asked with a token is noted (`covenq.intake.read_log`), and query parameters are checked here, too.
 
 On the Unix socket there are no tokens: its permissions are the authorisation. What is refused here reaches no
 resource, and no token is ever logged, only the path without its query, and the name of a known token.
@@ -14,7 +16,9 @@ from covenq.config.api_tokens import Role, Token, Tokens
 from covenq.errors import UsageError
 from covenq.http.answers import error_body, respond
 from covenq.http.openapi.operations import OPERATIONS, Operation
+from covenq.intake.read_log import ReadLog
 from covenq.intake.refusal_log import Refusals
+from covenq.model.token_scope import Scope
 
 LEAKED = frozenset({"access_token", "token", "bearer"})
 """Parameters by which tokens are often sent in a query, which logs and histories keep."""
@@ -26,9 +30,10 @@ _HINT = "Send `Authorization: Bearer TOKEN`; `covenq tokens new` makes one."
 class Guard:
     """Falcon middleware. With `tokens` None it checks parameters only."""
 
-    def __init__(self, refusals: Refusals, tokens: Tokens | None) -> None:
+    def __init__(self, refusals: Refusals, tokens: Tokens | None, reads: ReadLog) -> None:
         self._refusals = refusals
         self._tokens = tokens
+        self._reads = reads
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Before the path is looked up: without a token nothing can be learnt of what there is."""
@@ -58,8 +63,17 @@ class Guard:
             detail = f"This needs a token of the role {needs}; {token.name!r} has {token.role}."
             hint = f"`covenq tokens new --role {needs}` makes one."
             self._refuse(req, resp, 403, "role_insufficient", detail, hint)
+        elif token is not None and token.scope is not None and not _is_scoped(operation, method):
+            detail = f"This is about the whole machine, and {token.name!r} is for {token.scope} alone."
+            hint = "A token without --installation may: ask whoever runs this covenq."
+            self._refuse(req, resp, 403, "scope_insufficient", detail, hint)
         elif operation is not None and operation.access != "open":
             _check_query(req, operation)
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
+        token = token_of(req)
+        if token is not None:
+            note_read(self._reads, token, req, resp)
 
     def _refuse(
         self, req: falcon.Request, resp: falcon.Response, status: int, word: str, detail: str, hint: str
@@ -75,6 +89,18 @@ def token_of(req: falcon.Request) -> Token | None:
     """The token that a request was authorised by; None where none is required."""
     token: Token | None = getattr(req.context, "token", None)
     return token
+
+
+def scope_of_request(req: falcon.Request) -> Scope | None:
+    """What the request may see; None is everything."""
+    token = token_of(req)
+    return None if token is None else token.scope
+
+
+def note_read(reads: ReadLog, token: Token, req: falcon.Request, resp: falcon.Response) -> None:
+    """Note that it was asked for, by the path as the application has it: what isn't one of its paths is noted as none."""
+    items: int = getattr(resp.context, "shown", 0)
+    reads.note(token.name, token.scope, req.method, req.uri_template, resp.status_code, items)
 
 
 def presented_token(req: falcon.Request) -> str | None:
@@ -98,6 +124,11 @@ def _may(token: Token, operation: Operation | None, method: str) -> bool:
             return token.role in (Role.READ, Role.OPERATE)
         case access:
             return token.role == access
+
+
+def _is_scoped(operation: Operation | None, method: str) -> bool:
+    """Whether it respects a scope. What says nothing of it is closed, so that a new operation shows nobody what is another's."""
+    return method == "OPTIONS" or (operation is not None and operation.scoped in ("open", "filter", "one"))
 
 
 def _check_query(req: falcon.Request, operation: Operation) -> None:

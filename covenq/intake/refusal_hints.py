@@ -69,6 +69,7 @@ HINTS: Mapping[str, str] = {
         "Another repository has this name now than the one that the secret's scope was bound to by its first delivery: `covenq "
         "secrets` shows which. If this one is meant, `covenq secrets unbind NAME OWNER/NAME`, and redeliver it."
     ),
+    "scope_insufficient": "The token is for some installations alone, and this is about more: `covenq tokens`.",
     "signature_missing": (
         "The hook has no secret: set one in GitHub's settings of the webhook. Or a proxy took the header out."
     ),

@@ -59,7 +59,7 @@ class Scope:
 
 
 def scope_of(installations: Iterable[object], repositories: Iterable[object] | None) -> Scope:
-    """The scope of these numbers. Raises UsageError for what is no number, for none, and for too many."""
+    """The scope of these numbers. Raises UsageError for what is no number, for none, and for too many; TypeError for no list."""
     return Scope(
         _numbers(installations, "installation"),
         None if repositories is None else _numbers(repositories, "repository"),

@@ -25,6 +25,7 @@ from covenq.errors import (
     NotFound,
     OnAnotherNode,
     Refused,
+    ScopeInsufficient,
     StaleFence,
     StateBehind,
     StateUnreadable,
@@ -78,6 +79,7 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "token_missing": TokenRefused,
     "token_wrong": TokenRefused,
     "role_insufficient": TokenRefused,
+    "scope_insufficient": ScopeInsufficient,
     "phases_only": Refused,
 }
 _HINTS = {

@@ -1,6 +1,7 @@
 """The table of operations: what operators do, said once for the client, the API, the command line and the dashboard.
 
-To add one: its parameters in `parameters.py`, and here a function, a constant and its place in OPERATIONS. It is then what
+To add one: its parameters in `parameters.py`, and here a function, a constant and its place in OPERATIONS, with what a token that
+has a scope may do of it (`scoped`; `covenq.operate.scoped_context` is what it works on then). It is then what
 `Source.act` takes, of a daemon or of the files, and POST /api/v1/<name>. An answer of a new kind is a class in `answers.py`, and
 has a name in `covenq/http/openapi/schemas.py` (ANSWERS). Tests ask for the rest: a command, the path in covenq-http(7), and the
 document again (`python -m covenq.http.openapi.document > man/openapi.json`). A new kind of record is also in `covenq.model.Kind`,
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -108,6 +109,9 @@ class Context(Protocol):
         """Files to compact. Raises Refused during another erasure or compaction."""
 
 
+Scoping = Literal["open", "filter", "one", "never"]
+"""What a token with a scope sees of an operation: the same as all; of many, those in scope; one, if it is in scope; nothing."""
+
 P = TypeVar("P", bound=Parameters)
 A = TypeVar("A", bound=Struct, covariant=True)
 S = TypeVar("S", bound=Selection)
@@ -141,6 +145,8 @@ class Operation(Generic[P, A]):
     """Seconds to wait for a daemon's answer, where that may take longer than others."""
     body_max: int = BODY_MAX
     """Bytes of a request's body at most."""
+    scoped: Scoping | None = None
+    """Whether a token with a scope may have it done, of what is in scope. None and `never`: it may not."""
 
 
 def _plan_and_apply(
@@ -246,17 +252,22 @@ def _unbind(context: Context, parameters: Unbind) -> Unbound:
         return unbind(journal, rows, parameters)
 
 
-REPLAY = Operation("replay", "New tasks of stored deliveries, by today's routes.", Replay, PlanAnswer, _replay)
-REROUTE = Operation("reroute", "Route deliveries that have no task.", Reroute, PlanAnswer, _reroute)
-REQUEUE = Operation("requeue", "Failed, cancelled and superseded tasks once more.", Selection, PlanAnswer, _requeue)
+REPLAY = Operation(
+    "replay", "New tasks of stored deliveries, by today's routes.", Replay, PlanAnswer, _replay, scoped="filter"
+)
+REROUTE = Operation("reroute", "Route deliveries that have no task.", Reroute, PlanAnswer, _reroute, scoped="filter")
+REQUEUE = Operation(
+    "requeue", "Failed, cancelled and superseded tasks once more.", Selection, PlanAnswer, _requeue, scoped="filter"
+)
 """Its ids, and those of CANCEL, are tasks'."""
-CANCEL = Operation("cancel", "End tasks that wait or run.", Selection, PlanAnswer, _cancel)
+CANCEL = Operation("cancel", "End tasks that wait or run.", Selection, PlanAnswer, _cancel, scoped="filter")
 IMPORT = Operation(
     "import",
     "Record deliveries from elsewhere: with the secret that signed them only where GitHub's signature shows it.",
     Import,
     Imported,
     _import,
+    scoped="never",
     raises=(UsageError,),
     body_max=IMPORT_MAX,
 )
@@ -266,6 +277,7 @@ RECONCILE = Operation(
     Reconcile,
     Redeliveries,
     _reconcile,
+    scoped="never",
 )
 REDACT = Operation(
     "redact",
@@ -273,6 +285,7 @@ REDACT = Operation(
     Redact,
     Redaction,
     _redact,
+    scoped="never",
     timeout_s=UPKEEP_S,
 )
 COMPACT = Operation(
@@ -281,6 +294,7 @@ COMPACT = Operation(
     Compact,
     Compaction,
     _compact,
+    scoped="never",
     raises=(UsageError, Refused),
     timeout_s=UPKEEP_S,
 )
@@ -290,15 +304,17 @@ PAUSE = Operation(
     Pause,
     Paused,
     _pause,
+    scoped="one",
     raises=(UsageError, NotFound),
 )
-RESUME = Operation("resume", "End a pause.", Pause, Paused, _resume, raises=(UsageError, NotFound))
+RESUME = Operation("resume", "End a pause.", Pause, Paused, _resume, raises=(UsageError, NotFound), scoped="one")
 UNBIND = Operation(
     "unbind",
     "Release repositories of a secret's scope from their numbers; the next delivery binds each anew.",
     Unbind,
     Unbound,
     _unbind,
+    scoped="never",
     raises=(UsageError, NotFound),
 )
 
@@ -308,6 +324,7 @@ NOTIFY = Operation(
     Notify,
     NotifyTest,
     _notify,
+    scoped="never",
     raises=(Refused,),
     timeout_s=NOTIFY_S,
 )
@@ -318,6 +335,7 @@ HANDOVER = Operation(
     HandOver,
     HandedOver,
     _hand_over,
+    scoped="never",
     raises=(Refused,),
     timeout_s=HANDOVER_S,
 )

@@ -7,6 +7,7 @@ import sqlite3
 from covenq.errors import NotFound
 from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
+from covenq.model.token_scope import Scope
 from covenq.state import query
 from covenq.state.fold_rate import FAR
 from covenq.state.progress import FoldProgress
@@ -32,11 +33,14 @@ class FoldedState:
         self._stood_at = -1
         """How far the fold was when a wait for it was in vain: until it moves, no request waits for it again."""
 
-    def reader(self) -> sqlite3.Connection:
-        """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged."""
+    def reader(self, scope: Scope | None = None) -> sqlite3.Connection:
+        """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged.
+
+        With a scope it shows that alone.
+        """
         if not self._fold.reach(self._journal.head().seq, FOLD_S):
             raise self._fold.behind()
-        return self._readers.reader()
+        return self._readers.reader() if scope is None else self._readers.scoped(scope)
 
     def lookup(self, id: DeliveryId, at_least: int) -> Delivery | None:
         """The delivery's row once `at_least` is folded, or as it is after LOOKUP_S; None if there is none.

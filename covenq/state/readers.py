@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from covenq.errors import CovenqError
+from covenq.model.token_scope import Scope
 from covenq.state import schema
+from covenq.state.scoped import ScopedConnection, restrict
 
 BUSY_S = 5.0
 _NO_UTF8 = "Could not decode to UTF-8"
@@ -21,7 +23,7 @@ IDLE_READERS = 8
 """Connections for reading that are kept open for the next thread: each has two descriptors and a cache of pages."""
 
 
-def connect(path: Path | None, mode: str) -> sqlite3.Connection:
+def connect(path: Path | None, mode: str, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """A connection in autocommit; `path` None is a private temporary database, gone when it is closed.
 
     Raises CovenqError where this Python's SQLite is too old to work with it.
@@ -37,7 +39,13 @@ def connect(path: Path | None, mode: str) -> sqlite3.Connection:
     name = "" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
     # Every connection has one user at a time; only `close` comes from another thread than the one that opened it.
     conn = sqlite3.connect(
-        name, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=path is not None, cached_statements=256
+        name,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=factory,
+        cached_statements=256,
+        uri=path is not None,
     )
     conn.row_factory = sqlite3.Row
     return conn
@@ -106,6 +114,30 @@ class Readers:
                 old.close()
         return conn
 
+    def scoped(self, scope: Scope) -> sqlite3.Connection:
+        """This thread's connection for reading under that scope (`covenq.state.scoped`), until `release_reader`.
+
+        It is made for the request, and closed after it: none is ever used under two scopes.
+        """
+        conn: ScopedConnection | None = getattr(self._local, "scoped", None)
+        if conn is not None and conn.scope == scope:
+            return conn
+        self._close_scoped()
+        conn = _open_scoped(self.path, scope)
+        self._local.scoped = conn
+        with self._readers_lock:
+            self._readers.append((threading.current_thread(), conn))
+        return conn
+
+    def _close_scoped(self) -> None:
+        conn: ScopedConnection | None = getattr(self._local, "scoped", None)
+        if conn is None:
+            return
+        self._local.scoped = None
+        with self._readers_lock:
+            self._readers = [pair for pair in self._readers if pair[1] is not conn]
+        conn.close()
+
     def met(self, error: BaseException) -> None:
         """A reading failed with `error`. Whoever catches one says so: the fold need never meet the same pages."""
         if is_damage(error):
@@ -113,6 +145,7 @@ class Readers:
 
     def release_reader(self) -> None:
         """Give this thread's connection back, if it has one: the thread reads nothing for a while. Its cursors must be done."""
+        self._close_scoped()
         conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
         if conn is None:
             return
@@ -132,6 +165,18 @@ class Readers:
         for conn in readers:
             conn.close()
         self._local = threading.local()
+
+
+def _open_scoped(path: Path, scope: Scope) -> ScopedConnection:
+    conn = connect(path, "rw", ScopedConnection)
+    assert isinstance(conn, ScopedConnection)
+    try:
+        restrict(conn, scope)
+        conn.execute("PRAGMA query_only = ON")
+    except BaseException:
+        conn.close()
+        raise
+    return conn
 
 
 def _open(path: Path) -> sqlite3.Connection:

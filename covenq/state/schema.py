@@ -17,6 +17,7 @@ Names that GitHub takes for the same in either case are indexed so: what reads t
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 
@@ -252,6 +253,17 @@ def count_by_triggers(conn: sqlite3.Connection) -> None:
     """Have triggers count what is written from now on, and count the queue as it is: that was not done before."""
     for statement in (*_COUNTING, *_QUEUE_SIZES):
         conn.execute(statement)
+
+
+def table_names() -> list[str]:
+    """The names of all tables, also of those that are not there while the file is built anew."""
+    created = " ".join((_OTHERS, *_TALLIES, *_QUEUE_SIZES))
+    return [DELIVERIES.name, TASKS.name, ATTEMPTS.name, *re.findall(r"CREATE TABLE (\w+)", created)]
+
+
+def routing_select() -> str:
+    """What the view `routing` shows."""
+    return _VIEW.partition(" AS\n")[2]
 
 
 def counts_queue(conn: sqlite3.Connection) -> bool:

@@ -26,7 +26,7 @@ from covenq.model.audit import Audit, AuditLine, What
 from covenq.net.http_client import Client
 from covenq.operate.inspect import audit, audit_logs
 from covenq.operate.inspect.audit_records import KINDS, LEFT_OUT, TEXT_MAX, line_of, who_of
-from covenq.paths import REFUSALS_NAME
+from covenq.paths import READS_NAME, REFUSALS_NAME
 from journal.records import Entry
 from tests.operate.test_tail import Log
 from tests.support.checkout import ROOT
@@ -298,7 +298,7 @@ def refuse(path: Path, /, *times: float, limit: int = 1 << 20, **about: Any) -> 
 
 
 def use(path: Path, /, *times: float, **more: Any) -> None:
-    with (path / audit_logs.READS_NAME).open("a") as file:
+    with (path / READS_NAME).open("a") as file:
         for at in times:
             line = {
                 "at": at_text(at),
@@ -347,7 +347,7 @@ def test_what_is_no_line_of_a_log_is_passed_over(tmp_path: Path) -> None:
         b"x" * (audit_logs.LINE_MAX * 2 + 5),
         b'{"at":"' + b"x" * 9000,
     ]
-    for name in (REFUSALS_NAME, audit_logs.READS_NAME):
+    for name in (REFUSALS_NAME, READS_NAME):
         (tmp_path / name).write_bytes(b"\n".join(junk) + b"\n")
     refuse(tmp_path, START + 5)
     use(tmp_path, START + 6, path="/\udcff")  # half a pair of surrogates

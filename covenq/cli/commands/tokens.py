@@ -17,6 +17,7 @@ from journal.presence import is_directory
 
 if TYPE_CHECKING:
     from covenq.config.api_tokens import Token
+    from covenq.model.token_scope import Scope
 
 tokens = typer.Typer(
     name="tokens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
@@ -25,6 +26,7 @@ tokens = typer.Typer(
 COLUMNS: list[Column[Token]] = [
     Column("NAME", lambda t: t.name),
     Column("ROLE", lambda t: t.role),
+    Column("SCOPE", lambda t: "" if t.scope is None else str(t.scope)),
     Column("CREATED", lambda t: output.timestamp(t.created_at), rank=1),
 ]
 
@@ -42,9 +44,12 @@ def listing(
     A token lets a program, or a person elsewhere, use the API on the listener of [api]: `read` reads; `operate` reads and
     acts; `worker` takes tasks and finishes them. Only a hash of it is kept. What is made or revoked counts at once.
 
+    With --installation it sees and acts on the deliveries and tasks of that installation of the App alone.
+
     \b
       covenq tokens
       covenq tokens new --name ci --role read
+      covenq tokens new --name acme --role read --installation 4711
       covenq tokens revoke ci
     """
     if ctx.invoked_subcommand is not None:
@@ -66,6 +71,14 @@ def listing(
 def new(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is called in lists, logs and records.")],
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],
+    installation: Annotated[
+        list[int] | None,
+        typer.Option("--installation", metavar="NUMBER", help="Only what came by this installation; may be repeated."),
+    ] = None,
+    repository: Annotated[
+        list[int] | None,
+        typer.Option("--repository", metavar="NUMBER", help="And only of this repository; may be repeated."),
+    ] = None,
     json: Json = False,
     jsonl: Jsonl = False,
     data: DataOption = None,
@@ -74,16 +87,19 @@ def new(
     """Make a token, and print it once.
 
     It is the only line on stdout, and can't be shown again: `covenq tokens new ... > file`, or a secret store's input.
+
+    Installations and repositories are numbers, as `covenq deliveries --json` has them. Without any the token sees everything.
     """
-    from covenq.config.api_tokens import create
+    from covenq.config.api_tokens import create, scope_numbers
     from covenq.config.api_tokens import revoke as take_out
 
+    scope = _scope(installation, repository)
     where = locate_in_use(data, config)
     path = where.config.token_file(where.data)
-    token = create(path, name, role)
+    token = create(path, name, role, scope)
     try:
         if json:
-            output.emit_json({"name": name, "role": role, "token": token})
+            output.emit_json({"name": name, "role": role, "token": token, **scope_numbers(scope)})
         else:
             output.line(token)
         output.flush()
@@ -91,6 +107,8 @@ def new(
         say(f"The token {clean(name)} could not be shown, and is taken back.")
         take_out(path, name)
         raise
+    if scope is not None:
+        say(f"It is for {scope}.")
     say(
         f"The token {clean(name)} ({clean(role)}) is kept as a hash in {clean(path)}: this is the only time it is shown."
     )
@@ -109,6 +127,17 @@ def revoke(
 
     gone = take_out(token_file(data, config), name)
     say(f"The token {clean(gone.name)} ({gone.role}) is revoked.")
+
+
+def _scope(installations: list[int] | None, repositories: list[int] | None) -> Scope | None:
+    """Raises UsageError."""
+    if not installations and not repositories:
+        return None
+    if not installations:
+        raise UsageError("of which installation?", hint="Say it, too: --installation NUMBER.")
+    from covenq.model.token_scope import scope_of
+
+    return scope_of(installations, repositories or None)
 
 
 def token_file(data: str | None, config: str | None) -> Path:

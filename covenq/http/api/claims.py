@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 import falcon
 from msgspec.structs import asdict
 
 from covenq.config.route import Route
-from covenq.errors import Refused, UsageError
+from covenq.errors import CovenqError, NotFound, Refused, ScopeInsufficient, UsageError
 from covenq.http.answers import item_of, respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.params import Body, body_of
+from covenq.http.guard import scope_of_request
+from covenq.model import TOKEN, task_subject
 from covenq.model.answers import Grants
+from covenq.state import query
+from covenq.state.folded import FoldedState
 from covenq.tasks.remote.claims import BATCH_MAX, Claims
 from covenq.tasks.remote.client import NO_PULL_ROUTE
 from covenq.tasks.remote.report_files import Outputs
-from covenq.tasks.remote.reports import ClaimReports, Completion, Failure
+from covenq.tasks.remote.reports import ClaimReports, Completed, Completion, Failure
 from covenq.tasks.scheduling.outcome import OUTPUT_MAX, Usage
+from journal.errors import JournalError
 
 LEASE_S = 60
 """Seconds of a lease, if the request names none."""
@@ -38,7 +44,9 @@ class Claim:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max", "node"})
         routes = body.texts("routes", "a list of names")
-        node = body.text("node")
+        node, scope = body.text("node"), scope_of_request(req)
+        if node is not None and scope is not None:
+            raise ScopeInsufficient("a node runs everybody's commands, and this token is for some alone")
         if node is not None:
             self._check_commands(routes)
         gone = req.env.get("waitress.client_disconnected")
@@ -49,13 +57,15 @@ class Claim:
             routes=routes,
             wait_s=body.seconds("wait_s") or 0,
             node=node,
+            scope=scope,
             gone=gone if callable(gone) else lambda: False,
         )
         if found:
             respond_ok(resp, Grants(**asdict(found[0]), more=found[1:]))
         else:
             resp.status = falcon.HTTP_204
-            missing = [] if node is not None else _not_pulled(self._config.config.routes, routes)
+            # Which routes there are is the machine's business.
+            missing = [] if node is not None or scope is not None else _not_pulled(self._config.config.routes, routes)
             if missing:
                 resp.set_header(NO_PULL_ROUTE, ",".join(missing))
 
@@ -79,10 +89,26 @@ def _not_pulled(configured: Sequence[Route], wanted: Sequence[str] | None) -> li
 
 
 class _Report:
-    """A report of a worker on a task that it holds."""
+    """A report of a worker on a task that it holds; `state` is None where no token is asked for."""
 
-    def __init__(self, reports: ClaimReports) -> None:
+    def __init__(self, reports: ClaimReports, state: FoldedState | None) -> None:
         self._reports = reports
+        self._state = state
+
+    def _check(self, req: falcon.Request, task: str) -> None:
+        """Raises NotFound for a task that isn't in the token's scope, as for one that never was.
+
+        Before anything of the report is looked at: what a claim's fence says of it must not be told.
+        """
+        scope = scope_of_request(req)
+        if scope is not None and self._state is not None:
+            find_task(self._state.reader(scope), task)
+
+
+def find_task(conn: sqlite3.Connection, task: str) -> None:
+    """Raises NotFound, in the words of `ClaimReports`, where there is no such task in what `conn` shows."""
+    if not (TOKEN.match(task) and query.is_subject_known(conn, task_subject(task))):
+        raise NotFound(f"no task {task[:80]}")
 
 
 class Renew(_Report):
@@ -90,6 +116,7 @@ class Renew(_Report):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "lease_s"})
+        self._check(req, task)
         respond_ok(resp, self._reports.renew(task, body.required_text("fence"), _lease_s(body)))
 
 
@@ -98,6 +125,7 @@ class Phase(_Report):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "phase", "pr"})
+        self._check(req, task)
         fence, phase = body.required_text("fence"), body.required_text("phase")
         respond_ok(resp, self._reports.phase(task, fence, phase, body.integer("pr")))
 
@@ -107,6 +135,7 @@ class Complete(_Report):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "result", "exit_code", "usage", "stdout", "stderr"}, shorten=_SHORTEN)
+        self._check(req, task)
         answer = self._reports.complete(
             task,
             body.required_text("fence"),
@@ -130,10 +159,22 @@ class CompleteAll(_Report):
             if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
                 raise UsageError(f"unknown key {unknown[0][:40]!r}")
         done = [_done(Body(one)) for one in listed]
-        answers = self._reports.complete_all(done)
+        answers = self._in_scope(req, done)
         respond_ok(
             resp, {"items": [{"task": one.task, **item_of(said)} for one, said in zip(done, answers, strict=True)]}
         )
+
+    def _in_scope(
+        self, req: falcon.Request, done: Sequence[Completion]
+    ) -> Sequence[Completed | CovenqError | JournalError]:
+        """The answer to each; to one of a task that isn't in scope, that there is none."""
+        scope = scope_of_request(req)
+        if scope is None or self._state is None:
+            return self._reports.complete_all(done)
+        conn = self._state.reader(scope)
+        known = [one for one in done if query.is_subject_known(conn, task_subject(one.task))]
+        told = iter(self._reports.complete_all(known) if known else ())
+        return [next(told) if one in known else NotFound(f"no task {one.task[:80]}") for one in done]
 
 
 class Fail(_Report):
@@ -142,6 +183,7 @@ class Fail(_Report):
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         known = {"fence", "category", "detail", "retry", "retry_after_s", "exit_code", "signal", "usage"}
         body = body_of(req, known | {"stdout", "stderr"}, shorten=_SHORTEN)
+        self._check(req, task)
         answer = self._reports.fail(
             task,
             body.required_text("fence"),

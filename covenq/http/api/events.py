@@ -5,16 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import falcon
 import msgspec
 
-from covenq.errors import UsageError
+from covenq.errors import StateBehind, UsageError
 from covenq.http.answers import respond_error
+from covenq.http.guard import scope_of_request
+from covenq.model.token_scope import Scope
 from covenq.operate.inspect import view
+from covenq.state import query
+from covenq.state.folded import FoldedState
 from journal.interface import Journal
+from journal.records import Record
 
 STREAMS = 16
 """Event streams at a time on one listener: each holds one of its threads, and the others stay free."""
@@ -36,8 +42,16 @@ class FollowedJournal(Journal, Protocol):
 class Events:
     """Streams hold a thread each, so their number is limited: nothing else of the listener waits for one."""
 
-    def __init__(self, journal: FollowedJournal, stopping: threading.Event, most: int = STREAMS) -> None:
-        """`stopping` is set when streams have to end; there are at most `most` at a time."""
+    def __init__(
+        self,
+        journal: FollowedJournal,
+        stopping: threading.Event,
+        most: int = STREAMS,
+        *,
+        state: FoldedState | None = None,
+    ) -> None:
+        """`stopping` is set when streams have to end; there are at most `most` at a time. `state` says what is in a scope."""
+        self._state = state
         self._journal = journal
         self._stopping = stopping
         self._free = threading.BoundedSemaphore(most)
@@ -60,7 +74,30 @@ class Events:
         resp.set_header("X-Accel-Buffering", "no")  # nginx would keep the pieces until it has enough of them
         disconnected = req.env.get("waitress.client_disconnected", lambda: False)
         after = head if after is None else after
-        resp.stream = Stream(self._journal, self._stopping, after, disconnected, self._free.release)
+        shows: Shows = everything
+        scope, state = scope_of_request(req), self._state
+        if scope is not None:
+            assert state is not None
+            shows = shown_in(state, scope)
+        resp.stream = Stream(self._journal, self._stopping, after, disconnected, self._free.release, shows)
+
+
+Shows = Callable[[Sequence[Record]], Iterable[Record]]
+"""The records of a piece of the journal that a stream shows."""
+
+
+def everything(records: Sequence[Record]) -> Iterable[Record]:
+    return records
+
+
+def shown_in(state: FoldedState, scope: Scope) -> Shows:
+    """Those of deliveries and tasks in scope, by their rows, which are folded first."""
+
+    def shows(records: Sequence[Record]) -> Iterable[Record]:
+        conn = state.reader(scope)
+        return [one for one in records if query.is_subject_known(conn, one.subject)]
+
+    return shows
 
 
 class Stream:
@@ -73,11 +110,13 @@ class Stream:
         after: int,
         disconnected: object,
         on_close: Callable[[], None],
+        shows: Shows = everything,
     ) -> None:
         """`disconnected`, if it is callable, is whether the client has disconnected; `on_close` is called once, at the end."""
         self._journal = journal
         self._stopping = stopping
         self._on_close = on_close
+        self._shows = shows
         self._seq = after
         self._disconnected = disconnected if callable(disconnected) else lambda: False
         self._pending: deque[bytes] = deque([b": covenq\n\n"])  # sent at once, so that the headers go out
@@ -92,7 +131,10 @@ class Stream:
             if self._stopping.is_set() or self._disconnected():
                 raise StopIteration
             if self._journal.wait(self._seq, POLL_S):
-                self._fetch()
+                try:
+                    self._fetch()
+                except StateBehind:
+                    raise StopIteration from None  # the client comes again, after the last that it was sent
             elif self._journal.poisoned:
                 raise StopIteration  # there will never be another record
             elif time.monotonic() - self._last_sent > BEAT_S:
@@ -101,13 +143,15 @@ class Stream:
         return self._pending.popleft()
 
     def _fetch(self) -> None:
-        pieces = []
-        for record in self._journal.read(self._seq):
-            self._seq = record.seq
-            pieces.append(b"id: %d\ndata: %b\n\n" % (record.seq, msgspec.json.encode(view.event(record))))
-            if len(pieces) == CHUNK_RECORDS:
-                break
-        self._pending.append(b"".join(pieces))
+        found = list(islice(self._journal.read(self._seq), CHUNK_RECORDS))
+        pieces = [
+            b"id: %d\ndata: %b\n\n" % (record.seq, msgspec.json.encode(view.event(record)))
+            for record in self._shows(found)
+        ]
+        if found:
+            self._seq = found[-1].seq
+        if pieces:
+            self._pending.append(b"".join(pieces))
 
     def close(self) -> None:
         if not self._closed:

@@ -15,7 +15,7 @@ from covenq.http.answers import respond_error, respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.node_logs import LOG_MAX, NodeLogs, Wanted
 from covenq.http.api.params import LIMIT, filter_of, flag_of, id_of, integer_of, limit_of
-from covenq.http.guard import presented_token, token_of
+from covenq.http.guard import presented_token, scope_of_request, token_of
 from covenq.http.passing import PASSED
 from covenq.intake import refusal_hints
 from covenq.model import parse_id
@@ -47,7 +47,7 @@ class Deliveries:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit, filter, after = limit_of(req.get_param("limit")), filter_of(req), req.get_param("after")
-        respond_ok(resp, view.deliveries(self.state.reader(), self.journal, filter, limit, after))
+        respond_ok(resp, view.deliveries(self.state.reader(scope_of_request(req)), self.journal, filter, limit, after))
 
 
 @dataclass(eq=False)
@@ -60,7 +60,7 @@ class Tasks:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit, filter, after = limit_of(req.get_param("limit")), filter_of(req), req.get_param("after")
-        conn = self.state.reader()
+        conn = self.state.reader(scope_of_request(req))
         respond_ok(resp, view.tasks(conn, self.journal, filter, limit, after, caps=self.config.caps))
 
 
@@ -72,7 +72,7 @@ class LatestAttempts:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit, filter, after = limit_of(req.get_param("limit")), filter_of(req), req.get_param("after")
-        respond_ok(resp, query.latest_attempts(self.state.reader(), filter, limit, after))
+        respond_ok(resp, query.latest_attempts(self.state.reader(scope_of_request(req)), filter, limit, after))
 
 
 @dataclass(eq=False)
@@ -86,7 +86,7 @@ class Count:
         asked = req.get_param("what")
         what: view.Counted = "tasks" if asked == "tasks" else "attempts" if asked == "attempts" else "deliveries"
         limit = integer_of(req, "limit") or 0
-        respond_ok(resp, {"count": view.count(self.state.reader(), what, filter, limit)})
+        respond_ok(resp, {"count": view.count(self.state.reader(scope_of_request(req)), what, filter, limit)})
 
 
 @dataclass(eq=False)
@@ -97,7 +97,7 @@ class Delivery:
     journal: Journal
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
-        conn = self.state.reader()
+        conn = self.state.reader(scope_of_request(req))
         respond_ok(resp, view.delivery(conn, self.journal, id_of(one, two)))
 
 
@@ -117,7 +117,7 @@ class Payload:
     journal: Journal
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
-        conn = self.state.reader()
+        conn = self.state.reader(scope_of_request(req))
         found = query.delivery(conn, *parse_id(id_of(one, two)))
         token = token_of(req)
         if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found.seq):
@@ -141,7 +141,7 @@ class Task:
     config: EffectiveConfig
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        respond_ok(resp, view.task(self.state.reader(), id, caps=self.config.caps))
+        respond_ok(resp, view.task(self.state.reader(scope_of_request(req)), id, caps=self.config.caps))
 
 
 @dataclass(eq=False)
@@ -153,7 +153,7 @@ class Attempts:
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
         limit = limit_of(req.get_param("limit"))
         filter = filter_of(req)
-        found = query.attempts_of(self.state.reader(), id, filter, limit, req.get_param("after"))
+        found = query.attempts_of(self.state.reader(scope_of_request(req)), id, filter, limit, req.get_param("after"))
         respond_ok(resp, found)
 
 
@@ -173,7 +173,7 @@ class Log:
         if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
             raise NotFound(f"no attempt {attempt[:20]!r}")
         offset = req.get_param_as_int("offset", min_value=0, max_value=1 << 53)
-        wanted, conn = Wanted(id, int(attempt), self.stream, last, offset), self.state.reader()
+        wanted, conn = Wanted(id, int(attempt), self.stream, last, offset), self.state.reader(scope_of_request(req))
         if req.get_header(PASSED) is None:
             resp.data = self.logs.read(conn, wanted, presented_token(req))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import falcon
 
 from covenq.http.answers import respond_ok
+from covenq.http.guard import scope_of_request
 from covenq.operate.inspect import view
 from covenq.state.folded import FoldedState
 
@@ -16,4 +17,4 @@ class Pauses:
         self._state = state
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        respond_ok(resp, {"items": view.pauses(self._state.reader()), "next": None})
+        respond_ok(resp, {"items": view.pauses(self._state.reader(scope_of_request(req))), "next": None})

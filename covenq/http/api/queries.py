@@ -20,6 +20,7 @@ from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.events import STREAMS, FollowedJournal
 from covenq.http.api.node_logs import NodeLogs
 from covenq.http.api.params import filter_of, integer_of, limit_of
+from covenq.http.guard import scope_of_request
 from covenq.intake import refusal_log
 from covenq.intake.refusal_log import Refusals
 from covenq.model.notices import Notices
@@ -47,18 +48,16 @@ class Why:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         asked = req.get_param("id") or ""
-        config = self.config.config
+        config, conn = self.config.config, self.state.reader(scope_of_request(req))
         answer = why.why(
-            self.state.reader(),
+            conn,
             self.journal,
             config,
             asked,
             now=self.clock(),
             waiting=why.waiting(self.config.caps),
             refused=lambda: refusal_log.read(self.data),
-            read_log=lambda task, attempt, stream, last: self.logs.quoted(
-                self.state.reader(), task, attempt, stream, last
-            ),
+            read_log=lambda task, attempt, stream, last: self.logs.quoted(conn, task, attempt, stream, last),
         )
         respond_ok(resp, answer)
 
@@ -93,7 +92,7 @@ class Tail:
             finally:
                 self._free.release()
         answer = tail.answer(
-            self._state.reader(),
+            self._state.reader(scope_of_request(req)),
             self._journal,
             filter,
             self._clock(),
@@ -125,7 +124,7 @@ class Stats:
         ago = integer_of(req, "since_ms")
         now = self.clock()
         since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
-        respond_ok(resp, stats.stats(self.state.reader(), filter, since=since, now=now))
+        respond_ok(resp, stats.stats(self.state.reader(scope_of_request(req)), filter, since=since, now=now))
 
 
 @dataclass(eq=False)
@@ -136,8 +135,11 @@ class Audit:
     journal: Journal
     data: Path
     clock: Callable[[], float]
+    flush: Callable[[], None]
+    """Writes to the log of reads what is counted and not there yet."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self.flush()
         asked = audit.wanted(filter_of(req), req.get_param("who"), req.get_param("what"))
         found = audit.answer(
             self.state.reader(),
@@ -168,7 +170,7 @@ class Usage:
             after=req.get_param("after"),
             now=self.clock(),
         )
-        respond_ok(resp, usage.usage(self.state.reader(), asked))
+        respond_ok(resp, usage.usage(self.state.reader(scope_of_request(req)), asked))
 
 
 @dataclass(eq=False)

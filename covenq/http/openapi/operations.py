@@ -2,10 +2,10 @@
 
 To add what operators do: see `covenq.operate.operations`; it is in this table by itself. To add another route: add it to the
 application in `app.py` and here to OPERATIONS (its objects in `schemas.py`, its body in `requests.py`). Then generate the
-document with `python -m covenq.http.openapi.document > man/openapi.json`. From this table come the OpenAPI document that is
-served at /openapi.json, the roles that the TCP listener requires (an operation that is not in the table needs `operate`), and
-the check of query parameters; tests/http/test_openapi.py fails for a route that is not in the table, and for one that is only
-there.
+document with `python -m covenq.http.openapi.document > man/openapi.json`. What a token with a scope gets of it is said by
+`scoped`; what says nothing is closed to it. From this table come the OpenAPI document that is served at /openapi.json, the roles
+that the TCP listener requires (an operation that is not in the table needs `operate`), and the check of query parameters;
+tests/http/test_openapi.py fails for a route that is not in the table, and for one that is only there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from covenq.http.openapi.schemas import page, ref
 from covenq.model.audit import Doer, What
 from covenq.model.usage import By
 from covenq.operate import operations
-from covenq.operate.operations import AnyOperation
+from covenq.operate.operations import AnyOperation, Scoping
 
 Access = Literal["open", "read", "worker", "operate"]
 """`open` needs no token. `operate` includes `read`; `worker` is for claims only."""
@@ -62,6 +62,9 @@ class Operation:
     """The schema of the JSON body."""
     workers: bool = False
     """Open to a `worker` token too, as far as the resource itself permits."""
+    scoped: Scoping | None = None
+    """What a token with a scope gets of it: `open` the same, `filter` what is in its scope, `one` the thing if it is in scope and
+    else what is answered where there is none, `never` and None 403. None fails a test: each operation says what it means."""
     notes: Mapping[int, str] = field(default_factory=dict)
     """What a status means for this operation, where that is not obvious."""
 
@@ -100,7 +103,14 @@ def _one_delivery(id: str, summary: str) -> Operation:
     errors = (400, 404, 409) if alone else (400, 404)
     notes = _AMBIGUOUS if alone else {}
     return Operation(
-        "GET", f"/api/v1/deliveries/{id}", "read", summary, {200: ref("one_delivery")}, errors, notes=notes
+        "GET",
+        f"/api/v1/deliveries/{id}",
+        "read",
+        summary,
+        {200: ref("one_delivery")},
+        errors,
+        notes=notes,
+        scoped="one",
     )
 
 
@@ -108,7 +118,7 @@ def _payload(id: str, summary: str) -> Operation:
     errors = (400, 404) if "/" in id else (400, 404, 409)
     decoded = Query("decoded", {"type": "string", "enum": ["0", "1"]}, "1: the JSON, also of what came as a form.")
     path = f"/api/v1/deliveries/{id}/payload"
-    return Operation("GET", path, "read", summary, {200: _BYTES}, errors, (decoded,), workers=True)
+    return Operation("GET", path, "read", summary, {200: _BYTES}, errors, (decoded,), workers=True, scoped="one")
 
 
 def _act(operation: AnyOperation) -> Operation:
@@ -122,6 +132,7 @@ def _act(operation: AnyOperation) -> Operation:
         {200: ref(schemas.name_of(operation.answer))},
         errors,
         body=parameters_schema(operation.parameters),
+        scoped=operation.scoped,
     )
 
 
@@ -136,6 +147,7 @@ def _held(action: str, summary: str, answer: str) -> Operation:
         (400, 404, 409),
         body=REQUESTS[action],
         notes={409: "stale_fence: the task is not held by this token."},
+        scoped="one",
     )
 
 
@@ -152,20 +164,40 @@ OPERATIONS: tuple[Operation, ...] = (
             202: "New, and on disk.",
             409: "The same delivery with another body; or a twin, where those are refused.",
         },
+        scoped="open",
     ),
-    Operation("GET", "/healthz", "open", "The process answers.", {200: schemas.answer({})}),
-    Operation("GET", "/readyz", "open", "A delivery posted now would be accepted.", {200: ref("readiness")}),
+    Operation("GET", "/healthz", "open", "The process answers.", {200: schemas.answer({})}, scoped="open"),
     Operation(
-        "GET", "/metrics", "read", "Figures for Prometheus.", {200: _TEXT}, notes={503: "Too many scrapes at once."}
+        "GET", "/readyz", "open", "A delivery posted now would be accepted.", {200: ref("readiness")}, scoped="open"
     ),
-    Operation("GET", "/openapi.json", "open", "This document.", {200: {"type": "object"}}),
-    Operation("GET", "/api/v1/status", "read", "How the daemon is.", {200: ref("status")}),
-    Operation("GET", "/api/v1/deliveries", "read", "Deliveries, newest first.", {200: page("delivery")}, (400,), _LIST),
+    Operation(
+        "GET",
+        "/metrics",
+        "read",
+        "Figures for Prometheus.",
+        {200: _TEXT},
+        notes={503: "Too many scrapes at once."},
+        scoped="never",
+    ),
+    Operation("GET", "/openapi.json", "open", "This document.", {200: {"type": "object"}}, scoped="open"),
+    Operation("GET", "/api/v1/status", "read", "How the daemon is.", {200: ref("status")}, scoped="never"),
+    Operation(
+        "GET",
+        "/api/v1/deliveries",
+        "read",
+        "Deliveries, newest first.",
+        {200: page("delivery")},
+        (400,),
+        _LIST,
+        scoped="filter",
+    ),
     _one_delivery("{one}", "One delivery, by its GUID."),
     _one_delivery("{one}/{two}", "One delivery, by hook and GUID."),
     _payload("{one}", "The bytes as they were received, by GUID."),
     _payload("{one}/{two}", "The bytes as they were received, by hook and GUID."),
-    Operation("GET", "/api/v1/tasks", "read", "Tasks, newest first.", {200: page("task")}, (400,), _LIST),
+    Operation(
+        "GET", "/api/v1/tasks", "read", "Tasks, newest first.", {200: page("task")}, (400,), _LIST, scoped="filter"
+    ),
     Operation(
         "GET",
         "/api/v1/attempts",
@@ -174,6 +206,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: page("latest_attempt")},
         (400,),
         _LIST,
+        scoped="filter",
     ),
     Operation(
         "GET",
@@ -187,8 +220,9 @@ OPERATIONS: tuple[Operation, ...] = (
             _FILTER,
             Query("limit", _WHOLE, "Count no further than this; 0, and none, is all."),
         ),
+        scoped="filter",
     ),
-    Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,)),
+    Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,), scoped="one"),
     Operation(
         "GET",
         "/api/v1/tasks/{id}/attempts",
@@ -197,6 +231,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: page("attempt")},
         (400, 404),
         _LIST,
+        scoped="one",
     ),
     *(
         Operation(
@@ -214,6 +249,7 @@ OPERATIONS: tuple[Operation, ...] = (
                     "From this byte on, if there is more.",
                 ),
             ),
+            scoped="one",
         )
         for stream, what in (
             ("stdout", "wrote to stdout"),
@@ -237,6 +273,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
         ),
         notes=_AMBIGUOUS,
+        scoped="one",
     ),
     Operation(
         "GET",
@@ -246,6 +283,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("stats")},
         (400,),
         (_FILTER, Query("since_ms", _WHOLE, "What came in so many milliseconds until now; a day.")),
+        scoped="filter",
     ),
     Operation(
         "GET",
@@ -264,6 +302,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Query("newest", _WHOLE, "Without `after`, the newest so many that match."),
             _LIMIT,
         ),
+        scoped="never",
     ),
     Operation(
         "GET",
@@ -277,6 +316,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Query("by", {"enum": [*get_args(By)]}, "Sum up by one of these; without it, by all of them."),
             *_LIST,
         ),
+        scoped="filter",
     ),
     Operation(
         "GET",
@@ -286,6 +326,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("pace")},
         (400,),
         (Query("minutes", _MINUTES, "How many minutes, up to 720; 60."),),
+        scoped="never",
     ),
     Operation(
         "GET",
@@ -295,6 +336,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: page("ledger_hour")},
         (400,),
         (Query("since_ms", _WHOLE, "The hours of so many milliseconds until now; three days."),),
+        scoped="never",
     ),
     Operation(
         "GET",
@@ -302,6 +344,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "read",
         "What those whom [notify] names are still to be told, and what they were told last.",
         {200: ref("notices")},
+        scoped="never",
     ),
     Operation(
         "GET",
@@ -317,6 +360,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Query("newest", _WHOLE, "The newest so many that match."),
             Query("wait_ms", _WHOLE, "With `after`, hold the answer so long if there is nothing yet; 30,000 at most."),
         ),
+        scoped="filter",
     ),
     *(_act(one) for one in operations.OPERATIONS),
     Operation(
@@ -327,6 +371,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("claim"), 204: ""},
         (400,),
         body=REQUESTS["claim"],
+        scoped="filter",
         notes={
             204: "There is nothing, or there was nothing within wait_s. The header Covenq-No-Pull-Route names those of `routes` "
             "that are no pull routes now, or is * where there is no such route at all."
@@ -340,6 +385,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("completions")},
         (400,),
         body=REQUESTS["completed"],
+        scoped="filter",
     ),
     _held("renew", "Keep a task for longer.", "lease"),
     _held("phase", "Record what an attempt is at. The daemon's own commands may say it too.", "phase"),
@@ -351,6 +397,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "read",
         "The webhook secrets: where each is, how it is used, and which may be retired; never what it is.",
         {200: page("secret")},
+        scoped="never",
     ),
     Operation(
         "GET",
@@ -366,8 +413,9 @@ OPERATIONS: tuple[Operation, ...] = (
                 "At most so many; 0 is all that are kept: two logs of 1 MiB.",
             ),
         ),
+        scoped="never",
     ),
-    Operation("GET", "/api/v1/pauses", "read", "What operators have paused.", {200: page("pause")}),
+    Operation("GET", "/api/v1/pauses", "read", "What operators have paused.", {200: page("pause")}, scoped="filter"),
     Operation(
         "GET",
         "/api/v1/events",
@@ -376,6 +424,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: _STREAM},
         (400,),
         (_SEQ,),
+        scoped="filter",
     ),
     Operation(
         "GET",
@@ -384,6 +433,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "A copy of state.db, from which a new node goes on; HEAD says how large one is, and up to which record.",
         {200: _ANY_BYTES},
         notes={503: "One is made already, there is no room for one, or state.db is being made anew."},
+        scoped="never",
     ),
     Operation(
         "GET",

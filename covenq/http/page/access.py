@@ -12,14 +12,16 @@ from ipaddress import ip_address
 import falcon
 
 from covenq.config.page import PageSettings
-from covenq.http.guard import LEAKED
+from covenq.http.guard import LEAKED, note_read
 from covenq.http.page import links
 from covenq.http.page.headers import set_headers
 from covenq.http.page.hosts import is_allowed, name_of
 from covenq.http.page.hosts import is_loopback as is_loopback_name
 from covenq.http.page.render import redirect, respond_page
 from covenq.http.page.sessions import Session, Sessions
+from covenq.intake.read_log import ReadLog
 from covenq.intake.refusal_log import Refusals
+from covenq.model.token_scope import Scope
 
 COOKIE = "covenq_session"
 COOKIES_MAX = 10
@@ -34,6 +36,12 @@ class Access:
     settings: PageSettings
     sessions: Sessions
     refusals: Refusals
+    reads: ReadLog
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
+        session = session_of(req)
+        if session is not None:
+            note_read(self.reads, session.token, req, resp)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         set_headers(resp)
@@ -77,6 +85,13 @@ def session_of(req: falcon.Request) -> Session | None:
     """By what the request was let in; None at the form, if nobody has logged in."""
     found: Session | None = getattr(req.context, "session", None)
     return found
+
+
+def scope_of_page(req: falcon.Request) -> Scope | None:
+    """What the session's token is for; None is everything."""
+    session = session_of(req)
+    assert session is not None  # `Access` lets nobody in without one
+    return session.token.scope
 
 
 # ---- the cookie

@@ -22,6 +22,7 @@ from covenq.http.page.sessions import Sessions
 from covenq.http.page.sources import PageSources
 from covenq.http.page.status import StatusPage
 from covenq.http.page.story import LookUp, StoryPage
+from covenq.intake.read_log import ReadLog
 from covenq.intake.refusal_log import Refusals
 from covenq.state.readers import is_damage
 from journal.errors import JournalError
@@ -38,9 +39,11 @@ class Home:
     on_head = on_get
 
 
-def make_page_app(sources: PageSources, tokens: Tokens, settings: PageSettings, refusals: Refusals) -> App:
+def make_page_app(
+    sources: PageSources, tokens: Tokens, settings: PageSettings, refusals: Refusals, reads: ReadLog
+) -> App:
     sessions = Sessions(tokens)
-    app: App = falcon.App(middleware=[Access(settings, sessions, refusals)])
+    app: App = falcon.App(middleware=[Access(settings, sessions, refusals, reads)])
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.keep_blank_qs_values = True
     app.req_options.strip_url_path_trailing_slash = True  # as people type it

@@ -60,6 +60,6 @@ def with_pages(
             settings.payloads,
             routes.clock,
         )
-        return make_page_app(sources, tokens, settings, refusals)
+        return make_page_app(sources, tokens, settings, refusals, routes.reads)
 
     return WithPages(api, make)

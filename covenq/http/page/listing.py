@@ -15,12 +15,13 @@ from covenq.errors import CovenqError, FilterError, TookTooLong, UsageError
 from covenq.http.answers import status_of
 from covenq.http.api.params import LIMIT
 from covenq.http.page import links
-from covenq.http.page.access import session_of
+from covenq.http.page.access import scope_of_page, session_of
 from covenq.http.page.moment import Moment, moment
 from covenq.http.page.render import respond_page
 from covenq.http.page.sources import PageSources, only
 from covenq.model.palette import STATE_TONES, Tone
 from covenq.model.rows import Delivery, Task
+from covenq.model.token_scope import Scope
 from covenq.operate.inspect import view
 from covenq.text import counted
 
@@ -63,8 +64,8 @@ class ListView:
     problem: Problem | None = None
 
 
-Read = Callable[[str, str | None, float], tuple[list[Row], str | None]]
-"""The rows that match a filter, after a cursor, and the next cursor."""
+Read = Callable[[str, str | None, float, Scope | None], tuple[list[Row], str | None]]
+"""The rows of a scope that match a filter, after a cursor, and the next cursor."""
 
 
 class Listing:
@@ -81,12 +82,13 @@ class Listing:
         path, status = self._empty.path, 200
         shown = replace(self._empty, filter=filter, newest=links.listed(path, filter), is_first=after is None)
         try:
-            rows, following = self._read(filter, after, self._clock())
+            rows, following = self._read(filter, after, self._clock(), scope_of_page(req))
             older = None if following is None else links.listed(path, filter, following)
             shown = replace(shown, rows=rows, older=older)
         except (UsageError, TookTooLong) as error:  # the form stays, with what was typed
             status = 503 if isinstance(error, TookTooLong) else status_of(type(error))
             shown = replace(shown, problem=problem_of(error))
+        resp.context.shown = len(shown.rows)
         respond_page(resp, "list", status, session=session_of(req), view=shown)
 
     on_head = on_get
@@ -99,9 +101,9 @@ def problem_of(error: CovenqError) -> Problem:
 
 
 def deliveries(sources: PageSources) -> Listing:
-    def read(filter: str, after: str | None, now: float) -> tuple[list[Row], str | None]:
+    def read(filter: str, after: str | None, now: float, scope: Scope | None) -> tuple[list[Row], str | None]:
         parsed = sources.parsed(filter)
-        with sources.reading() as (conn, records):
+        with sources.reading(scope) as (conn, records):
             page = view.deliveries(conn, records, parsed, LIMIT, after)
         return [delivery_row(one, now) for one in page.items], page.next
 
@@ -109,9 +111,9 @@ def deliveries(sources: PageSources) -> Listing:
 
 
 def tasks(sources: PageSources) -> Listing:
-    def read(filter: str, after: str | None, now: float) -> tuple[list[Row], str | None]:
+    def read(filter: str, after: str | None, now: float, scope: Scope | None) -> tuple[list[Row], str | None]:
         parsed = sources.parsed(filter)
-        with sources.reading() as (conn, records):
+        with sources.reading(scope) as (conn, records):
             page = view.tasks(conn, records, parsed, LIMIT, after, caps=sources.config.caps)
         return [task_row(one, now) for one in page.items], page.next
 

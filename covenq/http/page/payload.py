@@ -14,7 +14,7 @@ import msgspec
 
 from covenq.errors import NotFound
 from covenq.http.page import links
-from covenq.http.page.access import session_of
+from covenq.http.page.access import scope_of_page, session_of
 from covenq.http.page.render import respond_page
 from covenq.http.page.sources import PageSources, only
 from covenq.model import parse_id
@@ -39,7 +39,7 @@ class PayloadPage:
         only(req)
         if not self._sources.payloads:
             raise NotFound("no page shows payloads here", hint="[api] payloads in covenq.toml(5) would let it.")
-        with self._sources.reading() as (conn, records):
+        with self._sources.reading(scope_of_page(req)) as (conn, records):
             found = query.delivery(conn, *parse_id(f"{one}/{two}"))
             content = view.decoded_body(records, found)
         shown = payload_lines(content)

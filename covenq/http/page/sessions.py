@@ -84,7 +84,9 @@ class Sessions:
             return self._sessions.pop(_digest(id), None)
 
     def _is_held(self, token: Token) -> bool:
-        return any(one.sha256 == token.sha256 and may_read(one) for one in self._tokens.now())
+        return any(
+            one.sha256 == token.sha256 and one.scope == token.scope and may_read(one) for one in self._tokens.now()
+        )
 
 
 def may_read(token: Token) -> bool:

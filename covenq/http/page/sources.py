@@ -17,6 +17,7 @@ from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.node_logs import NodeLogs
 from covenq.http.api.status import StatusSources
 from covenq.http.page.bounded import BoundedRecords, Turns, bounded
+from covenq.model.token_scope import Scope
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
 
@@ -36,10 +37,13 @@ class PageSources:
     turns: Turns = field(default_factory=Turns)
 
     @contextmanager
-    def reading(self) -> Iterator[tuple[sqlite3.Connection, BoundedRecords]]:
-        """The rows, with all that is durable now, and the records, for one page. Raises TookTooLong, TooMany, StateBehind."""
+    def reading(self, scope: Scope | None) -> Iterator[tuple[sqlite3.Connection, BoundedRecords]]:
+        """The rows, with all that is durable now, and the records, for one page. Raises TookTooLong, TooMany, StateBehind.
+
+        `scope` is what the session's token is for (`covenq.http.page.access.scope_of_page`).
+        """
         with self.turns.one():
-            conn = self.state.reader()
+            conn = self.state.reader(scope)
             with bounded(conn, self.journal) as records:
                 yield conn, records
 

@@ -15,9 +15,9 @@ import falcon
 from covenq.errors import CovenqError
 from covenq.http.api.status import status
 from covenq.http.page import links
-from covenq.http.page.access import session_of
+from covenq.http.page.access import scope_of_page, session_of
 from covenq.http.page.moment import Moment, moment
-from covenq.http.page.render import respond_page
+from covenq.http.page.render import redirect, respond_page
 from covenq.http.page.sources import PageSources, only
 from covenq.model.database_text import standbys_text
 from covenq.model.nodes_text import nodes_text
@@ -85,6 +85,9 @@ class StatusPage:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         only(req)
+        if scope_of_page(req) is not None:
+            redirect(resp, links.DELIVERIES)  # the status is the whole machine's
+            return
         with self._sources.turns.one():
             found = status(self._sources.status)
         view = status_view(found, self._sources.clock(), self._failing(found))
@@ -95,7 +98,7 @@ class StatusPage:
     def _failing(self, found: Status) -> list[Wrong]:
         """The routes most of whose attempts fail; that they can't be counted keeps nobody from the rest of the page."""
         try:
-            with self._sources.reading() as (conn, _):
+            with self._sources.reading(None) as (conn, _):
                 counted = per_minute(conn, minutes=MINUTES, now=self._sources.clock())
         except (CovenqError, sqlite3.Error) as error:
             return [Wrong("Failing", f"whether routes fail isn't known: {error}", "warning")]

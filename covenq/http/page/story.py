@@ -16,13 +16,14 @@ from covenq.errors import Ambiguous
 from covenq.filter.explain import Term
 from covenq.http.api.params import id_of
 from covenq.http.page import links
-from covenq.http.page.access import session_of
+from covenq.http.page.access import scope_of_page, session_of
 from covenq.http.page.listing import Row, about_text, delivery_row, event_text
 from covenq.http.page.moment import Moment, moment
 from covenq.http.page.render import redirect, respond_page
 from covenq.http.page.sources import PageSources, only
 from covenq.intake import refusal_log
 from covenq.model.palette import STATE_TONES, Tone
+from covenq.model.token_scope import Scope
 from covenq.operate.inspect import why
 from covenq.operate.inspect.history import Level, Story, StoryVerdict, Why
 from covenq.operate.inspect.story_text import lines, not_held_words, refused_lines
@@ -93,7 +94,7 @@ class StoryPage:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
         all_rules = only(req, "rules").get("rules") == "1"
-        answer = answer_of(self._sources, id_of(one, two))
+        answer = answer_of(self._sources, id_of(one, two), scope_of_page(req))
         respond_answer(req, resp, self._sources, answer, all_rules=all_rules)
 
     on_head = on_get
@@ -107,7 +108,7 @@ class LookUp:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         asked = only(req, "id").get("id", "").strip()
-        answer = answer_of(self._sources, asked)
+        answer = answer_of(self._sources, asked, scope_of_page(req))
         if len(answer.stories) == 1:
             one = answer.stories[0].delivery
             redirect(resp, links.delivery(one.hook, one.guid))
@@ -117,9 +118,9 @@ class LookUp:
     on_head = on_get
 
 
-def answer_of(sources: PageSources, asked: str) -> Why:
+def answer_of(sources: PageSources, asked: str, scope: Scope | None) -> Why:
     """As `covenq why` and the API have it, but that a GUID of several hooks is an answer. Raises UsageError."""
-    with sources.reading() as (conn, records):
+    with sources.reading(scope) as (conn, records):
 
         def read_log(task: str, attempt: int, stream: str, last: int) -> bytes:
             return sources.logs.quoted(conn, task, attempt, stream, last)
@@ -146,6 +147,7 @@ def respond_answer(
     req: falcon.Request, resp: falcon.Response, sources: PageSources, answer: Why, *, all_rules: bool = False
 ) -> None:
     now = sources.clock()
+    resp.context.shown = len(answer.stories)
     if len(answer.stories) == 1:
         view = story_view(answer, now, payloads=sources.payloads, all_rules=all_rules)
         respond_page(resp, "story", session=session_of(req), view=view)

@@ -32,6 +32,7 @@ from covenq.routing.held import DISMISSED
 from covenq.routing.late import born_superseded
 from covenq.state import query
 from covenq.state.rows import as_text
+from covenq.state.scoped import scope_of_reader
 from journal.interface import Journal
 from journal.records import Entry
 
@@ -68,7 +69,7 @@ def plan_replay(
         # That it completed here doesn't matter: the address is another receiver.
         route, force, config = REPLAY_TO_ROUTE, True, replace(config, routes=(_forwarding(to),))
     elif route is not None:
-        _check_route(config, route)
+        _check_route(config, route, tell=scope_of_reader(conn) is None)
 
     def item(row: Delivery) -> Item | Skipped:
         return _replay_item(conn, row, config, payload_of, only=route, force=force, note=_note(wanted))
@@ -154,8 +155,9 @@ def plan_cancel(
 # ---- planning
 
 
-def _waits(conn: sqlite3.Connection, config: Config) -> WaitReasons:
-    return WaitReasons(conn, time.time(), config.caps)
+def _waits(conn: sqlite3.Connection, config: Config) -> WaitReasons | None:
+    """None under a scope: what tasks wait for is shared with others'."""
+    return None if scope_of_reader(conn) is not None else WaitReasons(conn, time.time(), config.caps)
 
 
 _Note = dict[str, str | None]
@@ -349,9 +351,12 @@ def _forwarding(to: str) -> Route:
     )
 
 
-def _check_route(config: Config, name: str) -> None:
+def _check_route(config: Config, name: str, *, tell: bool) -> None:
+    """Raises UsageError, with the names that there are if it may `tell`."""
     names = [route.name for route in config.routes]
     if name not in names:
+        if not tell:
+            raise UsageError(f"there is no route {name[:64]!r} today", hint="The tasks of a delivery say their routes.")
         near = get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There {'are' if names else 'is'} {', '.join(names) or 'none'}."
         raise UsageError(f"there is no route {name[:64]!r} today", hint=hint)

@@ -14,6 +14,7 @@ from covenq.config.limits import Caps
 from covenq.operate.act.plan_summary import Part, Tally, WaitReasons
 from covenq.operate.answers import Paused, PlanSummary
 from covenq.state.fold_pauses import PauseTarget
+from covenq.state.scoped import scope_of_reader
 
 _OF = {
     PauseTarget.WORKER: "1",
@@ -34,8 +35,9 @@ def with_summary(done: Paused, rows: Callable[[], sqlite3.Connection], caps: Cap
 
 
 def _summary(conn: sqlite3.Connection, done: Paused, caps: Caps, now: float, ended: list[int]) -> PlanSummary:
-    # What is paused waits for just that: only of what goes on it is told what else it waits for.
-    tally = Tally(None if done.paused else WaitReasons(conn, now, caps, ended))
+    # What is paused waits for just that: only of what goes on it is told what else it waits for, and nobody else's limits.
+    told = done.paused or scope_of_reader(conn) is not None
+    tally = Tally(None if told else WaitReasons(conn, now, caps, ended))
     sql = _GROUPS.format(of=_OF[PauseTarget(done.what)])
     for route, state, tenant, repo_id, repo, pull, count, at in conn.execute(
         sql, {"name": done.name, "repo": done.repo}

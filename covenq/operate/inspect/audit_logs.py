@@ -18,10 +18,9 @@ import msgspec
 
 from covenq.intake import refusal_log
 from covenq.model.audit import AuditLine, On, Who
-from covenq.paths import REFUSALS_NAME
+from covenq.paths import READS_NAME, REFUSALS_NAME
 from covenq.state.rows import as_text
 
-READS_NAME = "reads.jsonl"
 LINE_MAX = 1 << 16
 """Bytes of a line; a few hundred are written. What is longer is none."""
 TEXT_MAX = 200
@@ -58,7 +57,8 @@ class Use(msgspec.Struct):
     at: str
     token: str
     method: str
-    path: str
+    path: str | None
+    """None: there is no such path."""
     status: int
     count: int = 1
 
@@ -195,7 +195,7 @@ def _used(line: bytes) -> AuditLine:
         seq=None,
         who=Who("token", _short(one.token)),
         what="read" if one.method in ("GET", "HEAD") else "requested",
-        on=On("request", _short(f"{one.method} {one.path}")),
+        on=On("request", _short(f"{one.method} {one.path or 'no such path'}")),
         outcome="done" if one.status < 400 else "refused" if one.status < 500 else "failed",
         reason=None,
         status=one.status,

@@ -158,7 +158,7 @@ def _rule_lines(rules: StoryRules, whole: bool, more: str) -> Iterator[tuple[str
     }[rules.same]
     yield heading, ""
     if not rules.routes:
-        yield "", "There are no routes."
+        yield "", "There are no routes that may be shown."
     told = rules.routes if whole else nearest(rules.routes)
     for verdict in told:
         yield verdict.route, verdict_words(verdict)

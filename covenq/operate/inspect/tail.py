@@ -18,6 +18,7 @@ from covenq.model.answers import Tail, TailItem
 from covenq.model.rows import Delivery, Task
 from covenq.operate.inspect.view import ReadableJournal
 from covenq.state import query, schema
+from covenq.state.scoped import scope_of_reader
 from journal.records import Record
 
 SCAN_MAX = 1000
@@ -28,6 +29,8 @@ _DATA_SHOWN = (
     "what", "name", "secret", "twin",
 )  # fmt: skip
 """Fields of a record's data that are in its item. `covenq show` has hashes, policies and headers."""
+_OTHERS_IDS = ("by_task", "twin")
+"""Those of them that name another task or delivery: under a scope, only where its row names it too."""
 
 
 def scan(
@@ -77,8 +80,9 @@ def _item(
     kind, *names = record.subject.split(".")
     data = {name: record.data[name] for name in _DATA_SHOWN if record.data.get(name) is not None}
     item = TailItem(record.seq, record.at, record.kind, data=data)
+    scoped = scope_of_reader(conn) is not None
     if kind not in ("delivery", "task"):
-        return item if everything else None
+        return item if everything and not scoped else None
     if kind == "task":
         item.task = names[0]
     else:
@@ -86,7 +90,10 @@ def _item(
     try:
         row = query.task(conn, names[0]) if kind == "task" else query.delivery(conn, names[0], names[1])
     except NotFound:
-        return item if everything else None
+        return item if everything and not scoped else None
+    if scoped:
+        shown = (getattr(row, "superseded_by", None), getattr(row, "twin", None))
+        item.data = {name: one for name, one in data.items() if name not in _OTHERS_IDS or one in shown}
     if not everything and not filter.matches(_fields(conn, records, row), now=now):
         return None
     item.hook, item.guid, item.state = row.hook, row.guid, row.state

@@ -23,6 +23,7 @@ from covenq.model.rows import Delivery, Dropped, OneDelivery, Page, Task
 from covenq.operate.origin import origin_of
 from covenq.operate.signed_later import find_signed_later
 from covenq.state import query
+from covenq.state.scoped import scope_of_reader
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
 
@@ -99,10 +100,10 @@ def set_waits(conn: sqlite3.Connection, tasks: Iterable[Task], caps: Caps, now: 
             one.waits = None
             continue
         if waiting is None:
-            from covenq.tasks.scheduling.waiting import Waiting  # most answers have no queued task
+            from covenq.tasks.scheduling.waiting import reasons  # most answers have no queued task
 
-            waiting = Waiting(conn, time.time() if now is None else now, caps)
-        one.waits = waiting.reason_for(one.id)
+            waiting = reasons(conn, time.time() if now is None else now, caps)
+        one.waits = waiting(one.id)
 
 
 def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> OneDelivery:
@@ -223,6 +224,8 @@ def log(
     With `offset` the bytes from there on, as many at most; none where it ends there. What was erased is shown to nobody, also
     where its file could not be removed yet.
     """
+    if scope_of_reader(conn) is not None and query.attempt_location(conn, task, attempt) is None:
+        raise _no_output(task, attempt, stream)
     if is_erased(conn, task):
         raise NotFound(f"what {task[:80]} wrote was erased", hint=f"`covenq show {task[:80]}` has what is left of it.")
     try:
@@ -243,10 +246,12 @@ def log(
 
         if is_shortage(error):  # it says nothing about the file
             raise
-        raise NotFound(
-            f"attempt {attempt} of {task[:80]} has no {stream}",
-            hint="Retention may have removed it; see `covenq show`.",
-        ) from None
+        raise _no_output(task, attempt, stream) from None
+
+
+def _no_output(task: str, attempt: int, stream: str) -> NotFound:
+    hint = "Retention may have removed it; see `covenq show`."
+    return NotFound(f"attempt {attempt} of {task[:80]} has no {stream}", hint=hint)
 
 
 def recorded_result(

@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from msgspec import structs
 from msgspec.structs import asdict
 
+from covenq.config.github_api import NO_LOGS
 from covenq.config.limits import Caps
 from covenq.config.load import Config
 from covenq.config.route import Route
@@ -23,7 +26,7 @@ from covenq.model import DeliveryId, Kind, State, parse_id, seconds_of, task_sub
 from covenq.model.rows import Delivery, Repository, Task, Waits
 from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
-from covenq.operate.inspect.forward_signature import signing_of
+from covenq.operate.inspect.forward_signature import Signing, signing_of
 from covenq.operate.inspect.history import Story, Target, Why
 from covenq.operate.inspect.last_output import ReadLog, last_output
 from covenq.operate.inspect.ledger import not_held
@@ -35,7 +38,9 @@ from covenq.operate.signed_later import find_signed_later
 from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
 from covenq.state import query, repositories
 from covenq.state.fold_history import notes
+from covenq.state.scoped import scope_of_reader
 from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
+from journal.records import Record
 
 STORIES_MAX = 20
 """Histories in an answer about one issue or pull request: those of its newest deliveries."""
@@ -69,14 +74,21 @@ def why(
     and replaces none of that: nothing proves what a refused request said it was. `read_log` gives the outputs of attempts.
     Raises UsageError for what is no id, unless
     something was refused under it, Ambiguous for a GUID that several hooks share.
+
+    Where `conn` reads under a scope (`covenq.state.scoped`), nothing is told of the machine: no routes, refusals and logs.
     """
     if not asked:
         raise UsageError(
             "which one?", hint="Give a GUID, hook/GUID, a task's id, owner/name#number or its address on GitHub."
         )
 
+    scoped = scope_of_reader(conn) is not None
+    if scoped:
+        config, refused = replace(config, path=None, routes=(), secrets=(), github_logs=NO_LOGS), tuple
+
     def story(row: Delivery) -> Story:
-        return build_story(_facts(conn, records, config, row, now, waiting, read_log))
+        found = build_story(_facts(conn, records, config, row, now, waiting, read_log))
+        return structs.replace(found, next=[]) if scoped and not found.tasks else found  # which would be about routes
 
     target = target_of(asked)
     if target is not None:
@@ -165,7 +177,7 @@ def _facts(
     tasks = query.tasks_of(conn, row.hook, row.guid)
     attempts = {task.id: query.attempts(conn, task.id) for task in tasks}
     noted = [seq for subject in _subjects(row, tasks) for seq in notes(conn, subject, NOTES_MAX)[1]]
-    found = [record for record in map(records.get, sorted(noted)) if record is not None]
+    found = [_shown(conn, record) for record in map(records.get, sorted(noted)) if record is not None]
     by = row.redacted or row.payload_dropped
     return DeliveryFacts(
         delivery=row,
@@ -180,10 +192,20 @@ def _facts(
         config_path=None if config.path is None else str(config.path),
         waiting=_waits(conn, tasks, now, waiting),
         dropped_by=None if by is None else view.dropped_by(records, by),
-        signing=signing_of(conn, config, row),
+        signing=Signing(frozenset({row.secret or ""}))
+        if scope_of_reader(conn) is not None
+        else signing_of(conn, config, row),
         origin=origin_of(records.get(row.seq)) if row.source == "import" else None,
         signed_later=find_signed_later(conn, records, row),
     )
+
+
+def _shown(conn: sqlite3.Connection, note: Record) -> Record:
+    """A note, without the id of a task that isn't in the scope which `conn` reads under."""
+    by = note.data.get("by_task")
+    if by is None or scope_of_reader(conn) is None or (isinstance(by, str) and query.tasks_with(conn, [by])):
+        return note
+    return structs.replace(note, data={name: one for name, one in note.data.items() if name != "by_task"})
 
 
 def _subjects(row: Delivery, tasks: Sequence[Task]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from covenq.errors import UsageError
 from covenq.model import TOKEN, WORKER_NAME, WORKER_NAME_HINT, Kind, State, rows
 from covenq.model.answers import Grant
+from covenq.model.token_scope import Scope
 from covenq.rounds import Loop
 from covenq.state import query
 from covenq.state.progress import FoldProgress
@@ -60,6 +61,7 @@ class _Waiter:
 
     routes: frozenset[str] | None
     kinds: Collection[str]
+    scope: Scope | None = None
     ready: threading.Event = field(default_factory=threading.Event)
     task: Task | None = None
 
@@ -171,11 +173,13 @@ class Claims:
         routes: Collection[str] | None = None,
         wait_s: float = 0.0,
         node: str | None = None,
+        scope: Scope | None = None,
         gone: Callable[[], bool] = lambda: False,
     ) -> list[Grant]:
         """Claim up to `limit` tasks in one append: those that can be claimed at once, or else one that comes within `wait_s`.
 
-        With `node`, tasks of commands, which are this pool's else, to be run on that node. `gone` returns whether the client has
+        With `node`, tasks of commands, which are this pool's else, to be run on that node; with `scope`, none but its tasks.
+        `gone` returns whether the client has
         disconnected. Raises UsageError, and the journal's errors.
         """
         if node is not None and not WORKER_NAME.match(node):
@@ -184,9 +188,9 @@ class Claims:
         wanted = _checked_routes(worker, lease_s, limit, routes, wait_s)
         deadline = self._monotonic() + min(wait_s, WAIT_MAX_S)
         claimant = Claimant(worker, lease_s, node)
-        found = self._claim_now(claimant, limit, wanted, kinds)
+        found = self._claim_now(claimant, limit, wanted, kinds, scope)
         while not found and (left := deadline - self._monotonic()) > 0 and not self._stopping.is_set():
-            waiter = _Waiter(wanted, kinds)
+            waiter = _Waiter(wanted, kinds, scope)
             with self._waiting:
                 if len(self._waiters) >= WAITERS_MAX:
                     return []
@@ -209,13 +213,18 @@ class Claims:
         return found
 
     def _claim_now(
-        self, claimant: Claimant, limit: int, routes: frozenset[str] | None, kinds: Collection[str]
+        self,
+        claimant: Claimant,
+        limit: int,
+        routes: frozenset[str] | None,
+        kinds: Collection[str],
+        scope: Scope | None,
     ) -> list[Grant]:
         """What can be claimed at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
         behind = self._fold.folded < head
         for _ in range(_TRIES):
-            picked = self._pick(limit, routes, kinds)
+            picked = self._pick(limit, routes, kinds, scope)
             if picked:
                 found = self._acquire(picked, claimant)
                 if found:
@@ -226,14 +235,16 @@ class Claims:
                 return []
         return []
 
-    def _pick(self, limit: int, routes: frozenset[str] | None, kinds: Collection[str]) -> list[Task]:
+    def _pick(
+        self, limit: int, routes: frozenset[str] | None, kinds: Collection[str], scope: Scope | None
+    ) -> list[Task]:
         found: list[Task] = []
         others: list[Task] = []
         try:
             while len(found) < limit and len(others) < _OTHERS_MAX and self._room() and not self._stopping.is_set():
                 wanted = limit - len(found)
                 picked = self._dispatcher.pick(
-                    self._readers.reader(), self._clock(), wanted, kinds=kinds, routes=routes
+                    self._readers.reader(), self._clock(), wanted, kinds=kinds, routes=routes, scope=scope
                 )
                 if not picked:
                     break
@@ -316,13 +327,13 @@ class Claims:
         self.loop.end()
 
     def _serve_waiters(self) -> None:
-        """Give ready tasks to the claims that wait: those that want the same routes share a pick."""
+        """Give ready tasks to the claims that wait: those that want the same routes, and may have the same, share a pick."""
         with self._waiting:
-            groups: dict[tuple[frozenset[str] | None, Collection[str]], list[_Waiter]] = {}
+            groups: dict[tuple[frozenset[str] | None, Collection[str], Scope | None], list[_Waiter]] = {}
             for waiter in self._waiters:
-                groups.setdefault((waiter.routes, waiter.kinds), []).append(waiter)
-        for (routes, kinds), waiters in groups.items():
-            for task in self._pick(len(waiters), routes, kinds):
+                groups.setdefault((waiter.routes, waiter.kinds, waiter.scope), []).append(waiter)
+        for (routes, kinds, scope), waiters in groups.items():
+            for task in self._pick(len(waiters), routes, kinds, scope):
                 with self._waiting:
                     given = next((one for one in waiters if one in self._waiters), None)
                     if given is not None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from covenq.config.limits import PRIORITIES
+from covenq.model.token_scope import Scope
 from covenq.tasks.scheduling.limiter import BlockReason, LimitedTask, Limiter
 from covenq.tasks.scheduling.supersede import NEWEST, Superseder, superseded_by
 
@@ -128,11 +129,15 @@ def has_work(conn: sqlite3.Connection, pull: bool, now: str) -> bool:
 
 
 class TaskSelection(NamedTuple):
-    """The tasks that are wanted: of pull workers or of this daemon, of these routes (None: of any), and of none in `without`."""
+    """The tasks that are wanted: of pull workers or of this daemon, of these routes (None: of any), and of none in `without`.
+
+    With `scope`, those in it.
+    """
 
     pull: bool
     routes: frozenset[str] | None
     without: frozenset[str]
+    scope: Scope | None = None
 
 
 class CandidateScan:
@@ -163,6 +168,8 @@ class CandidateScan:
         """Installation → its ids in flight, which SQLite skips: while the fold is behind, they come before all others."""
         self.routes = selection.routes
         self._excluded_routes = selection.without
+        self.scope = selection.scope
+        self._tenants = None if self.scope is None else frozenset(map(str, self.scope.installations))
         self._due = conn.execute(_ANY_DUE, (self.pull, now)).fetchone() is not None
         self._first_batch = min(limit, _BATCH)
         self._queues: dict[tuple[str, int, int], _Queue] = {}
@@ -191,7 +198,15 @@ class CandidateScan:
         return False
 
     def tenants(self, after: str) -> Iterator[str]:
-        """The installations with something ready or due, each once, from the one that follows `after`, which comes last."""
+        """The installations with something ready or due, each once, from the one that follows `after`, which comes last.
+
+        Under a scope, those in it, whatever they have: they are few, and others may be many.
+        """
+        if self._tenants is not None:
+            own = sorted(self._tenants)
+            yield from (one for one in own if one > after)
+            yield from (one for one in own if one <= after)
+            return
         place = after
         while (found := self._next_tenant(place)) is not None:
             yield found
@@ -276,7 +291,7 @@ class CandidateScan:
         return next(filter(self._may_start, (Candidate(*row) for row in rows)), None)
 
     def _may_start(self, row: Candidate) -> bool:
-        if row.id in self._exclude or not self._route_wanted(row.route):
+        if row.id in self._exclude or not self._route_wanted(row.route) or not self._in_scope(row):
             return False
         if self._blocked(row, self.limiter.check(row)):
             return False
@@ -286,6 +301,14 @@ class CandidateScan:
             return True
         self._schedule_superseding(row)
         return False
+
+    def _in_scope(self, row: Candidate) -> bool:
+        """By the tenant, which of an installation is its number (`covenq.config.limits.tenant_of`)."""
+        if self.scope is None or self._tenants is None:
+            return True
+        return row.tenant in self._tenants and (
+            self.scope.repositories is None or row.repo_id in self.scope.repositories
+        )
 
     def _blocked(self, row: Candidate, block: BlockReason | None) -> bool:
         if block is not None and block.scope and self.limiter.shared(block.scope, row.tenant):

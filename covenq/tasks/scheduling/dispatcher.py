@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 
 from covenq.config.limits import NO_CAPS, Caps
+from covenq.model.token_scope import Scope
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.clock_skew import ClockSkew
 from covenq.tasks.scheduling.fairness import OWN_KINDS, Picker
@@ -55,11 +56,12 @@ class Dispatcher:
         kinds: Collection[str] = OWN_KINDS,
         routes: Collection[str] | None = None,
         without: Collection[str] = (),
+        scope: Scope | None = None,
     ) -> list[Task]:
         """Up to `limit` tasks that may start at `now`, in flight until `release`. See `Picker.next`."""
         with self._in_flight.picking() as in_flight:
             tasks = self._picker.next(
-                conn, now, limit, in_flight=in_flight, kinds=kinds, routes=routes, without=without
+                conn, now, limit, in_flight=in_flight, kinds=kinds, routes=routes, without=without, scope=scope
             )
             for task in tasks:
                 self._in_flight.add(task)

@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import at_text
+from covenq.model.token_scope import Scope
 from covenq.state.readers import snapshot
 from covenq.tasks.scheduling.candidates import Candidate, CandidateScan, TaskSelection, TurnState, has_work
 from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
@@ -74,7 +75,7 @@ class Picker:
 
     def __init__(self, caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
         self._caps = caps
-        self._round_robins: dict[tuple[bool, frozenset[str] | None], _RoundRobin] = {}
+        self._round_robins: dict[tuple[bool, frozenset[str] | None, Scope | None], _RoundRobin] = {}
         self._superseder = Superseder()
 
     def reset(self) -> None:
@@ -91,20 +92,21 @@ class Picker:
         kinds: Collection[str] = OWN_KINDS,
         routes: Collection[str] | None = None,
         without: Collection[str] = (),
+        scope: Scope | None = None,
     ) -> list[Task]:
         """Up to `limit` tasks that may start at `now` (seconds since 1970).
 
         `in_flight` are tasks that were picked before, though the fold may still have them as queued: they are not picked again,
         and count for every limit as if they ran. So a caller that adds the result to `in_flight` before the next pick can't
         exceed a limit, however far the fold is behind. `kinds` is OWN_KINDS or PULL_KINDS; with `routes` only tasks of those
-        routes are picked, and of none in `without`.
+        routes are picked, and of none in `without`; with `scope`, only those in it.
         """
         if limit <= 0:
             return []
         pull, wanted = "pull" in kinds, None if routes is None else frozenset(routes)
         with snapshot(conn):
             if not has_work(conn, pull, at_text(now)):
-                if (order := self._round_robins.get((pull, wanted))) is not None:
+                if (order := self._round_robins.get((pull, wanted, scope))) is not None:
                     order.owed.clear()  # an installation without work is owed nothing
                 return []
             limiter = Limiter(conn, now, self._caps(), in_flight)
@@ -116,7 +118,7 @@ class Picker:
                 limiter,
                 self._superseder,
                 in_flight,
-                TaskSelection(pull, wanted, frozenset(without)),
+                TaskSelection(pull, wanted, frozenset(without), scope),
                 limit,
             )
             return queued_tasks(conn, [row.id for row in self._pick(scan, limit)])
@@ -136,7 +138,7 @@ class Picker:
             return self._superseder.find(conn, limit)
 
     def _pick(self, scan: CandidateScan, limit: int) -> Iterator[Candidate]:
-        order = _recently_used(self._round_robins, (scan.pull, scan.routes), _RoundRobin, ROUND_ROBINS_MAX)
+        order = _recently_used(self._round_robins, (scan.pull, scan.routes, scan.scope), _RoundRobin, ROUND_ROBINS_MAX)
         idle: set[str] = set()
         for _ in range(limit):
             row = self._next(scan, order, idle)

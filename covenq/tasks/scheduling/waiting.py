@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import State, at_text
 from covenq.model.queues import ACT_QUEUE
 from covenq.model.rows import Waits
 from covenq.model.waiting import Cause
+from covenq.state.scoped import scope_of_reader
 from covenq.tasks.scheduling import supersede
 from covenq.tasks.scheduling.candidates import Candidate
 from covenq.tasks.scheduling.limiter import BlockReason, LimitedTask, Limiter
@@ -116,7 +117,24 @@ class Waiting:
 
 def waiting(conn: sqlite3.Connection, task: str, now: float, caps: Caps = NO_CAPS) -> Waits | None:
     """Why the task with this id waits; see `Waiting.reason_for`."""
-    return Waiting(conn, now, caps).reason_for(task)
+    return reasons(conn, now, caps)(task)
+
+
+def reasons(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> Callable[[str], Waits | None]:
+    """What says why a task waits. Under a scope by its own row alone: limits, places and pauses are shared with others' tasks."""
+    if scope_of_reader(conn) is None:
+        return Waiting(conn, now, caps).reason_for
+    return lambda task: _own_reason(conn, task, at_text(now))
+
+
+def _own_reason(conn: sqlite3.Connection, task: str, now: str) -> Waits | None:
+    row = conn.execute(_ROW, (task,)).fetchone()
+    if row is None or row["state"] != State.QUEUED:
+        return None
+    if row["not_before"] is not None and row["not_before"] > now:
+        return _not_yet(row)
+    pull = bool(row["pull"])
+    return Waits("pull" if pull else "worker", "ready, until its turn comes", cause=ready_cause(pull))
 
 
 def _stopped(why: str) -> BlockReason:
