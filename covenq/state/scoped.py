@@ -49,7 +49,9 @@ def views(scope: Scope) -> dict[str, str]:
     """What is shown in the place of each table."""
     found = {name: f"SELECT * FROM main.{name} WHERE 0" for name in schema.table_names()}  # noqa: S608 - constants
     found["position"] = "SELECT * FROM main.position"
-    found["webhook_deliveries"] = _with(DELIVERIES.columns, {"twin": _TWIN}, scope, "webhook_deliveries")
+    found["webhook_deliveries"] = _with(
+        DELIVERIES.columns, {"twin": _TWIN, "detail": _OF_DELIVERY}, scope, "webhook_deliveries"
+    )
     found["tasks"] = _with(TASKS.columns, {"superseded_by": _SUPERSEDED_BY, "detail": _DETAIL}, scope, "tasks")
     found["task_attempts"] = (
         f"SELECT {', '.join(f'r.{one}' for one in ATTEMPTS.columns)} FROM main.task_attempts r "  # noqa: S608
@@ -69,7 +71,9 @@ _SUPERSEDED_BY = """CASE WHEN EXISTS (SELECT 1 FROM main.tasks o WHERE o.id = r.
     THEN r.superseded_by END"""
 _DETAIL = """CASE WHEN r.superseded_by IS NULL OR
     EXISTS (SELECT 1 FROM main.tasks o WHERE o.id = r.superseded_by AND {scope}) THEN r.detail END"""
-"""What names another row is shown where that one is."""
+_OF_DELIVERY = """CASE WHEN r.state <> 'superseded' OR
+    EXISTS (SELECT 1 FROM main.tasks o WHERE o.id = substr(r.detail, 9) AND {scope}) THEN r.detail END"""
+"""What names another row is shown where that one is: as the fold words it, `by task ` and the id (`covenq.state.fold_tasks`)."""
 
 _NOTES = """SELECT r.seq, r.subject FROM main.notes r WHERE
     EXISTS (SELECT 1 FROM main.tasks o WHERE r.subject = 'task.' || substr(r.subject, 6) AND o.id = substr(r.subject, 6)
