@@ -19,6 +19,7 @@ from covenq.config.api_tokens import PRESENTED_MAX, Role, Tokens, create, digest
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, NotFound, Refused, UsageError
 from covenq.http.openapi.operations import OPERATIONS
+from covenq.model.token_scope import Scope
 from tests.support.daemon import Daemon
 from tests.support.requests import Answer, ask, encode, issue, new_guid
 from tests.support.serving import Served, serving
@@ -94,6 +95,24 @@ def test_names_and_roles_are_checked(path: Path, name: str, role: str) -> None:
     assert not path.exists()
 
 
+def _scoped(format: bytes, scope: bytes) -> bytes:
+    """A file with one token, right but for what its scope says."""
+    token = b'{"name":"a","role":"read","sha256":"' + b"0" * 64 + b'","created_at":"",' + scope + b"}"
+    return format + b',"tokens":[' + token + b"]}"
+
+
+def test_a_scope_is_kept_in_a_format_that_a_covenq_from_before_refuses(path: Path) -> None:
+    create(path, "all", "read")
+    assert json.loads(path.read_text())["format"] == 1, "without scopes it is as it was"
+    create(path, "acme", "operate", Scope((5, 7), (9,)))
+    kept = json.loads(path.read_text())
+    assert kept["format"] == 2 and [one["installations"] for one in kept["tokens"]] == [None, [5, 7]]
+    assert [one.scope for one in read(path)] == [None, Scope((5, 7), (9,))]
+    assert read(path)[1].about()["repositories"] == [9]
+    revoke(path, "acme")
+    assert json.loads(path.read_text())["format"] == 1
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -101,7 +120,14 @@ def test_names_and_roles_are_checked(path: Path, name: str, role: str) -> None:
         b"[]",
         b"{",
         b"\xff",
-        b'{"format":2,"tokens":[]}',
+        b'{"format":3,"tokens":[]}',
+        _scoped(b'{"format":1', b'"installations":[5],"repositories":null'),
+        _scoped(b'{"format":2', b'"installations":[5]'),
+        _scoped(b'{"format":2', b'"installations":null,"repositories":[5]'),
+        _scoped(b'{"format":2', b'"installations":[],"repositories":null'),
+        _scoped(b'{"format":2', b'"installations":["5"],"repositories":null'),
+        _scoped(b'{"format":2', b'"installations":5,"repositories":null'),
+        _scoped(b'{"format":2', b'"installations":[5],"repositories":[]'),
         b'{"format":1,"tokens":[{}]}',
         b'{"format":1,"tokens":[{"name":"a","role":"root","sha256":"' + b"0" * 64 + b'","created_at":""}]}',
         b'{"format":1,"tokens":[{"name":"a","role":"read","sha256":"","created_at":""}]}',
