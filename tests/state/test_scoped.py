@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.errors import UsageError
+from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.model.token_scope import NUMBERS_MAX, Scope, scope_of
 from covenq.state import query, schema
@@ -80,7 +80,8 @@ def test_a_page_is_found_by_an_index(scoped: ScopedConnection) -> None:
     scoped.set_trace_callback(asked.append)
     query.deliveries(scoped, parse(""), 5)
     query.tasks(scoped, parse(""), 5)
-    query.delivery(scoped, None, "g")
+    with pytest.raises(NotFound):
+        query.delivery(scoped, None, "g")
     query.latest_attempts(scoped, parse(""), 5)
     scoped.set_trace_callback(None)
     plans = [
