@@ -288,7 +288,6 @@ def make_listeners(
     if sockets.api is not None:
         # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
         tokens = Tokens(config.token_file(storage.data))
-        cleanup.callback(routes.api.reads.flush)
         remote = make("remote", sockets.api, [routes.health, routes.metrics, routes.api], API_THREADS, tokens)
         _log_remote_api(sockets.api, tokens)
         if config.page is not None:

@@ -15,6 +15,8 @@ from covenq.errors import UsageError
 NUMBERS_MAX = 100
 """Installations, and repositories, of a scope at most: they stand in each statement."""
 NUMBER_MAX = (1 << 63) - 1
+OF_INSTALLATION, OF_REPOSITORY = 0.05, 0.01
+"""Which part of all rows is taken to be of them: above that of an id, a delivery or a name, below all."""
 
 
 class Scoped(Protocol):
@@ -37,11 +39,13 @@ class Scope:
     def sql(self, table: str) -> str:
         """The condition that a row of `table` (a name or an alias) is in scope.
 
-        It has no parameters, since a view can't have any: the numbers stand in it, and are whole numbers, whoever gave them.
+        It has no parameters, since a view can't have any: the numbers stand in it, and are whole numbers, whoever gave them. That
+        a large part of the rows may be of an installation is said for SQLite, which would else take it for a few and look for
+        the tasks of one delivery among all of the installation's.
         """
-        condition = f"{table}.installation IN ({_listed(self.installations)})"
+        condition = f"likelihood({table}.installation IN ({_listed(self.installations)}), {OF_INSTALLATION})"
         if self.repositories is not None:
-            condition += f" AND {table}.repo_id IN ({_listed(self.repositories)})"
+            condition += f" AND likelihood({table}.repo_id IN ({_listed(self.repositories)}), {OF_REPOSITORY})"
         return condition
 
     def allows(self, row: Scoped) -> bool:

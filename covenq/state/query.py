@@ -141,17 +141,6 @@ def tasks_of(conn: sqlite3.Connection, hook: str, guid: str) -> list[Task]:
     return TASK_OBJECTS.read(conn, f"WHERE {of} ORDER BY t.created_seq", (guid, hook))
 
 
-def is_subject_known(conn: sqlite3.Connection, subject: str) -> bool:
-    """Whether a record's subject is a delivery or a task that has a row."""
-    kind, *names = subject.split(".")
-    if kind == "task" and len(names) == 1:
-        return conn.execute("SELECT 1 FROM tasks WHERE id = ?", names).fetchone() is not None
-    if kind == "delivery" and len(names) == 2:
-        known = "SELECT 1 FROM webhook_deliveries WHERE hook = ? AND guid = ?"
-        return conn.execute(known, names).fetchone() is not None
-    return False
-
-
 def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
     """Whether a pull worker holds a task of the delivery with that seq, as far as is folded."""
     held = "SELECT 1 FROM tasks WHERE delivery_seq = ? AND state = ? AND kind = 'pull' LIMIT 1"

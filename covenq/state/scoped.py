@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from typing import Any
 
 from covenq.model.token_scope import Scope
 from covenq.state import schema
@@ -29,13 +28,25 @@ class ScopedConnection(sqlite3.Connection):
     scope: Scope
     """Of `restrict`, which made the views."""
 
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        return super().execute(_HINT.sub("", sql) if "INDEXED BY" in sql else sql, parameters)
+    def execute(self, sql: str, parameters: object = (), /) -> sqlite3.Cursor:
+        asked = _HINT.sub("", sql) if "INDEXED BY" in sql else sql
+        return super().execute(asked, parameters)  # type: ignore[arg-type]  # the type that it takes has no public name
 
 
 def scope_of_reader(conn: sqlite3.Connection) -> Scope | None:
     """The scope that a connection reads under; None if it sees everything."""
     return conn.scope if isinstance(conn, ScopedConnection) else None
+
+
+def is_subject_known(conn: sqlite3.Connection, subject: str) -> bool:
+    """Whether a record's subject is a delivery or a task that the connection shows."""
+    kind, *names = subject.split(".")
+    if kind == "task" and len(names) == 1:
+        return conn.execute("SELECT 1 FROM tasks WHERE id = ?", names).fetchone() is not None
+    if kind == "delivery" and len(names) == 2:
+        known = "SELECT 1 FROM webhook_deliveries WHERE hook = ? AND guid = ?"
+        return conn.execute(known, names).fetchone() is not None
+    return False
 
 
 def restrict(conn: ScopedConnection, scope: Scope) -> None:

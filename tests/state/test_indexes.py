@@ -50,7 +50,8 @@ FEW_BY_RIGHT = {"tasks_without_delivery"}
 PAGES = (
     *(words for _, words in commands(1000) if words[0] in ("deliveries", "tasks")),
     ["tasks", "repo:org7/repo7"], ["tasks", "number:7"], ["tasks", "attempts>1"], ["tasks", "guid:x"], ["tasks", "id:tx"],
-    ["deliveries", "installation:7"], ["tasks", "installation:7"], ["tasks", "twin:*"], ["tasks", "duplicates>0"], ["deliveries", "sha:0a1b*"],
+    ["deliveries", "installation:7"], ["tasks", "installation:7"],
+    ["tasks", "twin:*"], ["tasks", "duplicates>0"], ["deliveries", "sha:0a1b*"],
 )  # fmt: skip
 WALKED = re.compile(r"^deliveries$|owner:|label:|reason:|route:|category:|worker:|secret:|source:|kind:|hook:|-event:")
 """Of these many rows are usual: a page is read from the newest row on, until it is full."""

@@ -100,7 +100,7 @@ def test_nothing_is_written_through_it(scoped: ScopedConnection) -> None:
 def test_numbers_stand_in_statements_as_numbers_alone() -> None:
     scope = scope_of([7, 5, 7], [9])
     assert scope == Scope((5, 7), (9,))
-    assert scope.sql("t") == "t.installation IN (5, 7) AND t.repo_id IN (9)"
+    assert scope.sql("t") == "likelihood(t.installation IN (5, 7), 0.05) AND likelihood(t.repo_id IN (9), 0.01)"
     for wrong in (["5"], [5.0], [True], [0], [-1], [1 << 63], [None], [], list(range(1, NUMBERS_MAX + 2))):
         with pytest.raises(UsageError):
             scope_of(wrong, None)

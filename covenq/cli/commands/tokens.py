@@ -73,11 +73,11 @@ def new(
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],
     installation: Annotated[
         list[int] | None,
-        typer.Option("--installation", metavar="NUMBER", help="Only what came by this installation; may be repeated."),
+        typer.Option("--installation", metavar="N", help="Only what came by this installation; may be repeated."),
     ] = None,
     repository: Annotated[
         list[int] | None,
-        typer.Option("--repository", metavar="NUMBER", help="And only of this repository; may be repeated."),
+        typer.Option("--repository", metavar="N", help="And only of this repository; may be repeated."),
     ] = None,
     json: Json = False,
     jsonl: Jsonl = False,
@@ -134,7 +134,7 @@ def _scope(installations: list[int] | None, repositories: list[int] | None) -> S
     if not installations and not repositories:
         return None
     if not installations:
-        raise UsageError("of which installation?", hint="Say it, too: --installation NUMBER.")
+        raise UsageError("of which installation?", hint="Say it, too: --installation N.")
     from covenq.model.token_scope import scope_of
 
     return scope_of(installations, repositories or None)

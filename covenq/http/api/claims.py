@@ -16,8 +16,8 @@ from covenq.http.api.params import Body, body_of
 from covenq.http.guard import scope_of_request
 from covenq.model import TOKEN, task_subject
 from covenq.model.answers import Grants
-from covenq.state import query
 from covenq.state.folded import FoldedState
+from covenq.state.scoped import is_subject_known
 from covenq.tasks.remote.claims import BATCH_MAX, Claims
 from covenq.tasks.remote.client import NO_PULL_ROUTE
 from covenq.tasks.remote.report_files import Outputs
@@ -107,7 +107,7 @@ class _Report:
 
 def find_task(conn: sqlite3.Connection, task: str) -> None:
     """Raises NotFound, in the words of `ClaimReports`, where there is no such task in what `conn` shows."""
-    if not (TOKEN.match(task) and query.is_subject_known(conn, task_subject(task))):
+    if not (TOKEN.match(task) and is_subject_known(conn, task_subject(task))):
         raise NotFound(f"no task {task[:80]}")
 
 
@@ -172,7 +172,7 @@ class CompleteAll(_Report):
         if scope is None or self._state is None:
             return self._reports.complete_all(done)
         conn = self._state.reader(scope)
-        known = [one for one in done if query.is_subject_known(conn, task_subject(one.task))]
+        known = [one for one in done if is_subject_known(conn, task_subject(one.task))]
         told = iter(self._reports.complete_all(known) if known else ())
         return [next(told) if one in known else NotFound(f"no task {one.task[:80]}") for one in done]
 

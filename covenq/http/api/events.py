@@ -17,8 +17,8 @@ from covenq.http.answers import respond_error
 from covenq.http.guard import scope_of_request
 from covenq.model.token_scope import Scope
 from covenq.operate.inspect import view
-from covenq.state import query
 from covenq.state.folded import FoldedState
+from covenq.state.scoped import is_subject_known
 from journal.interface import Journal
 from journal.records import Record
 
@@ -95,7 +95,7 @@ def shown_in(state: FoldedState, scope: Scope) -> Shows:
 
     def shows(records: Sequence[Record]) -> Iterable[Record]:
         conn = state.reader(scope)
-        return [one for one in records if query.is_subject_known(conn, one.subject)]
+        return [one for one in records if is_subject_known(conn, one.subject)]
 
     return shows
 
