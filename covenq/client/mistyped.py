@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from covenq.errors import ScopeInsufficient
 from covenq.filter.explain import quoted
 from covenq.filter.grammar import FIXED, parse
 from covenq.filter.literals import literals
@@ -35,8 +36,16 @@ def unknown_values(source: Source, words: str | Sequence[str], what: Counted) ->
     return _unknown(
         words,
         lambda field, value: bool(listing([f"{field}:{quoted(value)}"], limit=1).items),
-        lambda: source.status().routes,
+        lambda: _routes(source),
     )
+
+
+def _routes(source: Source) -> Collection[str]:
+    """The names of today's; none where a token may not know them."""
+    try:
+        return source.status().routes
+    except ScopeInsufficient:
+        return ()
 
 
 def unknown_to_routes(words: Sequence[str], routes: Sequence[str]) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covenq.config import load as configuration
 from covenq.config.load import Config
+from covenq.errors import ScopeInsufficient
 from covenq.net.address import Remote
 from covenq.paths import SOCKET_NAME
 from journal.presence import exists
@@ -26,7 +28,8 @@ def open_remote(remote: Remote) -> RemoteSource:
     from covenq.net.http_client import Client
 
     source = RemoteSource(Client(remote))
-    source.status()
+    with suppress(ScopeInsufficient):  # it is there, and takes the token, which is for some installations alone
+        source.status()
     return source
 
 

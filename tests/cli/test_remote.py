@@ -141,6 +141,24 @@ def test_a_revoked_token_is_refused_without_a_restart(elsewhere: Elsewhere) -> N
     assert token not in elsewhere.daemon.log.read_text()
 
 
+def test_a_token_for_one_installation_is_made_shown_and_used(elsewhere: Elsewhere) -> None:
+    words = ("tokens", "new", "--name", "acme", "--role", "operate", "--installation", "999999", "--installation", "7")
+    made = json.loads(elsewhere.daemon.cli(*words, "--repository", "9", "--json").stdout)
+    assert (made["installations"], made["repositories"]) == ([7, 999999], [9])
+    listed = {one["name"]: one for one in elsewhere.daemon.cli_json("tokens")["items"]}
+    assert (listed["acme"]["installations"], listed["acme"]["repositories"]) == ([7, 999999], [9])
+    assert listed["the-read"]["installations"] is None
+    assert "installation 7, 999999; repository 9" in elsewhere.daemon.cli("tokens").stdout.decode()
+    for listing in ("deliveries", "tasks"):
+        found, _ = elsewhere.cli(listing, "route:nobody", "--json", role=None, COVENQ_TOKEN=made["token"])
+        assert json.loads(found)["items"] == []
+    _, closed = elsewhere.cli("status", role=None, exit_code=4, COVENQ_TOKEN=made["token"])
+    assert "about the whole machine" in closed and "without --installation" in closed
+    for wrong in (("--repository", "9"), ("--installation", "0"), ("--installation", "x")):
+        elsewhere.daemon.cli("tokens", "new", "--name", "b", "--role", "read", *wrong, exit_code=2)
+    elsewhere.daemon.cli("tokens", "revoke", "acme")
+
+
 def test_the_token_comes_from_a_file_or_the_environment_never_from_the_address(elsewhere: Elsewhere) -> None:
     file = elsewhere.home / "token"
     file.write_text(elsewhere.tokens["read"] + "\n")
