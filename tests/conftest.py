@@ -38,7 +38,7 @@ OPERATIONS = ("actions", "archive", "audit", "commanded", "pauses", "redaction",
 BOTH = (
     *(ROOT / "tests" / name for name in ("cli", "intake", "tasks")),
     *(ROOT / "tests" / "operate" / f"test_{name}.py" for name in OPERATIONS),
-    *(ROOT / "tests" / "http" / f"test_{name}.py" for name in ("api", "webhook")),
+    *(ROOT / "tests" / "http" / f"test_{name}.py" for name in ("api", "scope", "webhook")),
     ROOT / "tests" / "reconcile" / "test_redeliver_passes.py",
 )
 """Where tests are that say the same of a journal in files and of one in PostgreSQL, and are run over that too."""
