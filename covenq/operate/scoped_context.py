@@ -17,7 +17,8 @@ from covenq.config.load import Config
 from covenq.errors import NotFound, ScopeInsufficient
 from covenq.model import parse_repo
 from covenq.model.token_scope import Scope
-from covenq.operate.operations import Context
+from covenq.operate.act import pauses
+from covenq.operate.operations import RESUME, Context
 from covenq.operate.parameters import Parameters, Pause, Replay
 from covenq.state import repositories
 from covenq.state.fold_pauses import PauseTarget
@@ -35,6 +36,8 @@ class ScopedContext:
 
     whole: Context
     scope: Scope
+    token: str
+    """The token's name."""
     rows: Callable[[], sqlite3.Connection]
 
     @property
@@ -59,12 +62,23 @@ class ScopedContext:
         with self.whole.pausing() as (journal, _):
             yield journal, self.rows
 
-    def check(self, parameters: Parameters) -> None:
+    def check(self, operation: str, parameters: Parameters) -> None:
         """Raises ScopeInsufficient, NotFound, UsageError."""
         if isinstance(parameters, Replay) and parameters.to is not None:
             raise ScopeInsufficient("a replay to an address goes out from this machine's own network")
         if isinstance(parameters, Pause):
             self._check_pause(parameters)
+            if operation == RESUME.name:
+                self._check_own(parameters)
+
+    def _check_own(self, wanted: Pause) -> None:
+        """Whoever runs the machine may have paused a tenant: that is not the tenant's to end."""
+        for one in pauses.in_effect(self.rows(), wanted):
+            by = str(one["by"])
+            if by != f"token:{self.token}" and not by.startswith(f"token:{self.token} ("):
+                raise ScopeInsufficient(
+                    f"it was paused by {by}, and a token for some installations ends its own pauses alone"
+                )
 
     def _check_pause(self, wanted: Pause) -> None:
         if wanted.what == PauseTarget.INSTALLATION:

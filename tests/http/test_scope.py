@@ -476,6 +476,14 @@ def test_one_pauses_what_is_ones_own(alone: Tenants) -> None:
         ("repo", str(repository_number(alone.mine.repo))),
     ]
     assert len(alone.served.ask("/api/v1/pauses").json["items"]) == 4
+    # What whoever runs the machine paused is not the tenant's to end.
+    for what, name in (("installation", str(MINE)), ("repo", alone.mine.repo)):
+        assert alone.ask("operate", "POST", "/api/v1/resume", {"what": what, "name": name}).json["changed"]
+        alone.served.ask("/api/v1/pause", {"what": what, "name": name, "by": "ops", "reason": "unpaid"})
+        said = alone.ask("operate", "POST", "/api/v1/resume", {"what": what, "name": name})
+        assert (said.status, said.json["error"]) == (403, "scope_insufficient") and "paused by ops" in said.json[
+            "detail"
+        ]
     # The repository goes to another installation: it is that one's to pause, and to resume.
     moved = comment(1, alone.mine.repo, THEIRS)
     assert alone.served.post("issue_comment", moved, hook="22").status == 202

@@ -11,7 +11,7 @@ import falcon
 
 from covenq.http.answers import respond_ok
 from covenq.http.api.parameters import parameters_of
-from covenq.http.guard import scope_of_request
+from covenq.http.guard import scope_of_request, token_of
 from covenq.operate.operations import A, Context, Operation, P
 from covenq.operate.scoped_context import ScopedContext
 from covenq.state.folded import FoldedState
@@ -31,10 +31,10 @@ class Act(Generic[P, A]):
 
     def _context_for(self, req: falcon.Request, parameters: P) -> Context:
         """What a token has it done in: under a scope, its own. Raises as `ScopedContext.check`."""
-        scope = scope_of_request(req)
-        if scope is None:
+        token, scope = token_of(req), scope_of_request(req)
+        if token is None or scope is None:
             return self._context
-        scoped = ScopedContext(self._context, scope, lambda: self._state.reader(scope))
-        scoped.check(parameters)
+        scoped = ScopedContext(self._context, scope, token.name, lambda: self._state.reader(scope))
+        scoped.check(self._operation.name, parameters)
         # `Guard` lets no operation come here that needs more of a context than there is.
         return cast(Context, scoped)

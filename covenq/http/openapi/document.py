@@ -68,12 +68,14 @@ _ABOUT = """The durable inbox for GitHub webhooks.
 
 Every answer is a JSON object but payloads, metrics and event streams; an error has `ok` false, a word and a sentence. What
 answers GET answers HEAD. On the Unix socket of the data directory nothing asks for a token. `x-access` says which role an
-operation needs on the listener of [api]: `read`, `worker`, `operate` (which may all that `read` may), or none: `open`."""
+operation needs on the listener of [api]: `read`, `worker`, `operate` (which may all that `read` may), or none: `open`. `x-scope`
+says what a token for some installations gets: `filter`, of many what is in its scope; `one`, the thing if it is in scope, and
+else the answer of what never was; `never`, 403; `open`, what everybody gets."""
 
 _ERRORS: Mapping[int, str] = {
     400: "The request can't be understood: a parameter, a filter, the body.",
     401: "No token, or none that is known.",
-    403: "The token's role does not suffice.",
+    403: "The token's role, or its scope, does not suffice.",
     404: "There is no such thing.",
     409: "What is there now stands against it.",
     413: "The body is over the limit.",
@@ -108,6 +110,7 @@ def _operation(one: Operation) -> dict[str, Any]:
         "operationId": _name(one.method, path),
         "summary": one.summary,
         "x-access": one.access,
+        "x-scope": one.scoped or "never",
         "security": [] if one.access == "open" else [{"token": []}, {}],
     }
     segments = [

@@ -104,6 +104,11 @@ def resume(journal: Journal, rows: FoldedRows, wanted: Pause) -> Paused:
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
 
 
+def in_effect(conn: sqlite3.Connection, wanted: Pause) -> list[JsonObject]:
+    """The pauses of what is named, as `conn` shows them. Raises UsageError."""
+    return _find(conn, *_checked(wanted.what, wanted.name))
+
+
 def number(journal: Journal, rows: FoldedRows) -> None:
     """Record the numbers of repositories that were paused by name alone, where a delivery has told them since. Durable on return.
 
