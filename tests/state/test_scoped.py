@@ -13,7 +13,7 @@ from covenq.filter.grammar import parse
 from covenq.model.token_scope import NUMBERS_MAX, Scope, scope_of
 from covenq.state import query, schema
 from covenq.state.fold import fold
-from covenq.state.readers import connect
+from covenq.state.readers import Readers, connect
 from covenq.state.scoped import ScopedConnection, restrict, scope_of_reader
 from tests.bench.cli import entries
 from tests.support.records import as_records
@@ -90,6 +90,23 @@ def test_a_page_is_found_by_an_index(scoped: ScopedConnection) -> None:
     assert any("deliveries_installation" in one for one in plans) and any("tasks_installation" in one for one in plans)
     scanned = {one.split()[1] for one in plans if one.startswith("SCAN main.")}
     assert scanned <= {"main.task_attempts"}, "the newest attempts are read until a page is full"
+
+
+def test_a_connection_is_never_used_under_two_scopes(path: Path) -> None:
+    readers = Readers(path)
+    try:
+        mine = readers.scoped(Scope((MINE,)))
+        assert readers.scoped(Scope((MINE,))) is mine
+        theirs = readers.scoped(Scope((THEIRS,)))
+        assert scope_of_reader(theirs) == Scope((THEIRS,)) and scope_of_reader(readers.reader()) is None
+        with pytest.raises(sqlite3.ProgrammingError):
+            mine.execute("SELECT 1")
+        readers.release_reader()
+        with pytest.raises(sqlite3.ProgrammingError):
+            theirs.execute("SELECT 1")
+        assert scope_of_reader(readers.reader()) is None
+    finally:
+        readers.close_readers()
 
 
 def test_nothing_is_written_through_it(scoped: ScopedConnection) -> None:
