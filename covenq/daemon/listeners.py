@@ -287,12 +287,18 @@ def make_listeners(
         _log_metrics(sockets.metrics)
     if sockets.api is not None:
         # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
-        tokens = Tokens(config.token_file(storage.data))
+        tokens = _make_tokens(config, storage, routes, cleanup)
         remote = make("remote", sockets.api, [routes.health, routes.metrics, routes.api], API_THREADS, tokens)
         _log_remote_api(sockets.api, tokens)
         if config.page is not None:
             log.info("pages for browsers are on %s/page, as %s", sockets.api_url, ", ".join(config.page.hosts))
     return Listeners(webhook, api, phases, remote, metrics)
+
+
+def _make_tokens(config: Config, storage: Storage, routes: Routes, cleanup: ExitStack) -> Tokens:
+    """Who is let in on the listener of [api]. What was asked with tokens is written to its end when that is closed."""
+    cleanup.callback(routes.api.reads.flush)
+    return Tokens(config.token_file(storage.data))
 
 
 def _make_phases(config: Config, storage: Storage, routes: Routes, connections: int, cleanup: ExitStack) -> Listener:

@@ -176,7 +176,6 @@ def start(
     effective = EffectiveConfig(live, workers.pool)
     background = make_background(effective, storage, intake, upkeep, handover, env, cleanup)
     routes = make_routes(info, effective, storage, intake, workers, background, stats, stopping)
-    cleanup.callback(routes.api.reads.flush)
     listeners = make_listeners(live.now.config, storage, opened.parts, routes, intake.refusals, stats, cleanup)
     cleanup.callback(successors.close)
     daemon = Daemon(

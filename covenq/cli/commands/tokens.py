@@ -13,6 +13,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError, NotFound, UsageError
+from covenq.model.token_scope import NUMBER_MAX
 from journal.presence import is_directory
 
 if TYPE_CHECKING:
@@ -73,11 +74,19 @@ def new(
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],
     installation: Annotated[
         list[int] | None,
-        typer.Option("--installation", metavar="N", help="Only what came by this installation; may be repeated."),
+        typer.Option(
+            "--installation",
+            metavar="N",
+            min=1,
+            max=NUMBER_MAX,
+            help="Only what came by this installation; may be repeated.",
+        ),
     ] = None,
     repository: Annotated[
         list[int] | None,
-        typer.Option("--repository", metavar="N", help="And only of this repository; may be repeated."),
+        typer.Option(
+            "--repository", metavar="N", min=1, max=NUMBER_MAX, help="And only of this repository; may be repeated."
+        ),
     ] = None,
     json: Json = False,
     jsonl: Jsonl = False,
