@@ -204,6 +204,10 @@ REQUESTS: dict[tuple[str, str], Requests] = {
         if "payload" not in one[0]
     ],
     ("GET", "/api/v1/stats"): lambda ids: [one for one in _filters("/api/v1/stats")(ids) if "payload" not in one[0]],
+    ("GET", "/api/v1/usage"): lambda ids: [
+        (f"/api/v1/usage?month=all&filter={quote(term)}", None)
+        for term in (f"repo:{ids.repo}", f"installation:{ids.installation}", f"repo_id:{repository_number(ids.repo)}")
+    ],
     ("GET", "/api/v1/tail"): _filters("/api/v1/tail?after=0"),
     ("GET", "/api/v1/deliveries/{one}"): lambda ids: [
         (f"/api/v1/deliveries/{one}", None) for one in (ids.guid, ids.shared)
@@ -377,6 +381,9 @@ def test_what_is_mine_is_shown_whole_and_nothing_else(tenants: Tenants) -> None:
             assert not [word for word in secret if word in answer.body.decode()], one
             if answer.status == 200 and path.endswith(("/{one}", "/{two}")) and "?" not in one:
                 assert answer.json["installation"] == MINE
+    sums = tenants.ask("read", "GET", "/api/v1/usage?month=all").json
+    assert sums == tenants.ask("all-read", "GET", f"/api/v1/usage?month=all&filter=installation:{MINE}").json
+    assert sums["total"]["accepted"] and not [word for word in secret if word in json.dumps(sums)]
     for path in LISTS:
         whole = tenants.ask("all-read", "GET", f"{path}?limit=0").json["items"]
         own = tenants.ask("read", "GET", f"{path}?limit=0").json["items"]

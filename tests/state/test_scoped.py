@@ -52,7 +52,7 @@ def test_every_table_is_shown_under_the_scope(scoped: ScopedConnection) -> None:
     assert there == shown, (
         "a new table is shown empty under a scope, until covenq/state/scoped.py says what of it is whose"
     )
-    filled = {"position", "webhook_deliveries", "tasks", "task_attempts", "notes", "pauses", "routing"}
+    filled = {"position", "webhook_deliveries", "tasks", "task_attempts", "notes", "pauses", "routing", "usage"}
     for name in shown - filled:
         assert scoped.execute(f"SELECT count(*) FROM {name}").fetchone()[0] == 0, name
     assert scope_of_reader(scoped) == Scope((MINE,))
