@@ -28,7 +28,6 @@ from covenq.state import schema  # noqa: E402
 from covenq.state.changed_tasks import changed_tasks, newest_change  # noqa: E402
 from covenq.state.fold import fold  # noqa: E402
 from covenq.state.readers import connect  # noqa: E402
-from covenq.state.task_sums import TaskSums  # noqa: E402
 from journal.records import Entry, Witness  # noqa: E402
 from tests.support.records import as_records, moved, note, of, queued, received  # noqa: E402
 from tests.support.scopes import Scope  # noqa: E402
@@ -125,10 +124,9 @@ def measure(path: Path) -> bool:
         audit, _ = median_ms(lambda scope=scope: cave.audit(conn, scope))
         in_time = in_time and middle <= BAR_MS
         print(f"  {name:24} 500 tasks {middle:7.1f} ms ({used:.1f})   ETag {tag:6.2f} ms   audit {audit:7.1f} ms")
-    sums = TaskSums()
-    for name in ("usage, at first", "usage, again"):
+    for name in ("usage", "usage, again"):
         began, ran = time.perf_counter(), time.process_time()
-        groups = len(cave.usage(conn, None, sums))
+        groups = len(cave.usage(conn, None))
         took, used = time.perf_counter() - began, time.process_time() - ran
         print(f"  {name:24} {took * 1000:7.0f} ms ({used * 1000:.0f}), {groups:,} rows")
     conn.close()

@@ -15,7 +15,6 @@ from covenq.state import schema
 from covenq.state.changed_tasks import changed_tasks, newest_change
 from covenq.state.fold import fold
 from covenq.state.newest_events import begun_attempts, ignored_deliveries, made_pulls
-from covenq.state.task_sums import TaskSums
 from journal.records import Entry, Witness
 from tests.support.records import as_records, empty_state, moved, note, of, queued, received
 from tests.support.scopes import Scope
@@ -35,6 +34,14 @@ SCOPES = (
 PULLS = "SELECT * FROM tasks WHERE pr_number IS NOT NULL ORDER BY last_seq DESC"
 
 
+STEPS_FROM = {
+    "queued": ["claimed", "claimed", "cancelled"],
+    "claimed": ["retry", "completed", "failed", "cancelled"],
+    "failed": ["requeued"],
+    "cancelled": ["requeued"],
+}
+
+
 class Made:
     """A state with some hundred tasks, which go on moving."""
 
@@ -44,6 +51,7 @@ class Made:
         self.seq = 0
         self.tasks: list[str] = []
         self.attempts: dict[str, int] = {}
+        self.states: dict[str, str] = {}
         self.guids: dict[str, str] = {}
 
     def fold(self, *entries: Entry) -> None:
@@ -67,9 +75,11 @@ class Made:
         self.tasks.append(of(guid))
 
     def move(self) -> None:
+        """A step that a task may take from where it is."""
         task = self.chance.choice(self.tasks)
-        number = self.attempts.get(task, 0)
-        kind = self.chance.choice(["claimed", "retry", "completed", "failed", "requeued", "cancelled"])
+        number, state = self.attempts.get(task, 0), self.states.get(task, "queued")
+        kind = self.chance.choice(STEPS_FROM.get(state, ["renewed"]))
+        self.states[task] = {"retry": "queued", "requeued": "queued", "renewed": state}.get(kind, kind)
         if kind == "claimed":
             self.attempts[task] = number + 1
             self.fold(moved(kind, task, attempt=number + 1, worker="w"))
@@ -140,7 +150,7 @@ def _counted(made: Made) -> dict[tuple[object, ...], list[float]]:
     found: dict[tuple[object, ...], list[float]] = {}
     groups = {}
     for row in made.rows("SELECT * FROM tasks"):
-        group = (row["installation"], row["repo_id"], None if row["repo_id"] else row["repo"], row["familiar"])
+        group = (row["installation"], row["repo_id"], row["familiar"])
         groups[row["id"]] = group
         one = found.setdefault(group, [0, 0, 0, 0.0])
         one[0] += 1
@@ -152,26 +162,28 @@ def _counted(made: Made) -> dict[tuple[object, ...], list[float]]:
     return found
 
 
-@pytest.mark.parametrize("kept_max", [0, 50_000])
-def test_sums_are_those_of_all_rows_whatever_has_changed_since_they_were_made(made: Made, kept_max: int) -> None:
-    sums = TaskSums(block=64, kept_max=kept_max)
-    for step in range(8):
-        wanted = _counted(made)
-        for scope in (None, SCOPES[step]):
-            found = sums.of(made.conn, scope)
-            assert {
-                group: [one.tasks, one.completed, one.failed, one.running_us / 1e6] for group, one in found.items()
-            } == {
-                group: one
-                for group, one in wanted.items()
-                if _sees(scope, {"installation": group[0], "repo_id": group[1]})
-            }
-        if step == 4:  # names go, and with them groups of tasks that have no number of a repository
-            erased = [row["seq"] for row in made.rows("SELECT seq FROM webhook_deliveries")]
-            made.fold(note("redacted", "g0", drops=[[low, low + 1] for low in erased[10:20]], about=True))
-        for _ in range(step):
-            made.move()
-        made.deliver()
+def test_usage_is_what_counting_all_rows_finds(made: Made) -> None:
+    for _ in range(100):
+        made.move()
+    wanted = _counted(made)
+    names = {row["repo_id"]: row["repo"] for row in made.rows("SELECT * FROM webhook_deliveries ORDER BY seq")}
+    for scope in SCOPES:
+        found = cave.usage(made.conn, scope)
+        assert sorted(
+            (
+                str((one.installation_id, one.repo, one.familiar_id)),
+                one.tasks,
+                one.completed,
+                one.failed,
+                one.runtime_secs,
+            )
+            for one in found
+        ) == sorted(
+            (str((group[0], names[group[1]] if group[1] else None, group[2])), *map(int, sums))
+            for group, sums in wanted.items()
+            if _sees(scope, {"installation": group[0], "repo_id": group[1]})
+        )
+    assert sum(one.failed for one in cave.usage(made.conn, None)) > 0
 
 
 def test_an_erasure_is_a_change_for_who_saw_it(made: Made) -> None:

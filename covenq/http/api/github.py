@@ -31,7 +31,6 @@ from covenq.state.changed_tasks import newest_change
 from covenq.state.folded import FoldedState
 from covenq.state.in_scope import Scope, parameters
 from covenq.state.readers import snapshot
-from covenq.state.task_sums import TaskSums
 
 PATH = "/api/github"
 
@@ -56,7 +55,7 @@ class CaveSources:
 
     def resources(self) -> Iterator[tuple[str, object]]:
         yield f"{PATH}/tasks", Tasks(self)
-        yield f"{PATH}/usage", Usage(self, TaskSums())
+        yield f"{PATH}/usage", Usage(self)
         yield f"{PATH}/audit", Audit(self)
         yield f"{PATH}/routing", Routing(self)
 
@@ -90,13 +89,12 @@ class Usage:
     """GET …/usage: sums of tasks by installation, repository and familiar."""
 
     sources: CaveSources
-    sums: TaskSums
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         scope = self.sources.scope_of(req)
         conn = self.sources.state.reader()
         with snapshot(conn):
-            found = cave.usage(conn, scope, self.sums)
+            found = cave.usage(conn, scope)
         _set_private(resp)
         respond_ok(resp, {"usage": found})
 

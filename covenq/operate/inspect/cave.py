@@ -15,9 +15,8 @@ from covenq.model import State, Target
 from covenq.model.cave import CaveEvent, CaveTask, CaveTasks, CaveUsage, InstallationRouting
 from covenq.state import repositories
 from covenq.state.changed_tasks import ChangedTask, changed_tasks
-from covenq.state.in_scope import Scope
+from covenq.state.in_scope import Scope, holds
 from covenq.state.newest_events import begun_attempts, ignored_deliveries, made_pulls
-from covenq.state.task_sums import TaskSums
 
 LIMIT = 500
 """Tasks of an answer, if the request names no limit."""
@@ -109,24 +108,31 @@ def title_of(row: ChangedTask) -> str:
 # ---- usage
 
 
-def usage(conn: sqlite3.Connection, scope: Scope | None, sums: TaskSums) -> list[CaveUsage]:
-    """The sums of the scope's tasks, by installation, repository and familiar, in that order; `conn` shows everything."""
-    found = sums.of(conn, scope)
-    named: dict[int, str | None] = {}
-    for _, repo_id, _, _ in found:
-        if repo_id is not None and repo_id not in named:
-            named[repo_id] = repositories.present_name(conn, repo_id)
+_SUMS = """SELECT installation, repo_id, familiar, sum(tasks), sum(completed), sum(micros) FROM usage
+    GROUP BY installation, repo_id, familiar HAVING sum(tasks) > 0"""
+_FAILED = """SELECT installation, repo_id, familiar, count(*) FROM tasks WHERE state = 'failed'
+    GROUP BY installation, repo_id, familiar"""
+
+
+def usage(conn: sqlite3.Connection, scope: Scope | None) -> list[CaveUsage]:
+    """The sums of the scope's tasks, by installation, repository and familiar, in that order; `conn` shows everything.
+
+    How many there are, were completed, and ran for how long is summed up by month already (`covenq.state.fold_usage`): a task
+    is queued once and completed once at most. It may fail several times, so those that are failed now are counted.
+    """
+    failed = {(row[0], row[1], row[2]): int(row[3]) for row in conn.execute(_FAILED)}
     rows = [
         CaveUsage(
             installation_id=installation,
-            repo=named[repo_id] if repo_id is not None else repo,
+            repo=None if repo_id is None else repositories.present_name(conn, repo_id),
             familiar_id=familiar,
-            tasks=one.tasks,
-            completed=one.completed,
-            failed=one.failed,
-            runtime_secs=one.running_us // 1_000_000,
+            tasks=tasks,
+            completed=completed,
+            failed=failed.get((installation, repo_id, familiar), 0),
+            runtime_secs=micros // 1_000_000,
         )
-        for (installation, repo_id, repo, familiar), one in found.items()
+        for installation, repo_id, familiar, tasks, completed, micros in conn.execute(_SUMS).fetchall()
+        if holds(scope, installation, repo_id)
     ]
     rows.sort(key=lambda one: (one.installation_id or 0, one.repo or "", one.familiar_id or ""))
     return rows
