@@ -243,6 +243,10 @@ REQUESTS: dict[tuple[str, str], Requests] = {
         )
     ],
     ("GET", "/api/v1/pauses"): lambda ids: [("/api/v1/pauses", None)],
+    ("GET", "/api/github/tasks"): lambda ids: [("/api/github/tasks", None), ("/api/github/tasks?limit=2", None)],
+    ("GET", "/api/github/usage"): lambda ids: [("/api/github/usage", None)],
+    ("GET", "/api/github/audit"): lambda ids: [("/api/github/audit", None)],
+    ("GET", "/api/github/routing"): lambda ids: [(f"/api/github/routing?installation_id={ids.installation}", None)],
     ("POST", "/api/v1/replay"): lambda ids: [
         *_selections("/api/v1/replay", of="deliveries")(ids),
         ("/api/v1/replay", {"ids": [ids.guid], "force": True}),
@@ -351,7 +355,10 @@ def test_the_same_requests_show_what_is_theirs_to_who_may_see_it(tenants: Tenant
                 found, absent = tenants.ask("all-read", "GET", asked), tenants.ask("all-read", "GET", other)
                 if told(found, tenants.theirs) != told(absent, tenants.never):
                     shown.add(path)
-    assert shown == {path for method, path in REQUESTS if method == "GET"} - {"/api/v1/events"}
+    assert shown == {path for method, path in REQUESTS if method == "GET"} - {
+        "/api/v1/events",
+        "/api/github/routing",  # which says of an installation that never was what the configuration says of all
+    }
 
 
 def test_what_is_mine_is_shown_whole_and_nothing_else(tenants: Tenants) -> None:

@@ -24,6 +24,7 @@ from covenq.github.app_manifest import web_url
 from covenq.http.answers import respond_error, respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.params import integer_of, limit_of
+from covenq.http.guard import scope_of_request
 from covenq.operate.inspect import cave
 from covenq.operate.inspect.cave import Familiars
 from covenq.state import schema
@@ -38,20 +39,18 @@ ScopeOf = Callable[[falcon.Request], Scope | None]
 """What the caller may see; None is everything."""
 
 
-def unscoped(req: falcon.Request) -> Scope | None:
-    """Of a caller who may see everything: on the Unix socket, or with a token that names no installation."""
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class CaveSources:
-    """What the answers are made of."""
+    """What the answers are made of.
+
+    A scope is in the statements themselves, each of which is planned for it, and not in the connection: that shows everything.
+    """
 
     state: FoldedState
     config: EffectiveConfig
     familiars: Callable[[], Familiars]
     """What the configuration in effect says of them: asked once for one answer."""
-    scope_of: ScopeOf = unscoped
+    scope_of: ScopeOf = scope_of_request
 
     def resources(self) -> Iterator[tuple[str, object]]:
         yield f"{PATH}/tasks", Tasks(self)
@@ -82,6 +81,7 @@ class Tasks:
                 return
             found = cave.tasks(conn, scope, before, limit, names, web)
         respond_ok(resp, found)
+        resp.context.shown = len(found.tasks)
 
 
 @dataclass(eq=False)
@@ -97,6 +97,7 @@ class Usage:
             found = cave.usage(conn, scope)
         _set_private(resp)
         respond_ok(resp, {"usage": found})
+        resp.context.shown = len(found)
 
 
 @dataclass(eq=False)
@@ -112,6 +113,7 @@ class Audit:
             found = cave.audit(conn, scope)
         _set_private(resp)
         respond_ok(resp, {"events": found})
+        resp.context.shown = len(found)
 
 
 @dataclass(eq=False)

@@ -454,6 +454,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Query("after", _WHOLE, "`next` of the page before."),
         ),
         notes={304: "Nothing of it changed since the answer whose ETag If-None-Match has."},
+        scoped="filter",
     ),
     Operation(
         "GET",
@@ -461,6 +462,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "read",
         "For CovenCave: tasks and the time of their attempts, by installation, repository and familiar.",
         {200: schemas.answer({"usage": schemas.array_of(ref("cave_usage"))})},
+        scoped="filter",
     ),
     Operation(
         "GET",
@@ -468,6 +470,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "read",
         "For CovenCave: the newest 200 deliveries that were ignored, attempts and pull requests, newest first.",
         {200: schemas.answer({"events": schemas.array_of(ref("cave_event"))})},
+        scoped="filter",
     ),
     Operation(
         "GET",
@@ -485,5 +488,6 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
         ),
         notes={400: "installation_id required: it wasn't said."},
+        scoped="one",
     ),
 )
