@@ -17,7 +17,16 @@ from collections.abc import Iterable, Sequence
 from covenq.model import DELIVERY_PRECEDENCE, Kind, ReceivedReason, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
 from covenq.routing.held import HELD, held_of
-from covenq.state import fold_history, fold_ledger, fold_pauses, fold_scopes, fold_usage, rollups, send_order
+from covenq.state import (
+    fold_history,
+    fold_ledger,
+    fold_pauses,
+    fold_scopes,
+    fold_uninstalls,
+    fold_usage,
+    rollups,
+    send_order,
+)
 from covenq.state.fold_tasks import fold_task
 from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store, wanted_by
 from covenq.state.rows_seen import load as load_seen
@@ -64,6 +73,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
         fold_pauses.fold(conn, wanted.of_operators)
         fold_scopes.fold(conn, wanted.of_operators)
         fold_ledger.fold(conn, wanted.of_operators)
+        fold_uninstalls.fold(conn, wanted.of_operators)
     fold_history.fold(conn, records)
     # Last, wherever the erasure is in the batch: the columns it clears are written when a row is made, and never again.
     erased = erase(conn, records)

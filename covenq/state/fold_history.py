@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from covenq.model import Kind
+from covenq.model.uninstall_record import UninstallKind
 from covenq.state.rows import json_text
 from journal.records import Record
 
@@ -18,7 +19,7 @@ NOTED_KINDS = frozenset(
     str(kind)
     for kind in (
         Kind.REPEATED, Kind.CONFLICTED, Kind.REPLAYED, Kind.REROUTED, Kind.REDACTED, Kind.REQUEUED, Kind.CANCELLED,
-        Kind.SUPERSEDED,
+        Kind.SUPERSEDED, *UninstallKind,
     )
 )  # fmt: skip
 

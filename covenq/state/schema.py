@@ -49,6 +49,15 @@ CREATE TABLE scope_bindings (
     subject TEXT PRIMARY KEY, seq INTEGER NOT NULL, secret TEXT NOT NULL, repo TEXT, repo_id INTEGER NOT NULL, since TEXT NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE uninstalls (
+    installation INTEGER PRIMARY KEY, deletion INTEGER NOT NULL, app INTEGER, state TEXT NOT NULL, seq INTEGER NOT NULL,
+    since TEXT NOT NULL, boundary INTEGER, begun INTEGER, by TEXT, reason TEXT
+);
+
+CREATE INDEX uninstalls_left ON uninstalls (state, since, installation) WHERE state IN ('waiting', 'erasing');
+CREATE INDEX deliveries_uninstalled ON webhook_deliveries (installation, seq)
+    WHERE event = 'installation' AND action = 'deleted' AND redacted IS NULL;
+
 CREATE TABLE ledger (
     log TEXT NOT NULL, hour TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, hook TEXT, listed INTEGER NOT NULL,
     held INTEGER NOT NULL, redelivered INTEGER NOT NULL, fetched INTEGER NOT NULL, unrecoverable INTEGER NOT NULL,

@@ -38,11 +38,11 @@ HOT = ("state", "intake", "tasks")
 """The wings whose every statement runs for each delivery, or for each task."""
 WINGS = (*HOT, "operate")
 STATEMENT = re.compile(
-    r"(?:WITH|SELECT|UPDATE|DELETE)\b.*\b(?:webhook_deliveries|tasks|task_attempts|notes|usage)\b", re.DOTALL
+    r"(?:WITH|SELECT|UPDATE|DELETE)\b.*\b(?:webhook_deliveries|tasks|task_attempts|notes|usage|uninstalls)\b", re.DOTALL
 )
 SMALL = re.compile(
     r"VIRTUAL TABLE|subquery|CONSTANT ROW|VALUES CLAUSE|"
-    r"SCAN (?:walk|new|asked|pauses|tallies|size|lane|queue_sizes|names_in_records|position|moments)\b"
+    r"SCAN (?:walk|new|asked|pauses|tallies|size|lane|queue_sizes|names_in_records|uninstalls|position|moments)\b"
 )
 """What a plan may go through: values that were given, and tables that don't grow with deliveries."""
 FEW_BY_RIGHT = {"tasks_without_delivery"}
