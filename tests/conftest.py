@@ -34,7 +34,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-OPERATIONS = ("actions", "archive", "audit", "commanded", "pauses", "redaction", "retention", "tail", "usage", "why")
+OPERATIONS = (
+    "actions",
+    "archive",
+    "audit",
+    "commanded",
+    "pauses",
+    "redaction",
+    "retention",
+    "tail",
+    "uninstall",
+    "usage",
+    "why",
+)
 BOTH = (
     *(ROOT / "tests" / name for name in ("cli", "intake", "tasks")),
     *(ROOT / "tests" / "operate" / f"test_{name}.py" for name in OPERATIONS),

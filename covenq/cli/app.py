@@ -72,6 +72,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "handover": "covenq.cli.commands.handover",
         "compact": "covenq.cli.commands.maintenance",
         "redact": "covenq.cli.commands.maintenance",
+        "keep": "covenq.cli.commands.keep",
         "export": "covenq.cli.commands.exchange",
         "import": "covenq.cli.commands.exchange",
     },

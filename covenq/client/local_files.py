@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from covenq.config.journal import IN_FILES, JournalSettings
-from covenq.config.load import Retention
 from covenq.config.node import UNNAMED, NodeSettings
+from covenq.config.retention import Retention
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.net import unix_socket
 from covenq.operate.maintain.journal_lock import wait_for_lock

@@ -110,6 +110,8 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "log.level": (lambda c: c.log_level, None),
     "retention.payloads": (lambda c: c.retention.payloads_s, None),
     "retention.attempts": (lambda c: c.retention.attempts_s, None),
+    "retention.on_uninstall": (lambda c: c.retention.on_uninstall, None),
+    "retention.uninstall_grace": (lambda c: c.retention.uninstall_grace_s, None),
     "limits.installation": (lambda c: _cap(c.caps.installation), None),
     "limits.repo": (lambda c: _cap(c.caps.repo), None),
     "limits.route": (lambda c: _cap(c.caps.route), None),

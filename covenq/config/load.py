@@ -28,6 +28,7 @@ from covenq.config.notify import Notify, parse_notify
 from covenq.config.page import PageSettings, parse_page
 from covenq.config.public_url import parse_public_url
 from covenq.config.reconcile import NO_RECONCILE, Reconcile, parse_reconcile
+from covenq.config.retention import NO_RETENTION, Retention, parse_retention
 from covenq.config.route import Route, digest, parse_route
 from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
@@ -64,14 +65,6 @@ SECTIONS = tuple(
 LOG_FORMATS = ("human", "json")
 LOG_LEVELS = ("info", "debug", "warning", "error")
 TWINS = ("mark", "refuse")
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long payloads of finished deliveries and files of final tasks are kept, in seconds; None is forever."""
-
-    payloads_s: float | None = None
-    attempts_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +114,7 @@ class Config:
     """Regular expressions of what is masked in the output of commands."""
     log_format: str = "human"
     log_level: str = "info"
-    retention: Retention = Retention()
+    retention: Retention = NO_RETENTION
     caps: Caps = NO_CAPS
     """The section [limits] and the routes' own, as one."""
     notify: Notify | None = None
@@ -213,7 +206,6 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     api = top.table("api", ("bind", "tokens", "page", "hosts", "payloads"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins", "ingress", "app", "hook"))
     worker = top.table("worker", ("concurrency", "lease", "scrub", "on_standby", "token_file"))
-    retention = top.table("retention", ("payloads", "attempts"))
     log = top.table("log", ("format", "level"))
     tables, routes, familiars = _routes(top)
     caps = parse_caps(top, [(route.name, route.scheduling) for route in routes], familiars.shares)
@@ -270,7 +262,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),
         log_level=log.choice("level", LOG_LEVELS),
-        retention=Retention(_retention_s(retention, "payloads"), _retention_s(retention, "attempts")),
+        retention=parse_retention(top),
         caps=caps,
         notify=parse_notify(top, base),
         routes=routes,
@@ -423,7 +415,3 @@ def _line_of_digits(text: str) -> str:
     """Where the first number is of which Python makes no integer, as words, if it can be told."""
     found = re.search(f"(?<![0-9_])[0-9](?:_?[0-9]){{{sys.get_int_max_str_digits()},}}", text)
     return "" if found is None else f" (line {text.count(chr(10), 0, found.start()) + 1})"
-
-
-def _retention_s(table: Table, key: str) -> float | None:
-    return table.duration(key, 0.0) if key in table.raw else None

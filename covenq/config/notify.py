@@ -14,7 +14,7 @@ from covenq.errors import UsageError
 from covenq.model.notices import TIMEOUT_MAX_S
 from covenq.net.address import is_loopback
 
-KINDS = ("intake", "damage", "failures", "receiver", "waiting", "ledger", "disk", "overdue")
+KINDS = ("intake", "damage", "failures", "receiver", "waiting", "ledger", "disk", "overdue", "uninstall")
 """What notices are about. What each stands for is `covenq.operate.notify.conditions`'s."""
 
 TIMEOUT_S = 30.0

@@ -43,10 +43,10 @@ from covenq.daemon.restart import Restart, passed_sockets
 from covenq.daemon.routes import make_routes
 from covenq.daemon.standby_work import standby_work
 from covenq.daemon.start_order import start_in_order
-from covenq.daemon.stop import UPKEEP_S
 from covenq.daemon.succession import Succession
 from covenq.daemon.systemd import watchdog_of
 from covenq.daemon.takeover import Predecessor, TakeoverServer
+from covenq.daemon.upkeep import make_upkeep
 from covenq.errors import ConfigError, PortBusy, Refused, UsageError
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
@@ -60,7 +60,6 @@ from covenq.model import at_text
 from covenq.model.status import NodeStatus
 from covenq.operate.act import pauses
 from covenq.operate.daemon_context import DaemonContext
-from covenq.operate.inspect.nodes import absent_nodes
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import NOTICES_NAME, REFUSALS_NAME, TAKEOVER_NAME
@@ -157,7 +156,7 @@ def start(
     succession = Succession(storage.succession, sockets.node_api(config))
     handover = Handover(succession, live, ask_stop, lambda: Restart([sockets.by_name[name] for name in sockets.kept]))
     intake = make_intake(storage, succession, mask)
-    upkeep = make_upkeep(live, storage, lambda: succession.works, cleanup)
+    upkeep = make_upkeep(live, storage, lambda: succession.works, env, cleanup)
     workers = make_workers(
         live, storage, intake.admission.has_space, lambda: release_ballast(reserve, TO_END), succession, cleanup
     )
@@ -317,25 +316,6 @@ def make_twins(storage: Storage) -> Twins:
         wait_for=storage.state.wait_for,
         met=storage.readers.met,
     )
-
-
-def make_upkeep(live: Live, storage: Storage, leads: Callable[[], bool], cleanup: ExitStack) -> Upkeep:
-    """Retention and erasure. Before the workers, so that it is stopped after them.
-
-    That may take as long as the rewrite of a segment, and claims that wait for a task are answered before.
-    """
-    upkeep = Upkeep(
-        storage.journal,
-        storage.readers,
-        storage.fold,
-        storage.data,
-        lambda: live.now.config.retention,
-        truncate_wal=storage.fold.scrub,
-        reserve=storage.reserve,
-    )
-    upkeep.share(leads, lambda: absent_nodes(storage.succession, storage.node.id))
-    cleanup.callback(upkeep.stop, UPKEEP_S)
-    return upkeep
 
 
 def make_background(

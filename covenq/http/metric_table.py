@@ -77,6 +77,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_disk_reserve_bytes": Spec("gauge", "With less than this free, the intake closes."),
     "covenq_ballast_bytes": Spec("gauge", "The ballast file, which is given up when the disk is full; 0 if it is."),
     "covenq_upkeep_failing": Spec("gauge", "1 if retention, or an erasure, failed and waits."),
+    "covenq_uninstalls": Spec("gauge", "Uninstalled installations by what becomes of their content.", ("state",)),
     "covenq_reconcile_pass_age_seconds": Spec("gauge", "Since a pass over GitHub's delivery logs ended: of several, the oldest."),
     "covenq_reconcile_missing": Spec("gauge", "Deliveries that the newest passes found missing, and could not fetch yet."),
     "covenq_reconcile_fetched": Spec("counter", "Deliveries that the daemon's passes fetched."),

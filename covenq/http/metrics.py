@@ -42,7 +42,7 @@ from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.inspect.waiting import by_cause
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.state import fold_ledger, query
+from covenq.state import fold_ledger, fold_uninstalls, query
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution.pool import Pool
@@ -234,6 +234,7 @@ class StateMetrics:
             yield labelled(f"covenq_{what}", counts[what])
             ages = {state: max(0.0, now - seconds_or(at, now)) for state, at in getattr(oldest, what).items()}
             yield labelled(f"covenq_{what}_oldest_age_seconds", ages)
+        yield labelled("covenq_uninstalls", fold_uninstalls.counts(conn))
         yield labelled("covenq_paused", Counter(pause.what for pause in view.pauses(conn)))
         ended: Counter[tuple[str, ...]] = Counter()
         for (outcome, category), number in query.attempts_ended(conn).items():

@@ -17,6 +17,7 @@ What = Literal[
     "queued", "claimed", "retried", "completed", "failed", "requeued", "cancelled", "superseded", "late",
     # what else operators and the system do
     "paused", "resumed", "bound", "unbound", "reconciled", "reopened", "dropped",
+    "uninstalled", "kept", "erasing", "erased",
     # the journal's own
     "opened", "cut", "mended", "salvaged", "head_accepted", "sealed",
     # requests that leave no record

@@ -82,6 +82,19 @@ class UpkeepStatus(Struct):
     error: str | None
 
 
+class Uninstall(Struct):
+    """An installation that was uninstalled, and whose content will be erased, or is just being erased."""
+
+    installation: Count
+    state: Literal["waiting", "erasing"]
+    since: Time
+    """When its deletion was noticed."""
+    due_at: Time | None
+    """When it is erased at the earliest; null where it has begun."""
+    waits: str | None = None
+    """Why it is not erased though it is due; null without a daemon, and before that time."""
+
+
 class SecretWarning(Struct, frozen=True):
     """That a webhook secret is weak, or likely not what GitHub has: then what is around it `counts` as part of it."""
 
@@ -407,6 +420,8 @@ class Status(Struct, kw_only=True):
     watchdog: Watchdog | None = None
     """None if systemd didn't start the daemon."""
     upkeep: UpkeepStatus | None = None
+    uninstalls: list[Uninstall] = []
+    """Of those that are not settled the 50 that are erased first."""
     routes: list[str]
     reload: Reload | None = None
     refused: dict[str, Count] = field(default_factory=dict)

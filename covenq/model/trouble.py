@@ -16,7 +16,7 @@ MENDED_LATER = frozenset(
     {"missing", "stuck", "refused", "drift", "paused", "untold", "failing", "standby", "clock", "node"}
 )
 """Words of what is wrong, and stops nothing else."""
-NOTES = frozenset({"warning", "upkeep"})
+NOTES = frozenset({"warning", "upkeep", "uninstalled"})
 
 
 class Trouble(NamedTuple):
@@ -82,6 +82,10 @@ def troubles(found: Status, now: float) -> Iterator[Trouble]:
             yield Trouble("untold", words)
     if found.upkeep is not None and found.upkeep.error:
         yield Trouble("upkeep", f"waits: {found.upkeep.error}")
+    if found.uninstalls:
+        from covenq.model.uninstall_text import uninstall_lines
+
+        yield from (Trouble("uninstalled", *told) for told in uninstall_lines(found.uninstalls, now))
 
 
 def _of_the_configuration(found: Status, now: float) -> Iterator[Trouble]:

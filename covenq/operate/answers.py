@@ -197,6 +197,17 @@ class Unbound(Struct, frozen=True):
     dry_run: bool
 
 
+class Kept(Struct, frozen=True):
+    """The erasure of an uninstalled installation that was stopped; with `dry_run`, that would be."""
+
+    installation: int
+    since: Time
+    """When its deletion was noticed."""
+    due_at: Time
+    """When it would have been erased at the earliest."""
+    dry_run: bool
+
+
 class Paused(Struct, frozen=True, kw_only=True):
     """A pause that began, or that ended (then `paused` is False); `changed` is False where it was so already.
 

@@ -22,6 +22,7 @@ from covenq.operate.answers import (
     Compaction,
     HandedOver,
     Imported,
+    Kept,
     Paused,
     PlanAnswer,
     Redaction,
@@ -32,6 +33,7 @@ from covenq.operate.parameters import (
     Compact,
     HandOver,
     Import,
+    Keep,
     Notify,
     Parameters,
     Pause,
@@ -215,6 +217,13 @@ def _compact(context: Context, parameters: Compact) -> Compaction:
         return upkeep_work.compact(files, progress, parameters)
 
 
+def _keep(context: Context, parameters: Keep) -> Kept:
+    from covenq.operate.maintain.keep import keep
+
+    with context.pausing() as (journal, rows):
+        return keep(journal, rows, context.config.retention, parameters)
+
+
 def _pause(context: Context, parameters: Pause) -> Paused:
     from covenq.operate.act.pause_summary import with_summary
     from covenq.operate.act.pauses import pause
@@ -298,6 +307,7 @@ COMPACT = Operation(
     raises=(UsageError, Refused),
     timeout_s=UPKEEP_S,
 )
+KEEP = Operation("keep", "Keep the content of an uninstalled installation: stop its erasure.", Keep, Kept, _keep)
 PAUSE = Operation(
     "pause",
     "Pause the intake, the worker, a route, a repository or an installation.",
@@ -342,6 +352,6 @@ HANDOVER = Operation(
 
 AnyOperation = Operation[Any, Struct]  # each has parameters of its own type
 OPERATIONS: tuple[AnyOperation, ...] = (
-    REPLAY, IMPORT, RECONCILE, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND, NOTIFY, HANDOVER,
+    REPLAY, IMPORT, RECONCILE, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, KEEP, PAUSE, RESUME, UNBIND, NOTIFY, HANDOVER,
 )  # fmt: skip
 """All of them."""

@@ -138,6 +138,14 @@ class Unbind(Parameters, kw_only=True, frozen=True):
     dry_run: bool = False
 
 
+class Keep(Parameters, kw_only=True, frozen=True):
+    """The uninstalled installation whose content is to be kept."""
+
+    installation: Installation
+    reason: Reason = None
+    dry_run: bool = False
+
+
 class Pause(Parameters, kw_only=True, frozen=True):
     """What is paused or resumed: `what` is one of `covenq.state.fold_pauses.PauseTarget`."""
 

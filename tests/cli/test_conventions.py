@@ -120,7 +120,7 @@ READS: dict[str, tuple[list[str], Any]] = {
     "cancel": ([of("g1"), "--dry-run"], schemas.all_schemas()["operation"]),
 }
 """Every command that answers in JSON, with what it needs, and the schema of its answer."""
-ELSEWHERE = {"backup", "export", "handover", "migrate", "import", "nodes", "pause", "reconcile", "resume"}
+ELSEWHERE = {"backup", "export", "handover", "migrate", "import", "keep", "nodes", "pause", "reconcile", "resume"}
 """Those with --json that write, or need a database: their own tests read it."""
 
 

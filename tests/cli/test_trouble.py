@@ -85,6 +85,7 @@ OTHERS = {
     "migrate",
     "handover",
     "nodes",
+    "keep",
 }
 """Those that run until they are stopped, or need a daemon, GitHub or a database; what they do in trouble is tested one by one."""
 PRINTS = [name for name in READS if name not in ("refused", "salvage", "tokens", "ledger", "notify")]

@@ -85,6 +85,7 @@ OTHERS: Mapping[str, list[str]] = {
     "salvage": [""],
     "backup": ["COPY", ""],
     "handover": [""],
+    "keep": ["9001", "no-number-but-words"],
     "nodes": [""],
     "migrate": ["", "--from file:/nonexistent/where/no/journal/is --to file:COPY", "--from nonsense --to nonsense"],
     "import": ["PAYLOAD --dry-run", "/nonexistent/where/no/export/is.jsonl"],

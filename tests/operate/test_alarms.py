@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.model import Kind, at_text
 from covenq.model.status import Stuck
 from covenq.operate.inspect import alarms as alarms_module

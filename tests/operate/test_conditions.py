@@ -19,6 +19,7 @@ from covenq.model.status import (
     Overdue,
     ReconcileStatus,
     StateStatus,
+    Uninstall,
     Verified,
 )
 from covenq.model.waiting import WaitingTasks
@@ -118,6 +119,13 @@ CASES: list[Case] = [
         ("waiting", "route a unclaimed"),
         "5 tasks wait, route a: why it waits; the oldest for 16m",
         "covenq worker --route a -- CMD",
+    ),
+    (
+        {"uninstalls": [Uninstall(9001, "waiting", EARLIER, "2026-12-08T05:00:00.000000Z")]},
+        {},
+        ("uninstall", "installation 9001"),
+        "is erased from 2026-12-08T05:00:00Z on",
+        "covenq keep 9001",
     ),
     ({"waiting": [waits("key", "route a")]}, {}, ("waiting", "route a key"), "5 tasks wait", "covenq why t1"),
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.errors import NotDurable, NotFound
 from covenq.operate.act import pauses
 from covenq.operate.maintain import upkeep_work as upkeep

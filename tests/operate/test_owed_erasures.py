@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.model.nodes_text import owed_text
 from covenq.operate.inspect.nodes import absent_nodes, known_nodes
 from covenq.operate.maintain.upkeep import Upkeep

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.operate.maintain.upkeep_work import redact
 from covenq.operate.parameters import Redact

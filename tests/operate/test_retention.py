@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config.load import Config, Retention, build
+from covenq.config.load import Config, build
+from covenq.config.retention import Retention
 from covenq.errors import ConfigError
 from covenq.operate.maintain import retention
 from covenq.operate.maintain.retention import Segment

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.intake.admission import Admission, poisoned_sentence
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.operate.maintain.upkeep_work import compact

@@ -71,6 +71,9 @@ class Settings:
         if path == "/app/installations":
             return self._installations(int(query.get("page", "1")), min(int(query.get("per_page", "30")), 100))
         of, _, what = path.rpartition("/")
+        if of == "/app/installations":
+            one = next((one for one in self.installations if str(one.id) == what), None)
+            return (404, {}, b"{}") if one is None else _json("installation", self._installation(one))
         if what == "config" and of in self.hooks:
             if method == "PATCH":
                 self.before_change(of)

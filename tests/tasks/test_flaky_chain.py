@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from covenq.config.live import Snapshot
-from covenq.config.load import Retention, build
+from covenq.config.load import build
+from covenq.config.retention import Retention
 from covenq.config.secret_keys import Key
 from covenq.intake.receive import Request, receive
 from covenq.intake.scope_bindings import ScopeBindings

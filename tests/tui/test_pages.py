@@ -31,6 +31,7 @@ from covenq.model.status import (
     StateStatus,
     Status,
     Stuck,
+    Uninstall,
     UpkeepStatus,
     Verified,
 )
@@ -129,6 +130,10 @@ def test_a_sparkline_has_a_cell_for_each_value() -> None:
             "route fix is paused for 5m by mona: deploy",
         ),
         ({"upkeep": UpkeepStatus(doing=None, error="no room")}, "upkeep waits: no room"),
+        (
+            {"uninstalls": [Uninstall(9001, "waiting", AGO, AGO, "GitHub says that it is\x1b installed")]},
+            "installation 9001 uninstalled, not erased yet: GitHub says that it is␛ installed: covenq keep 9001 stops that",
+        ),
         (
             {"reconcile": ReconcileStatus(300.0, [], missing=Missing(12, AGO, AGO, AGO))},
             "are missing; GitHub begins to forget them: covenq reconcile",

@@ -45,9 +45,14 @@ def _value(body: Body, field: _Field) -> object | None:
     value: object = body.get(field.name)
     if value is None:
         # A text that has to be there is refused as an empty one is: the operation says what it may be.
+        if field.required and not isinstance(field.type, inspect.StrType):
+            raise UsageError(f"{field.name} must be {field.noun}")
         return "" if field.required else None
-    if isinstance(value, float) and abs(value) >= 1 << 63 and not _fits(value, field.type) and _fits(0, field.type):
-        raise UsageError(f"{field.name} is too large")  # a whole number of over 64 bits is read as a float
+    if isinstance(value, float) and not _fits(value, field.type) and _fits(0, field.type):
+        if abs(value) >= 1 << 63:
+            raise UsageError(f"{field.name} is too large")  # a whole number of over 64 bits is read as a float
+        if value.is_integer():
+            value = int(value)  # 7.0 is a whole number in JSON
     if not _fits(value, field.type):
         raise UsageError(f"{field.name} must be {field.noun}")
     if field.parse is not None and isinstance(value, list):

@@ -151,6 +151,7 @@ def status(sources: StatusSources) -> model_status.Status:
             descriptors=sources.info.descriptors,
             watchdog=sources.info.watchdog,
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
+            uninstalls_wait=upkeep.uninstalls_wait,
             reload=live.status(),
             refused=sources.refusals.counts(),
             refused_unkept=sources.refusals.unkept(),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from covenq.model import Kind, scope_record
 from covenq.model.audit import AuditLine, Doer, On, Outcome, Thing, What, Who
+from covenq.model.uninstall_record import UninstallKind
 from covenq.operate.log_records import RECONCILED
 from covenq.operate.maintain.retention import KIND as DROPPED
 from covenq.state.fold_pauses import PAUSED, REDACTED, RESUMED, PauseTarget
@@ -59,6 +60,10 @@ KINDS: dict[str, Told] = {
     REDACTED: Told("redacted"),
     scope_record.BOUND: Told("bound", reason=None),
     scope_record.UNBOUND: Told("unbound"),
+    UninstallKind.NOTICED: Told("uninstalled", reason=None),
+    UninstallKind.KEPT: Told("kept"),
+    UninstallKind.BEGUN: Told("erasing", reason="shown_by"),
+    UninstallKind.DONE: Told("erased", reason=None),
     RECONCILED: Told("reconciled", reason=None),
     "ops.intake_opened": Told("reopened"),
     DROPPED: Told("dropped"),
@@ -195,6 +200,11 @@ def _on_secret(record: Record) -> On:
     return On("secret", _short(record.data.get("secret")))
 
 
+def _on_installation(record: Record) -> On:
+    number = as_integer(record.data.get("installation"))
+    return On("installation", None if number is None else str(number))
+
+
 _PAUSABLE: dict[str | None, Thing] = {
     PauseTarget.INTAKE: "intake",
     PauseTarget.WORKER: "worker",
@@ -208,6 +218,7 @@ _ON: dict[str, Callable[[Record], On]] = {
     scope_record.BOUND: _on_secret,
     scope_record.UNBOUND: _on_secret,
     LATE: lambda record: On("task", _short(record.data.get("task"))),
+    **dict.fromkeys(map(str, UninstallKind), _on_installation),
     RECONCILED: lambda record: On("log", _short(record.data.get("hook"))),
     "ops.intake_opened": lambda record: On("intake"),
 }

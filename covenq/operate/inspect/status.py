@@ -45,7 +45,7 @@ from covenq.model.status import (
 from covenq.model.waiting import WaitingTasks
 from covenq.model.worker_status import WorkerStatus
 from covenq.operate.inspect import ledger, throughput, view
-from covenq.operate.maintain import verify_note
+from covenq.operate.maintain import uninstall, verify_note
 from covenq.paths import JOURNAL_NAME
 from covenq.routing.held import HELD
 from covenq.state import query
@@ -77,6 +77,8 @@ class DaemonProcess:
     descriptors: Descriptors | None = None
     watchdog: Watchdog | None = None
     upkeep: UpkeepStatus | None = None
+    uninstalls_wait: Mapping[int, str] = field(default_factory=dict)
+    """Why uninstalled installations that are due are not erased."""
     reload: Reload | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
     refused_unkept: Mapping[str, int] = field(default_factory=dict)
@@ -142,6 +144,7 @@ def status(
         descriptors=process.descriptors,
         watchdog=process.watchdog,
         upkeep=process.upkeep,
+        uninstalls=uninstall.shown(conn, config.retention, process.uninstalls_wait),
         routes=[route.name for route in config.routes],
         reload=process.reload,
         refused=dict(process.refused),

@@ -12,11 +12,13 @@ from msgspec.structs import asdict
 
 from covenq.model import Kind, State
 from covenq.model.rows import Attempt, Task
+from covenq.model.uninstall_record import is_uninstall_subject
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
 from covenq.operate.inspect.history import Story, StoryEvent, StoryRules, StoryTask
 from covenq.operate.inspect.next_steps import next_steps
 from covenq.operate.inspect.story_answers import answers
 from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause, who
+from covenq.operate.inspect.uninstall_story import uninstall_words
 from covenq.operate.inspect.verdict import verdict
 from covenq.operate.origin import FETCHED
 from covenq.operate.signed_later import parse_note
@@ -119,6 +121,8 @@ _NOTE_WORDS = {
 
 def _note_event(note: Record) -> StoryEvent:
     _, _, word = note.kind.partition(".")
+    if is_uninstall_subject(note.subject):
+        return _event(note.at, note.seq, word, uninstall_words(note))
     task = note.subject.split(".")[1] if note.subject.startswith("task.") else None
     what = f"{task or 'it'} {_NOTE_WORDS.get(Kind(note.kind), word)}"
     if note.kind == Kind.REROUTED and note.data.get("dismissed"):

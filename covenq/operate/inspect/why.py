@@ -24,6 +24,7 @@ from covenq.intake.refusal_hints import with_hint
 from covenq.intake.refusal_log import Refusal
 from covenq.model import DeliveryId, Kind, State, parse_id, seconds_of, task_subject
 from covenq.model.rows import Delivery, Repository, Task, Waits
+from covenq.model.uninstall_record import subject_of
 from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
 from covenq.operate.inspect.forward_signature import Signing, signing_of
@@ -177,7 +178,11 @@ def _facts(
     tasks = query.tasks_of(conn, row.hook, row.guid)
     attempts = {task.id: query.attempts(conn, task.id) for task in tasks}
     noted = [seq for subject in _subjects(row, tasks) for seq in notes(conn, subject, NOTES_MAX)[1]]
-    found = [_shown(conn, record) for record in map(records.get, sorted(noted)) if record is not None]
+    found = [
+        _shown(conn, record)
+        for record in map(records.get, sorted(noted))
+        if record is not None and record.data.get("deletion") in (None, row.seq)
+    ]
     by = row.redacted or row.payload_dropped
     return DeliveryFacts(
         delivery=row,
@@ -211,6 +216,8 @@ def _shown(conn: sqlite3.Connection, note: Record) -> Record:
 def _subjects(row: Delivery, tasks: Sequence[Task]) -> Iterator[str]:
     yield DeliveryId(row.hook, row.guid).subject
     yield from (task_subject(task.id) for task in tasks)
+    if row.event == "installation" and row.action == "deleted" and row.installation is not None:
+        yield subject_of(row.installation)  # what became of the installation then
 
 
 def _waits(conn: sqlite3.Connection, tasks: Sequence[Task], now: float, waiting: Waiting) -> Mapping[str, Waits]:

@@ -22,6 +22,7 @@ from covenq.model.status import (
     Status,
     Watchdog,
 )
+from covenq.model.uninstall_text import uninstall_lines
 from covenq.model.waiting import TONES, WaitingTasks, untold_pauses, waiting_text
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
@@ -84,6 +85,8 @@ def _of_status(status: Status, now: float) -> Iterator[Finding]:
         yield Finding(
             "upkeep", WARN, f"it failed, and is tried again: {status.upkeep.error}", "covenq compact --dry-run"
         )
+    for words, next in uninstall_lines(status.uninstalls, now):
+        yield Finding("upkeep", GOOD, words, next or None)
     if status.notify is not None:
         for words in trouble(status.notify, now):
             yield Finding("notify", WARN, f"operators are not told of what they should: {words}", "covenq notify test")

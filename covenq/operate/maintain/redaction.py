@@ -87,7 +87,7 @@ def plan_redact(
     elif of_repository:
         found = (id for one in meant(conn, wanted) for id in _of_repository(conn, one))
     else:
-        found = _all_of(conn, "installation = ?", installation)
+        found = _all_of(conn, "installation = :value", installation)
     tally = Tally()
     for id in dict.fromkeys(found):
         one = make(id)
@@ -99,6 +99,26 @@ def plan_redact(
             tally.add(one.parts)
     next = None if rows is None else rows.next
     return Plan(tuple(eligible), tuple(skipped), make, summary=tally.summary(), next=next)
+
+
+def plan_uninstalled(conn: sqlite3.Connection, installation: int, boundary: int, reason: str, by: str) -> Plan:
+    """Plan the erasure of an installation's deliveries up to the record `boundary`: what came later is not looked at.
+
+    Its tasks have been cancelled; a delivery of which one runs nevertheless is skipped.
+    """
+
+    def make(id: str) -> Item | Skipped:
+        return _item(conn, query.delivery_to_act_on(conn, id), reason=reason, by=by)
+
+    eligible: dict[str, None] = {}
+    skipped: list[Skipped] = []
+    for id in _all_of(conn, "seq <= :boundary AND installation = :value", installation, boundary=boundary):
+        one = make(id)
+        if isinstance(one, Skipped):
+            skipped.append(one)
+        else:
+            eligible[id] = None
+    return Plan(tuple(eligible), tuple(skipped), make)
 
 
 def meant(conn: sqlite3.Connection, wanted: Redact) -> list[Repository]:
@@ -162,8 +182,8 @@ def _search(repo: str) -> str:
 
 def _of_repository(conn: sqlite3.Connection, one: Repository) -> Iterator[str]:
     if one.repo_id is not None:
-        return _all_of(conn, "repo_id = ?", one.repo_id)
-    return _all_of(conn, "repo_id IS NULL AND repo = ? COLLATE NOCASE", one.names[0])
+        return _all_of(conn, "repo_id = :value", one.repo_id)
+    return _all_of(conn, "repo_id IS NULL AND repo = :value COLLATE NOCASE", one.names[0])
 
 
 _NAMES_IN_RECORDS = """SELECT seq FROM names_in_records
@@ -284,13 +304,13 @@ def _item(conn: sqlite3.Connection, row: Delivery, *, reason: str | None, by: st
     return Item(str(delivery), tuple(made), tuple(task.id for task in tasks), parts=(part,))
 
 
-def _all_of(conn: sqlite3.Connection, where: str, value: object) -> Iterator[str]:
+def _all_of(conn: sqlite3.Connection, where: str, value: object, *, boundary: int | None = None) -> Iterator[str]:
     after = 0
     while True:
         rows = conn.execute(
-            f"SELECT seq, hook, guid FROM webhook_deliveries WHERE seq > ? AND redacted IS NULL AND {where} "  # noqa: S608 - constants
-            "ORDER BY seq LIMIT ?",
-            (after, value, _PAGE),
+            f"SELECT seq, hook, guid FROM webhook_deliveries WHERE seq > :after AND redacted IS NULL AND {where} "  # noqa: S608 - constants
+            "ORDER BY seq LIMIT :page",
+            {"after": after, "value": value, "boundary": boundary, "page": _PAGE},
         ).fetchall()
         for row in rows:
             yield f"{row['hook']}/{row['guid']}"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.model import FINAL, TOKEN, State, at_text
 from covenq.paths import ATTEMPTS_NAME
 from covenq.state import query

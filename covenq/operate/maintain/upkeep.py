@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.errors import CovenqError, MaintenanceInterrupted, Refused, StateBehind
 from covenq.model.status import UpkeepWork
 from covenq.operate.answers import AbsentNode
 from covenq.operate.maintain import cleanup
+from covenq.operate.maintain.uninstall_work import IsInstalled, Uninstalls
 from covenq.operate.maintain.upkeep_work import UpkeepContext, clean_up, compact, expire, finish, make_room
 from covenq.operate.parameters import Compact
 from covenq.rounds import Loop
@@ -76,6 +77,7 @@ class Upkeep(threading.Thread):
         """Set while an erasure may not be carried out everywhere: at the start, and after each piece of work."""
         self._unfinished.set()
         self._leads: Callable[[], bool] = lambda: True
+        self._uninstalls = Uninstalls(lambda installation, app: None)
         self._carried_out = cleanup.read_watermark(data, journal.id).done
         self._expired_at: float | None = None
         self._next_try = 0.0
@@ -101,6 +103,15 @@ class Upkeep(threading.Thread):
         """
         self._leads = leads
         self._base_context = replace(self._base_context, absent=absent)
+
+    def asks(self, is_installed: IsInstalled) -> None:
+        """What asks GitHub whether an installation is still there; before the start. Without it what is held decides."""
+        self._uninstalls = Uninstalls(is_installed)
+
+    @property
+    def uninstalls_wait(self) -> dict[int, str]:
+        """Why uninstalled installations that are due are not erased."""
+        return self._uninstalls.waits()
 
     @property
     def context(self) -> UpkeepContext:
@@ -197,6 +208,8 @@ class Upkeep(threading.Thread):
     def _work(self) -> str | None:
         error = self._finish()
         self._apply_retention()
+        if self._uninstalls.work(self.context, lambda: self.redacting(dry_run=False)):
+            self._next_try = time.monotonic() + READ_S
         return error
 
     def _follow(self) -> str | None:
@@ -249,7 +262,7 @@ class Upkeep(threading.Thread):
 
     def _apply_retention(self) -> None:
         context = self.context
-        if context.policy == Retention():
+        if context.policy.payloads_s is None and context.policy.attempts_s is None:
             return
         now = context.clock()
         watermark = cleanup.read_watermark(context.data, context.journal.id)

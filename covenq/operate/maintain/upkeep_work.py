@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from covenq.config.load import Retention
+from covenq.config.retention import Retention
 from covenq.errors import ErasurePending
 from covenq.filter.grammar import Filter
 from covenq.operate.act import pauses

@@ -14,6 +14,7 @@ from covenq.config.notify import Notify
 from covenq.model.ledger import missing_text
 from covenq.model.notices import TEXT_MAX
 from covenq.model.status import Status
+from covenq.model.uninstall_text import stop_command
 from covenq.model.waiting import Cause, WaitingTasks, cause_name, waiting_text
 from covenq.state.fold_pauses import PauseTarget
 from covenq.text import byte_size, counted, duration, instant, one_line
@@ -90,6 +91,7 @@ def conditions(seen: Observed, notify: Notify, told: Mapping[Key, Condition]) ->
         *_receivers(seen, told),
         *_failures(seen, notify, told),
         *_waiting(seen, notify, told),
+        *_uninstalled(seen.status),
     ]
     return [_cleaned(one) for one in found if one.kind in notify.on]
 
@@ -174,6 +176,14 @@ def _failures(seen: Observed, notify: Notify, told: Mapping[Key, Condition]) -> 
         route = scope.removeprefix("route ")
         if kind == "failures" and route in routes and not (route in seen.ended and seen.ended[route].finished):
             yield before
+
+
+def _uninstalled(status: Status) -> Iterator[Condition]:
+    """That content is going to be erased, while it can still be stopped."""
+    for one in status.uninstalls:
+        words = f"Installation {one.installation} was uninstalled, and its content is erased"
+        at = ", now" if one.due_at is None else f" from {one.due_at[:19]}Z on"
+        yield Condition("uninstall", f"installation {one.installation}", f"{words}{at}", stop_command(one))
 
 
 def _waiting(seen: Observed, notify: Notify, told: Mapping[Key, Condition]) -> Iterator[Condition]:

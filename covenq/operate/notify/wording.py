@@ -23,6 +23,7 @@ _ENDS = {
     "ledger": "Nothing that GitHub sent is missing any more",
     "disk": "There is room on the data directory's disk again",
     "overdue": "What stood still goes on ({scope})",
+    "uninstall": "The erasure of the content of {scope} is over: it is done, or was stopped",
 }
 """What is said of an end."""
 

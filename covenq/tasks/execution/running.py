@@ -64,6 +64,11 @@ def noted(root: Path) -> list[ProcessMarks]:
     ]
 
 
+def noted_tasks(root: Path) -> set[str]:
+    """The tasks whose commands are noted."""
+    return {name.partition(".")[0] for name in islice(_names(root), _NOTES_MAX)}
+
+
 def clear(root: Path) -> None:
     """Remove all notes: the commands they name have been ended."""
     for name in list(_names(root)):

@@ -18,13 +18,14 @@ from covenq.model.notices import trouble
 from covenq.model.palette import Tone
 from covenq.model.readiness import STANDBY, readiness
 from covenq.model.trouble import MENDED_LATER
+from covenq.model.uninstall_text import LINES_MAX, stop_command, uninstall_text
 from covenq.model.waiting import Cause, command_for
 from covenq.text import counted, duration
 from covenq.tui import text
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
-    from covenq.model.status import ActivePause, Status, Stuck
+    from covenq.model.status import ActivePause, Status, Stuck, Uninstall
 
 LAG_LONG = 10_000
 """Records that the state may be behind the journal without an alarm."""
@@ -132,7 +133,16 @@ def _warnings(status: Status, now: float, *, writable: bool) -> list[Alarm]:
     upkeep = status.upkeep
     if upkeep and upkeep.error:
         found.append(_alarm(f"upkeep waits: {text.clean(upkeep.error)}", "warning"))
+    found += [_uninstalled(one, now) for one in status.uninstalls[:LINES_MAX]]
     return found
+
+
+def _uninstalled(one: Uninstall, now: float) -> Alarm:
+    command = stop_command(one)
+    stops = "" if command is None else f": {command} stops that"
+    return _alarm(
+        f"{text.clean(uninstall_text(one, now))}{stops}", "warning", f"uninstalled {one.installation} {one.since}"
+    )
 
 
 def _of_journal(status: Status, now: float) -> list[Alarm]:
