@@ -15,7 +15,8 @@ import falcon
 from covenq.config.api_tokens import Role, Token, Tokens
 from covenq.errors import UsageError
 from covenq.http.answers import error_body, respond
-from covenq.http.openapi.operations import OPERATIONS, Operation
+from covenq.http.openapi.operation import Operation
+from covenq.http.openapi.operations import OPERATIONS
 from covenq.intake.read_log import ReadLog
 from covenq.intake.refusal_log import Refusals
 from covenq.model.token_scope import Scope

@@ -307,7 +307,9 @@ COMPACT = Operation(
     raises=(UsageError, Refused),
     timeout_s=UPKEEP_S,
 )
-KEEP = Operation("keep", "Keep the content of an uninstalled installation: stop its erasure.", Keep, Kept, _keep)
+KEEP = Operation(
+    "keep", "Keep the content of an uninstalled installation: stop its erasure.", Keep, Kept, _keep, scoped="never"
+)
 PAUSE = Operation(
     "pause",
     "Pause the intake, the worker, a route, a repository or an installation.",

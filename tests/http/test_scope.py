@@ -20,7 +20,8 @@ import pytest
 
 from covenq.config.api_tokens import create
 from covenq.http.guard import _is_scoped
-from covenq.http.openapi.operations import OPERATIONS, Operation
+from covenq.http.openapi.operation import Operation
+from covenq.http.openapi.operations import OPERATIONS
 from covenq.intake import read_log
 from covenq.model import task_subject
 from covenq.model.token_scope import Scope

@@ -13,7 +13,8 @@ import orjson
 from covenq import __version__
 from covenq.config.webhook_path import DEFAULT_PATH
 from covenq.http.openapi import schemas
-from covenq.http.openapi.operations import OPERATIONS, Access, Answer, Operation
+from covenq.http.openapi.operation import Access, Answer, Operation
+from covenq.http.openapi.operations import OPERATIONS
 from covenq.http.openapi.schemas import all_schemas, ref
 
 
