@@ -136,8 +136,16 @@ class ExtraMissing(CovenqError):
     hint = "Install the extra covenq[github]: pip install 'SOURCE[github]', as covenq was installed; `make run` does."
 
 
+class WorkTokenRefused(Refused):
+    """GitHub gives no token for a task's work, and would give none the next time."""
+
+    hint = "Look at the App's permissions, at the installation and its repositories, and at the route's token: covenq.toml(5)."
+
+
 class GithubRefused(Refused):
-    """GitHub refuses what was asked of it, and would again."""
+    """GitHub refuses what was asked of it, and would again. `status` is that of its answer, where there was one."""
+
+    status: int | None = None
 
     hint = "Look at [github.app] and [[github.hook]] in the configuration."
 
@@ -285,6 +293,16 @@ class GithubLimited(CovenqError):
         """`until` is when it may be asked again, in seconds since 1970, where that is known."""
         super().__init__(message, hint=hint)
         self.until = until
+
+
+class WorkTokenUnavailable(CovenqError):
+    """No token for a task's work could be had now. `retry_after_s` is after how long it may be asked again, as GitHub said."""
+
+    hint = "It is tried again as the route's retry says."
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class GithubAnswerUnreadable(CovenqError):

@@ -4,9 +4,9 @@ GitHub has two limits. The primary one is counted in `x-ratelimit-*`; of what th
 at most, so that others who ask with the same credentials aren't stopped by it. The secondary one is about haste: it answers 403
 or 429, mostly with `retry-after`. Both are waited for where that is short, and told where it is long.
 
-A GET is made again after 5xx, a broken-off answer or a wait. A PATCH and a POST are made once, since what became of them may not
-be known: who asked for it says so, and decides. Anything else, and a redirect above all, is an answer or an error: nothing that
-authorises goes to another host. How long is waited is passed in (`Pacing`).
+A GET is made again after 5xx, a broken-off answer or a wait. A PATCH, a POST and a DELETE are made once, since what became of
+them may not be known: who asked for it says so, and decides. Anything else, and a redirect above all, is an answer or an error:
+nothing that authorises goes to another host. How long is waited is passed in (`Pacing`).
 """
 
 from __future__ import annotations
@@ -186,6 +186,12 @@ class GithubApi:
         """A 202, or one of the `allowed` statuses, asked for once and with no body. Raises as `patch`."""
         return self._write("POST", path, None, body_max, allowed | {202}, "asked for")
 
+    def send(
+        self, method: str, path: str, body: bytes | None = None, *, body_max: int, right: frozenset[int], done: str
+    ) -> Answer:
+        """One of the `right` statuses, asked for once. `done` is what was asked for the path, as "deleted". Raises as `patch`."""
+        return self._write(method, path, body, body_max, right, done)
+
     def _write(
         self, method: str, path: str, body: bytes | None, body_max: int, right: frozenset[int], done: str
     ) -> Answer:
@@ -199,7 +205,11 @@ class GithubApi:
             if answer.status >= 500:
                 raise OutgoingFailed(f"{self._host} answered {answer.status}")
             wait = self._wait(answer, 1)
-            raise self._refusal(answer, path, done) if wait is None else self._gave_up(answer, wait)
+            if wait is not None:
+                raise self._gave_up(answer, wait)
+            refusal = self._refusal(answer, path, done)
+            refusal.status = answer.status
+            raise refusal
 
     def close(self) -> None:
         """Close its connections."""

@@ -10,6 +10,7 @@ Nothing here imports the product, so that a test's oracle is not the code under 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -32,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.github_apps import GithubApps
 from tests.support.github_settings import Settings
+from tests.support.github_tokens import GithubTokens
 from tests.support.requests import HOOK, SECRET, encode, new_guid, signed
 
 APP_ID = 79929171
@@ -143,6 +145,7 @@ class GithubLog(ThreadingHTTPServer):
         self.tokens: dict[str, str] = {}
         """Path of a log, such as /repos/o/r/hooks/7/deliveries, to the token that may read it."""
         self.settings = Settings()
+        self.work_tokens = GithubTokens(lambda: self.clock())
         self.clock: Callable[[], float] = time.time
         self.attempts: list[Attempt] = []
         self.faults: list[Fault] = []
@@ -235,6 +238,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         self._serve()
 
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         server = self.server
@@ -278,6 +284,11 @@ class _Handler(BaseHTTPRequestHandler):
         path = path.removeprefix(server.base)
         if self.command == "POST" and path.startswith("/app-manifests/"):
             return server.apps.convert(path.removeprefix("/app-manifests/").removesuffix("/conversions"))
+        if self.command == "DELETE" and path == "/installation/token":
+            return server.work_tokens.revoke(self.headers.get("Authorization", ""))
+        minted = re.fullmatch(r"/app/installations/(\d+)/access_tokens", path)
+        if self.command == "POST" and minted is not None:
+            return self._unauthorised("/app/hook/deliveries") or server.work_tokens.mint(minted[1], given)
         log, _, rest = path.partition("/deliveries")
         refused = None if path == "/meta" else self._unauthorised(_log_beside(log))
         if refused is not None:
