@@ -278,13 +278,13 @@ def test_the_pythons_that_are_supported_are_the_same_everywhere() -> None:
 def test_every_record_kind_table_and_column_is_in_the_manual_and_nothing_else() -> None:
     from covenq.model import Kind, ledger, scope_record
     from covenq.operate import log_records
-    from covenq.state import fold_pauses, schema, tables
+    from covenq.state import fold_pauses, fold_tokens, schema, tables
     from covenq.tasks.scheduling import claim
 
     page = text("covenq-state.5")
     kinds = {str(kind) for kind in Kind} | {fold_pauses.PAUSED, fold_pauses.RESUMED, fold_pauses.REDACTED, claim.LATE}
     kinds |= {"ops.intake_opened", "journal.dropped", scope_record.BOUND, scope_record.UNBOUND, log_records.RECONCILED}
-    kinds.add(ledger.KIND)
+    kinds |= {ledger.KIND, fold_tokens.TOKEN}
     records = page.partition(".SH RECORDS")[2].partition(".PP\nOthers")[0]
     assert set(re.findall(r"\b((?:delivery|task|ops|journal)\.[a-z_]+)\b(?=\n|,)", records)) - {"ops.name"} == kinds
     sections = dict(re.findall(r"^\.SS (\w+)\n(.*?)(?=^\.S[SH])", page, re.MULTILINE | re.DOTALL))

@@ -22,6 +22,7 @@ from covenq.state import (
     fold_ledger,
     fold_pauses,
     fold_scopes,
+    fold_tokens,
     fold_uninstalls,
     fold_usage,
     rollups,
@@ -74,6 +75,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record], seen: SeenKeys | N
         fold_scopes.fold(conn, wanted.of_operators)
         fold_ledger.fold(conn, wanted.of_operators)
         fold_uninstalls.fold(conn, wanted.of_operators)
+        fold_tokens.fold(conn, wanted.of_operators)
     fold_history.fold(conn, records)
     # Last, wherever the erasure is in the batch: the columns it clears are written when a row is made, and never again.
     erased = erase(conn, records)

@@ -73,6 +73,11 @@ CREATE TABLE not_held (
 CREATE INDEX not_held_newest ON not_held (log, first_at);
 CREATE INDEX ledger_open ON ledger (hour, log) WHERE open > 0;
 
+CREATE TABLE unrevoked_tokens (
+    task TEXT NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, until TEXT NOT NULL, node TEXT, seq INTEGER NOT NULL,
+    PRIMARY KEY (task, attempt)
+) WITHOUT ROWID;
+
 CREATE TABLE notes (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL);
 
 CREATE INDEX notes_subject ON notes (subject);
