@@ -26,6 +26,8 @@ ATTEMPTS_NAME = "attempts"
 """The directory of the attempts' own directories: ATTEMPTS_NAME/<task>/<n>."""
 RUNNING_NAME = "running"
 """The directory of what is known of the commands that run: RUNNING_NAME/<task>.<n>.json."""
+GITHUB_TOKENS_NAME = "github-tokens"
+"""The directory of installation tokens that attempts got: those to be revoked, and the files that commands read."""
 
 STANDBY_NAME = "standby"
 """The directory of what runs for another node: its notes as in RUNNING_NAME, and its commands' socket."""

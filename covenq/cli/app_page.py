@@ -24,7 +24,7 @@ def form_page(manifest: Manifest, address: str) -> str:
     host = urlsplit(address).netloc
     asked = manifest.subscription
     events = ", ".join(asked.events) or "none"
-    permissions = ", ".join(asked.permissions)
+    permissions = ", ".join(one if level == "read" else f"{one} ({level})" for one, level in asked.permissions.items())
     return _page(
         "covenq: a GitHub App",
         f"<h1>A GitHub App for covenq</h1>\n"
@@ -32,7 +32,7 @@ def form_page(manifest: Manifest, address: str) -> str:
         f"<dl>\n<dt>Name</dt><dd>{escape(manifest.name)}</dd>\n"
         f"<dt>Webhook address</dt><dd>{escape(manifest.webhook_url)}</dd>\n"
         f"<dt>Events</dt><dd>{escape(events)}</dd>\n"
-        f"<dt>Permissions, to read</dt><dd>{escape(permissions)}</dd>\n</dl>\n"
+        f"<dt>Permissions, to read unless it says more</dt><dd>{escape(permissions)}</dd>\n</dl>\n"
         f'<form method="post" action="{escape(address)}">\n'
         f'<input type="hidden" name="manifest" value="{escape(manifest.text())}">\n'
         f"<button>Go on at {escape(host)}</button>\n</form>",

@@ -21,6 +21,7 @@ files, which are always kept."""
 EXECUTORS = ("run", "forward", "pull")
 _ONLY_RUN = ("limits", "keep", "env")
 _ONLY_FORWARD = ("sign",)
+_NOT_FORWARD = ("token",)
 _FROM_REQUEST = ("title", "guid", "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label",
                  "hook", "event", "action", "ref", "target")  # fmt: skip
 BRACED = re.compile(r"\{([A-Za-z_]+)\}")
@@ -41,6 +42,13 @@ def kind_of(table: Table) -> str:
     for name in _ONLY_FORWARD:
         if kind != "forward" and name in table.raw:
             raise table.error(name, f"is of forward; this route has {kind}")
+    for name in _NOT_FORWARD:
+        if kind == "forward" and name in table.raw:
+            raise table.error(
+                name,
+                "is of run and pull: what is forwarded is what GitHub sent, and nothing that authorises",
+                hint="A receiver of forward that is an App mints its own.",
+            )
     return kind
 
 

@@ -34,6 +34,7 @@ from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource, parse_ho
 from covenq.config.toml_position import at_end
 from covenq.config.toml_table import Table, did_you_mean
 from covenq.config.webhook_path import DEFAULT_PATH, parse_path
+from covenq.config.work_token import require_no_token
 from covenq.errors import ConfigError
 from covenq.paths import CONFIG_NAME, TOKENS_NAME
 from journal.presence import exists
@@ -147,12 +148,14 @@ class Config:
 def load(path: Path | None, env: Mapping[str, str], *, complete: bool = True) -> Config:
     """Read the file, if any, and what the environment overrides (COVENQ_BIND, COVENQ_WEBHOOK_SECRET and the like).
 
-    Not `complete`: of one that is to be completed it isn't asked that a log be there which it says to follow.
+    Not `complete`: of one that is to be completed it isn't asked that a log be there which it says to follow, or an App.
     Raises ConfigError.
     """
     config = build({}, None, env) if path is None else _read(path, env)
     if complete and config.follows_log:
         require_followable(config.github_logs, path)
+    if complete and config.github_logs.app is None:
+        require_no_token([(one.name, one.token) for one in config.routes], path)
     return config
 
 

@@ -15,6 +15,7 @@ from covenq.config.limits import DEFAULT_SCHEDULING, SCHEDULING_KEYS, Scheduling
 from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.toml_position import Step
 from covenq.config.toml_table import Table, did_you_mean
+from covenq.config.work_token import WorkToken, parse_work_token
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
 from covenq.model import Category, Json, JsonObject
@@ -46,7 +47,7 @@ UNDECIDED = frozenset(
 
 ROUTE_KEYS = (
     "name", "match", "else", "run", "forward", "sign", "pull", "timeout", "retry", "key", "env", "limits", "keep", "max_age",
-    "purpose", "familiar", "contract", *SCHEDULING_KEYS,
+    "purpose", "familiar", "contract", "token", *SCHEDULING_KEYS,
 )  # fmt: skip
 """The keys of a `[[route]]`."""
 
@@ -103,6 +104,8 @@ class Route:
     """What a delivery must be beside what `filter` says, for a route that a familiar makes."""
     place: tuple[Step, ...] = field(default=(), compare=False)
     """Where in the configuration's file it stands, as `covenq.config.toml_position` takes it."""
+    token: WorkToken | None = None
+    """What the token may do that an attempt gets for its work; None: it gets none."""
     policy: Mapping[str, Json] = field(init=False, repr=False, compare=False)
     """The part of the route that a task freezes, as the record `task.queued` holds it. Made once, and not for every delivery."""
 
@@ -141,6 +144,8 @@ class Route:
             what["limits"] = limits
         if self.keep != KEEP[0]:
             what["keep"] = self.keep
+        if self.token is not None:
+            what["token"] = self.token.as_json()
         retry: dict[str, Json] = {"max": self.retry.max, "backoff_s": self.retry.backoff_s, "cap_s": self.retry.cap_s}
         if self.retry.on is not None:
             retry["on"] = list(self.retry.on)
@@ -216,6 +221,7 @@ def route_of(table: Table) -> Route:
         familiar=table.token("familiar") if "familiar" in table.raw else None,
         max_age_s=table.duration("max_age", 0.0) if "max_age" in table.raw else None,
         place=table.path,
+        token=parse_work_token(table),
     )
 
 

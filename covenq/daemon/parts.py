@@ -29,6 +29,7 @@ from covenq.operate.maintain.upkeep import Upkeep
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
+from covenq.tasks.tokens.keeper import TokenKeeper
 
 StatsByName = dict[str, Callable[[], ListenerStats]]
 """The statistics of each listener, by its name."""
@@ -56,6 +57,7 @@ class Workers:
     pool: Pool
     claims: Claims
     times: AttemptTimes
+    tokens: TokenKeeper
     standby: StandbyWork | None = None
     """What runs here for the node that leads; None where that isn't wanted."""
 

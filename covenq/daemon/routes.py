@@ -114,7 +114,7 @@ def make_routes(
 
 def _make_alarms(storage: Storage, workers: Workers, background: Background) -> Alarms:
     upkeep, reconciler = background.upkeep, background.reconciler
-    of_tasks = [workers.pool.loop, workers.claims.loop, storage.fold.loop]
+    of_tasks = [workers.pool.loop, workers.claims.loop, workers.tokens.loop, storage.fold.loop]
     loops = [*of_tasks, upkeep.loop, reconciler.loop, background.notifier.loop, background.acts.loop]
     return Alarms(storage.journal, storage.readers, workers.pool, upkeep, loops, lag=lambda: storage.fold.lag)
 

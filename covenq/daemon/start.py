@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ from covenq.daemon.succession import Succession
 from covenq.daemon.systemd import watchdog_of
 from covenq.daemon.takeover import Predecessor, TakeoverServer
 from covenq.daemon.upkeep import make_upkeep
+from covenq.daemon.work_tokens import scrubber_of, token_keeper
 from covenq.errors import ConfigError, PortBusy, Refused, UsageError
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
@@ -64,12 +65,12 @@ from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import NOTICES_NAME, REFUSALS_NAME, TAKEOVER_NAME
 from covenq.tasks.execution.pool import Pool, PoolSettings, worker_id
-from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims, TimeSources
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.remote.reports import Conditions
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
+from covenq.tasks.tokens.keeper import TokenKeeper
 from journal.errors import JournalDamaged
 from journal.interface import Engine
 from journal.presence import exists
@@ -157,9 +158,8 @@ def start(
     handover = Handover(succession, live, ask_stop, lambda: Restart([sockets.by_name[name] for name in sockets.kept]))
     intake = make_intake(storage, succession, mask)
     upkeep = make_upkeep(live, storage, lambda: succession.works, env, cleanup)
-    workers = make_workers(
-        live, storage, intake.admission.has_space, lambda: release_ballast(reserve, TO_END), succession, cleanup
-    )
+    on_full, tokens = (lambda: release_ballast(reserve, TO_END)), token_keeper(live, storage, env)
+    workers = make_workers(live, storage, intake.admission.has_space, on_full, succession, tokens, cleanup)
     info = DaemonInfo(
         __version__,
         at_text(time.time()),
@@ -357,6 +357,7 @@ def make_workers(
     room: Callable[[], bool],
     on_full: Callable[[], bool],
     succession: Succession,
+    tokens: TokenKeeper,
     cleanup: ExitStack,
 ) -> Workers:
     """What runs tasks: one dispatcher for the pool and for the claims, or a task could be handed out by both.
@@ -371,21 +372,19 @@ def make_workers(
         storage.journal, lambda: fold.folded, lambda: live.now.config.caps, times, storage.node.name or None
     )
 
-    def scrubber(secrets: Sequence[bytes] = ()) -> Scrubber:
-        return Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)])
-
     def room_to_claim() -> bool:
         succession.require_lead()
         return room()
 
+    scrubber = scrubber_of(live, tokens)
     claims = Claims(
         storage.journal,
         storage.readers,
         fold,
-        ReportFiles(storage.data, scrubber),
+        ReportFiles(storage.data, lambda: scrubber(())),
         dispatcher=dispatcher,
         room=room_to_claim,
-        conditions=Conditions(on_full, succession.require_appends),
+        conditions=Conditions(on_full, succession.require_appends, tokens),
         sources=TimeSources(lease_clock=storage.journal.lease_clock),
     )
     cleanup.callback(claims.stop)
@@ -404,12 +403,13 @@ def make_workers(
             secret_of=lambda name: next((key.secret for key in live.now.keys if key.name == name), None),
             lease_s=None if storage.journal.lease_clock is None else live.now.config.lease_s,
             elsewhere=tuple if standby is None else standby.running,
+            tokens=tokens,
             node=storage.node_id,
         ),
         room=room,
         on_full=on_full,
     )
-    return Workers(pool, claims, times, standby)
+    return Workers(pool, claims, times, tokens, standby)
 
 
 def _announce(

@@ -25,11 +25,15 @@ def start_in_order(daemon: Daemon, observer: Observer) -> None:
     Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes. So may
     the passes over GitHub's logs: what is sent from now on comes by itself.
 
+    What an earlier process left of tokens is revoked whether this node leads or not: nobody else has them. That begins before an
+    attempt gets one.
+
     A node that stands by listens without what works: deliveries are passed on, until it leads (`covenq.daemon.succession`). Its
     upkeep is of its own files, and it may run tasks for the one that does (`covenq.daemon.standby_work`).
     """
     daemon.storage.fold.start()
     daemon.listeners.phases.start()
+    daemon.workers.tokens.start()
     leads = daemon.succession.works
     if leads:
         start_work(daemon)

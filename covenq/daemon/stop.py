@@ -38,12 +38,15 @@ UPKEEP_S = 60.0
 """Seconds for the segment that is being rewritten, which takes one or two."""
 FOLD_S = 4.0
 """Seconds for the follower, which has little left to fold unless it hangs, or builds the state anew."""
+TOKENS_S = 3.0
+"""Seconds for revoking the tokens of what ran; what GitHub hasn't confirmed by then, the next start has it confirm."""
 TAKEN_FOLD_S = 1.5
 TAKEN_DRAIN_S = 5.0
 TAKEN_GRACE_S = 3.0
 TAKEN_API_S = 0.5
 TAKEN_NOTIFY_S = 0.5
-"""The same, for requests of the API, and for what is told, where another process holds requests meanwhile."""
+TAKEN_TOKENS_S = 0.5
+"""The same, for requests of the API, for what is told, and for tokens, where another process holds requests meanwhile."""
 TELL_S = 0.5
 """Seconds for having kept what is to be told of a poisoned journal."""
 POISONED_S = 4.0
@@ -86,6 +89,7 @@ def stop(
         daemon.workers.standby.stop(grace_s)
     if not daemon.workers.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
+    daemon.workers.tokens.stop(TOKENS_S if successor is None else TAKEN_TOKENS_S)
     daemon.stopping.set()
     daemon.workers.claims.stop()
     daemon.background.acts.stop()

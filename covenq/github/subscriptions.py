@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from covenq.config.route import Route
+from covenq.config.work_token import LEVELS
 from covenq.filter.tree import Match
 from covenq.github.events import EVENTS
 
@@ -62,12 +63,15 @@ class Subscription:
 
 
 def subscription(routes: Sequence[Route]) -> Subscription:
-    """What the routes' filters ask for; of a route that names no event, and without routes, DEFAULT_EVENTS."""
+    """What the routes' filters and tokens ask for; of a route that names no event, and without routes, DEFAULT_EVENTS."""
     wanted = frozenset[str]().union(*(_events_of(route) for route in routes)) if routes else DEFAULT_EVENTS
     events = sorted(wanted & PERMISSIONS.keys())
-    permissions = {"metadata", *(PERMISSIONS[event] for event in events)}  # metadata: GitHub adds it to any other
+    names = {"metadata", *(PERMISSIONS[event] for event in events)}  # metadata: GitHub adds it to any other
+    permissions = dict.fromkeys(names, LEVELS[0])
+    for name, level in (one for route in routes if route.token is not None for one in route.token.permissions):
+        permissions[name] = max(level, permissions.get(name, LEVELS[0]), key=LEVELS.index)
     left_out = sorted(wanted - PERMISSIONS.keys() - UNASKED)
-    return Subscription(tuple(events), dict.fromkeys(sorted(permissions), "read"), tuple(left_out))
+    return Subscription(tuple(events), dict(sorted(permissions.items())), tuple(left_out))
 
 
 def _events_of(route: Route) -> frozenset[str]:

@@ -24,6 +24,8 @@ from covenq.errors import (
     ScopeInsufficient,
     StaleFence,
     UsageError,
+    WorkTokenRefused,
+    WorkTokenUnavailable,
 )
 from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalFull, JournalPoisoned, JournalStandby
 
@@ -37,7 +39,9 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (NotFound, 404, "not_found"),
     (StaleFence, 409, "stale_fence"),
     (ScopeInsufficient, 403, "scope_insufficient"),
+    (WorkTokenRefused, 409, "token_refused"),
     (Refused, 409, "refused"),
+    (WorkTokenUnavailable, 503, "token_unavailable"),
     (NodeTokenMissing, 502, "node_token_missing"),
     (OnAnotherNode, 502, "on_another_node"),
     (NotDurable, 503, "not_durable"),

@@ -175,6 +175,7 @@ class ApiRoutes:
         yield "claims/completed", claims.CompleteAll(reports, state)
         yield "claims/{task}/renew", claims.Renew(reports, state)
         yield "claims/{task}/phase", claims.Phase(reports, state)
+        yield "claims/{task}/token", claims.Token(reports, state)
         yield "claims/{task}/complete", claims.Complete(reports, state)
         yield "claims/{task}/fail", claims.Fail(reports, state)
 

@@ -125,6 +125,8 @@ class Category(StrEnum):
     POLICY = "policy"
     INTERNAL = "internal"
     """An error of covenq itself: its log has the traceback."""
+    TOKEN = "token"  # noqa: S105 - a word
+    """GitHub gave no token for the work."""
 
 
 class Target(StrEnum):

@@ -331,6 +331,16 @@ class NotHeldDelivery(Struct):
     """When GitHub forgets it, if it may still be fetched."""
 
 
+class UnrevokedTokens(Struct):
+    """Installation tokens of attempts that are over, and of which it isn't confirmed that they are of no use any more."""
+
+    attempts: Count
+    until: Time
+    """When the last of them expires by itself."""
+    tasks: list[str]
+    """Of some of those attempts."""
+
+
 class ReconcileStatus(Struct):
     """The daemon's own passes over GitHub's delivery logs, every so many seconds; null: it makes none."""
 
@@ -446,3 +456,5 @@ class Status(Struct, kw_only=True):
     """Null where the configuration names no delivery log."""
     notify: NotifyStatus | None = None
     """Null where nobody is told of anything ([notify]), and without a daemon."""
+    tokens: UnrevokedTokens | None = None
+    """Null where there are none."""

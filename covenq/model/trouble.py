@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from covenq.model.status import Status
+from covenq.model.status import Status, UnrevokedTokens
 from covenq.model.waiting import untold_pauses
-from covenq.text import duration, instant
+from covenq.text import counted, duration, instant
 
 MENDED_LATER = frozenset(
     {"missing", "stuck", "refused", "drift", "paused", "untold", "failing", "standby", "clock", "node"}
 )
 """Words of what is wrong, and stops nothing else."""
-NOTES = frozenset({"warning", "upkeep", "uninstalled"})
+NOTES = frozenset({"warning", "upkeep", "uninstalled", "token"})
 
 
 class Trouble(NamedTuple):
@@ -86,6 +86,19 @@ def troubles(found: Status, now: float) -> Iterator[Trouble]:
         from covenq.model.uninstall_text import uninstall_lines
 
         yield from (Trouble("uninstalled", *told) for told in uninstall_lines(found.uninstalls, now))
+    if found.tokens is not None:
+        yield Trouble("token", unrevoked_text(found.tokens))
+
+
+def unrevoked_text(tokens: UnrevokedTokens) -> str:
+    """What may still be used of GitHub's, and until when, in a sentence."""
+    shown = ", ".join(tokens.tasks)
+    more = " and more" if tokens.attempts > len(tokens.tasks) else ""
+    attempts = counted(tokens.attempts, "attempt")
+    return (
+        f"GitHub's token of {attempts} that ended is not confirmed revoked (task {shown}{more}): "
+        f"it expires by itself at {tokens.until[:19]}Z at the latest"
+    )
 
 
 def _of_the_configuration(found: Status, now: float) -> Iterator[Trouble]:

@@ -31,6 +31,8 @@ from covenq.errors import (
     StateUnreadable,
     TokenRefused,
     UsageError,
+    WorkTokenRefused,
+    WorkTokenUnavailable,
 )
 from covenq.net.address import Remote, environment_token, parse_url
 from covenq.net.no_answer import reason
@@ -65,6 +67,8 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "not_found": NotFound,
     "refused": Refused,
     "stale_fence": StaleFence,
+    "token_refused": WorkTokenRefused,
+    "token_unavailable": WorkTokenUnavailable,
     "state_behind": StateBehind,
     "state_unreadable": StateUnreadable,
     "on_another_node": OnAnotherNode,

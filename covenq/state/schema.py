@@ -25,7 +25,7 @@ from covenq.filter.sql import size_class
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 36
+VERSION = 37
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 MARKED = -1
 """In VERSION's place where the file turned out to be damaged: who has it open goes on, the next opening makes it anew."""

@@ -75,6 +75,16 @@ def test_events_are_those_of_the_routes(matches: tuple[str, ...], events: set[st
     assert set(found.permissions.values()) == {"read"}
 
 
+def test_the_app_may_do_what_the_routes_tokens_are_for() -> None:
+    tokens = [{"issues": "write"}, {"issues": "read", "checks": "write"}]
+    routes = [
+        {"name": f"r{at}", "match": "event:issues", "run": ["true"], "token": {"permissions": one}}
+        for at, one in enumerate(tokens)
+    ]
+    found = subscription(build({"route": routes}, None, {}).routes)
+    assert found.permissions == {"checks": "write", "issues": "write", "metadata": "read"}
+
+
 def test_the_manifest_is_what_github_takes() -> None:
     one = Manifest(
         "x", "https://a.example", "https://a.example/webhook", "http://127.0.0.1:1/created", subscription(())

@@ -104,7 +104,7 @@ def _problem(manifest: dict[str, Any]) -> str | None:
     if not urlsplit(manifest["hook_attributes"]["url"]).netloc or manifest["hook_attributes"]["active"] is not True:
         return "hook_attributes"
     permissions = manifest["default_permissions"]
-    if set(permissions) - PERMISSIONS or set(permissions.values()) - {"read"}:
+    if set(permissions) - PERMISSIONS or set(permissions.values()) - {"read", "write", "admin"}:
         return f"permissions {permissions}"
     for event in manifest["default_events"]:
         if event not in SUBSCRIPTIONS:

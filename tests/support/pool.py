@@ -85,6 +85,8 @@ class Harness:
         payload: bytes = b'{"a": 1}',
         repo: str | None = "octo/hello",
         action: str | None = "opened",
+        installation: int | None = None,
+        repo_id: int | None = None,
         **policy: Any,
     ) -> str:
         """A delivery and its one task, appended as the intake does, with more of a policy if given. The task's id."""
@@ -123,6 +125,8 @@ class Harness:
                         "policy": frozen,
                         "event": "issues",
                         "action": action,
+                        "installation": installation,
+                        "repo_id": repo_id,
                     },
                     {**about, "key": key},
                     expect=0,

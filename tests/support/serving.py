@@ -30,6 +30,7 @@ from covenq.daemon.restart import Restart
 from covenq.daemon.routes import Routes, make_routes
 from covenq.daemon.start import make_twins
 from covenq.daemon.succession import Succession
+from covenq.daemon.work_tokens import token_keeper
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo
 from covenq.http.app import RouteGroup, make_app
@@ -52,6 +53,7 @@ from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
+from covenq.tasks.remote.reports import Conditions
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.file.files import OsFiles
@@ -182,10 +184,18 @@ def serving(
         intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage, passing)
         times = AttemptTimes(lambda: {route.name for route in config.routes})
         dispatcher = Dispatcher(journal, lambda: fold_thread.folded, times=times)
-        claims = Claims(journal, store, fold_thread, ReportFiles(data), dispatcher=dispatcher)
+        live = Live(config, keys)
+        work_tokens = token_keeper(live, storage, env)
+        claims = Claims(
+            journal,
+            store,
+            fold_thread,
+            ReportFiles(data),
+            dispatcher=dispatcher,
+            conditions=Conditions(tokens=work_tokens),
+        )
         stats: StatsByName = {}
         stopping = threading.Event()
-        live = Live(config, keys)
         upkeep = Upkeep(journal, store, fold_thread, data, lambda: config.retention, truncate_wal=store.truncate_wal)
         effective = EffectiveConfig(live, Pool(journal, store, fold_thread, data, dispatcher=dispatcher))
         notifier = Notifier(live, os.environ, data / "notices.json")
@@ -206,7 +216,7 @@ def serving(
             effective,
             storage,
             intake,
-            Workers(effective.pool, claims, times),
+            Workers(effective.pool, claims, times, work_tokens),
             Background(
                 operations,
                 Reconciler(operations, {}, PeriodicPasses()),
@@ -247,6 +257,7 @@ def serving(
             listeners.append(listener("remote", [made.health, made.metrics, made.api], remote_bound, tokens))
         fold_thread.start()
         claims.start()
+        work_tokens.start()
         for one in listeners:
             stats[one.name] = one.stats
             one.start()
@@ -256,6 +267,7 @@ def serving(
             stopping.set()
             files.go.set()
             claims.stop()
+            work_tokens.stop(10.0)
             for one in listeners:
                 one.close()
             fold_thread.stop()

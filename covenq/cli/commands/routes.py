@@ -68,7 +68,7 @@ def listing(
 
 def _does(route: Route) -> str:
     age = "" if route.max_age_s is None else f"; max_age {duration(route.max_age_s)}"
-    return _action_text(route) + age
+    return _action_text(route) + age + ("" if route.token is None else f"; {route.token.words}")
 
 
 def _action_text(route: Route) -> str:
@@ -127,6 +127,7 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
 
     located = locate_in_use(data, config)
     loaded = located.config
+    _require_repositories(loaded)
     warnings = [*_warnings(loaded), *_renamed(located, data, config)]
     if json:
         found = [route_object(route) for route in loaded.routes]
@@ -136,6 +137,16 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
     for warning in warnings:
         say(f"warning: {clean(warning['words'])}")
     output.prose(f"{where}: {output.count(len(loaded.routes), 'route')}, sha256 {loaded.sha256[:16]}")
+
+
+def _require_repositories(config: Config) -> None:
+    """Raises ConfigError for a route whose token is for a repository, and that takes events without one: those tasks fail."""
+    from covenq.operate.inspect.route_check import token_problem
+
+    for route in config.routes:
+        if (problem := token_problem(route)) is not None:
+            hint = 'Restrict its match to events of repositories, or write repositories = "all" in its token.'
+            raise ConfigError(f"{route.name}: {problem}", hint=hint)
 
 
 def _warnings(config: Config) -> Iterator[dict[str, str | None]]:

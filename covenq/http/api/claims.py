@@ -130,6 +130,16 @@ class Phase(_Report):
         respond_ok(resp, self._reports.phase(task, fence, phase, body.integer("pr")))
 
 
+class Token(_Report):
+    """POST {"fence"}. The answer holds what authorises, and is for nobody's cache."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
+        body = body_of(req, {"fence"})
+        self._check(req, task)
+        respond_ok(resp, self._reports.token(task, body.required_text("fence")))
+        resp.set_header("Cache-Control", "no-store")
+
+
 class Complete(_Report):
     """POST {"fence", "result"?, "exit_code"?, "usage"?, "stdout"?, "stderr"?}."""
 

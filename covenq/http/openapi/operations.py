@@ -101,10 +101,12 @@ def _held(action: str, summary: str, answer: str) -> Operation:
         {200: ref(answer)},
         (400, 404, 409),
         body=REQUESTS[action],
-        notes={409: "stale_fence: the task is not held by this token."},
+        notes={409: "stale_fence: the task is not held by this token." + (_NONE_GIVEN if action == "token" else "")},
         scoped="one",
     )
 
+
+_NONE_GIVEN = " token_refused: GitHub gives none, and would give none the next time."
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -344,6 +346,11 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _held("renew", "Keep a task for longer.", "lease"),
     _held("phase", "Record what an attempt is at. The daemon's own commands may say it too.", "phase"),
+    _held(
+        "token",
+        "Get the installation token for the work, or the same once more; another before it expires.",
+        "work_token",
+    ),
     _held("complete", "End an attempt well.", "completed"),
     _held("fail", "End an attempt that failed, or give the task back (category interrupted).", "failed"),
     Operation(

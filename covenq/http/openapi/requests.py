@@ -100,6 +100,7 @@ REQUESTS: dict[str, Schema] = {
         },
         required=("fence",),
     ),
+    "token": request({"fence": TEXT}, required=("fence",)),
     "phase": request(
         {
             "fence": TEXT,

@@ -32,6 +32,7 @@ from covenq.operate.answers import (
 )
 from covenq.operate.inspect.history import Story, Why
 from covenq.tasks.remote.reports import Completed, Failed, PhaseRecorded, Renewed
+from covenq.tasks.tokens.holding import WorkTokenGiven
 
 ID = r"^[0-9A-Za-z_-]{1,64}$"
 """A hook id, a GUID, a task's id."""
@@ -100,6 +101,7 @@ ANSWERS: Mapping[str, type] = {
     "accepted": Accepted,
     "claim": Grants,
     "lease": Renewed,
+    "work_token": WorkTokenGiven,
     "phase": PhaseRecorded,
     "completed": Completed,
     "failed": Failed,

@@ -84,6 +84,8 @@ def task_steps(task: Task, facts: DeliveryFacts) -> Iterator[Step]:
                 yield from forward_signature.steps(task, delivery, facts.signing)
             else:
                 yield Step("run it again, as it was decided then", f"covenq requeue {name}")
+            if state == State.FAILED and task.category == Category.TOKEN:
+                yield Step("GitHub gave no token: see what it says of the App", "covenq doctor")
 
 
 def _waiting_steps(task: Task, facts: DeliveryFacts) -> Iterator[Step]:

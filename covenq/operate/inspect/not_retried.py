@@ -34,4 +34,6 @@ def why_not_retried(task: Task, attempts: Sequence[Attempt]) -> str | None:
         return f"its route retries only after {', '.join(retry.on or ()) or 'nothing'}"
     if task.retries >= retry.max:
         return "its one retry is used" if retry.max == 1 else f"all {retry.max} retries are used"
+    if category == Category.TOKEN:
+        return "GitHub would refuse the token again"
     return "its worker said that another attempt is useless" if task.kind == "pull" else None

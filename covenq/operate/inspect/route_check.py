@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from covenq.config.executor import BRACED
 from covenq.config.route import Route
+from covenq.config.work_token import THIS
 from covenq.filter.explain import node_text
 from covenq.filter.tree import InRange, Match, Node, Not, Pattern
 from covenq.github.events import ACTIONS, ANY, COLUMNS, EVENTS, TARGETS
@@ -47,6 +48,17 @@ def problems(route: Route) -> Iterator[str]:
     yield from _of_key(route, matching)
     if "push" in matching:
         yield from _of_branches(route, nodes)
+
+
+def token_problem(route: Route) -> str | None:
+    """Why a token for the delivery's repository can't be had for all that the route takes; None where it can."""
+    if route.token is None or route.token.repositories != THIS:
+        return None
+    nodes = route.filter.node.nodes
+    without = _matching(nodes, _events(nodes)) - COLUMNS["repo_id"]
+    if not without:
+        return None
+    return f"its token is for the delivery's repository, and {_names(without)} {_has(without)} none"
 
 
 # ---- which events

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from covenq.config.journal import JournalSettings
 from covenq.config.load import Config
 from covenq.filter.grammar import parse
+from covenq.model import at_text
 from covenq.model.journal_status import (
     BatchSizes,
     DatabaseStatus,
@@ -44,7 +45,7 @@ from covenq.model.status import (
 )
 from covenq.model.waiting import WaitingTasks
 from covenq.model.worker_status import WorkerStatus
-from covenq.operate.inspect import ledger, throughput, view
+from covenq.operate.inspect import ledger, throughput, unrevoked, view
 from covenq.operate.maintain import uninstall, verify_note
 from covenq.paths import JOURNAL_NAME
 from covenq.routing.held import HELD
@@ -161,6 +162,7 @@ def status(
         reconcile=reconcile,
         log=list(process.log),
         notify=process.notify,
+        tokens=unrevoked.unrevoked(conn, at_text(time.time())),
     )
 
 

@@ -42,6 +42,7 @@ CATEGORIES: Mapping[str, str] = {
     Category.RESULT_INVALID: "left a result that can't be kept",
     Category.POLICY: "was refused by policy",
     Category.INTERNAL: "was ended by an error of covenq itself",
+    Category.TOKEN: "got no token for its work",
 }
 """What an attempt did that ended so, where its record has no detail."""
 

@@ -22,6 +22,7 @@ from covenq.model.status import (
     Status,
     Watchdog,
 )
+from covenq.model.trouble import unrevoked_text
 from covenq.model.uninstall_text import uninstall_lines
 from covenq.model.waiting import TONES, WaitingTasks, untold_pauses, waiting_text
 from covenq.operate.maintain import backup_list
@@ -90,6 +91,11 @@ def _of_status(status: Status, now: float) -> Iterator[Finding]:
     if status.notify is not None:
         for words in trouble(status.notify, now):
             yield Finding("notify", WARN, f"operators are not told of what they should: {words}", "covenq notify test")
+    if status.tokens is not None:
+        next = (
+            "covenq revokes it as soon as GitHub answers, where it has it: look at the daemon's log for why it doesn't."
+        )
+        yield Finding("token", WARN, unrevoked_text(status.tokens), next)
     if status.journal.full:
         words = "nothing new is recorded: the last write failed, as on a full disk, or where a database refuses it"
         yield Finding("journal", BAD, words, "covenq status")

@@ -19,7 +19,8 @@ from covenq.model import Category, Kind
 from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
 from covenq.tasks.execution.attempt_context import AttemptContext, AttemptResult
-from covenq.tasks.execution.brief import Content, brief_of
+from covenq.tasks.execution.attempt_token import brief_for, get_token, token_released
+from covenq.tasks.execution.brief import Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, short_answer, target_of
 from covenq.tasks.execution.headless_result import judged
@@ -210,7 +211,8 @@ class Attempt:
             # Recorded together with the next phase: the command's start waits for no sync but the claim's.
             self._unrecorded.append((Kind.PHASE, claim.record_data(phase="prepared")))
             run = self._forward if self.task.kind == "forward" else self._execute
-            outcome = run(claim, directory, found)
+            with token_released(self.context.tokens, self.task, claim):
+                outcome = run(claim, directory, found)
         assert outcome is not None
         if self._is_lost():
             raise StaleClaim  # known already: no record is tried, so none is refused and recorded as late
@@ -240,14 +242,11 @@ class Attempt:
         if self.task.kind != "forward":
             content = Content.of(delivery.payload or b"", content_type_of(delivery.data.get("headers")))
             policy = self.task.policy
-            told = brief_of(self.task, claim.attempt, claim.fence, delivery)
+            told = brief_for(self.context.tokens, self.task, claim, delivery)
             brief = brief_content(told, policy.contract, policy.agent, content.payload, directory)
         while True:
             try:
-                if content is None:
-                    directory.prepare()
-                else:
-                    directory.prepare(content.payload, brief, content.body)
+                directory.prepare(*(() if content is None else (content.payload, brief, content.body)))
                 return None
             except OSError as error:
                 if error.errno not in _NO_SPACE:
@@ -261,8 +260,13 @@ class Attempt:
             return Outcome(Category.POLICY, detail="the task says no command")
         if context.stop.is_set():
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
+        scrubber = context.scrubber(secrets_of({n: context.environ[n] for n in policy.env if n in context.environ}))
+        if (no_token := get_token(context.tokens, self.task, claim, scrubber.learn)) is not None:
+            return no_token
+        if self._is_lost():
+            raise StaleClaim
         try:
-            brief = brief_of(self.task, claim.attempt, claim.fence, delivery)
+            brief = brief_for(self.context.tokens, self.task, claim, delivery)
             env = brief.environment(context.environ, policy.env, directory, str(context.data / PHASE_SOCKET_NAME))
             command = Command(
                 brief.argv(policy.run, directory),
@@ -270,7 +274,7 @@ class Attempt:
                 directory,
                 context.output_limit,
                 limits=policy.limits,
-                scrubber=context.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
+                scrubber=scrubber,
                 lease=self._lease,
             )
         except (OSError, ValueError) as error:

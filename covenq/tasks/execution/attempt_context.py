@@ -16,6 +16,7 @@ from covenq.tasks.execution.shortage import StartLimit
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.outcome import RESULT_MAX, Task
+from covenq.tasks.tokens.keeper import TokenKeeper
 from journal.interface import Journal
 from journal.records import Record
 
@@ -49,6 +50,8 @@ class AttemptContext:
     starts: StartLimit = field(default_factory=lambda: StartLimit(1))
     on_full: Callable[[], bool] = lambda: False
     """Called when there is no space to record the end of an attempt: whether it made some, so that a retry at once is useful."""
+    tokens: TokenKeeper | None = None
+    """Gets the tokens that routes want for their work; None where none can be had."""
     leases: LeaseRenewal | None = None
     """Renews the leases under which it claims; None where it claims without."""
 

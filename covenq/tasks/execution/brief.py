@@ -68,6 +68,8 @@ class Brief:
     familiar: str | None
     content_type: str | None
     """Of the body as it was received: of a form, the payload is its decoded JSON."""
+    github_token_file: str | None = None
+    """The path of the file with the token for its work, where its route has one."""
 
     def body(self, directory: AttemptDirectory) -> Path:
         """The file with the bytes as they were received: that of the payload, unless they came as a form."""
@@ -117,10 +119,12 @@ class Brief:
             "RESULT": str(directory.result),
             "SOCKET": socket,
         }
+        if self.github_token_file is not None:
+            own["GITHUB_TOKEN_FILE"] = self.github_token_file
         return environment(base, allowed, own)
 
 
-def brief_of(task: Task, attempt: int, fence: str, delivery: Record) -> Brief:
+def brief_of(task: Task, attempt: int, fence: str, delivery: Record, github_token_file: str | None = None) -> Brief:
     """The brief of an attempt in this daemon: what its task says, and the record of the delivery."""
     return Brief(
         task=task.id,
@@ -142,6 +146,7 @@ def brief_of(task: Task, attempt: int, fence: str, delivery: Record) -> Brief:
         purpose=task.purpose,
         familiar=task.familiar,
         content_type=content_type_of(delivery.data.get("headers")),
+        github_token_file=github_token_file,
     )
 
 

@@ -43,6 +43,7 @@ from covenq.tasks.scheduling.claim import RETRY_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_pool_leases, running_without_lease
 from covenq.tasks.scheduling.outcome import Task
+from covenq.tasks.tokens.keeper import TokenKeeper
 from journal.append import append_known
 from journal.errors import JournalError, JournalFull, may_pass
 from journal.interface import Journal
@@ -58,6 +59,7 @@ REAP_S = 1.0
 """Seconds between scans for orphans that ended: each goes through /proc, and every fold wakes the dispatcher."""
 
 _RECOVERED_AT_ONCE = 256
+_DELIVERY = "SELECT seq FROM webhook_deliveries WHERE hook = ? AND guid = ?"
 _CLAIMS = "SELECT id, claim_seq FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
 _RECORDING_S = 10.0
 """Seconds, beyond the grace, that a stop waits for the last records."""
@@ -91,6 +93,8 @@ class PoolSettings:
     """Seconds of the leases that it claims under; None where no other machine may take the journal over, and none are needed."""
     elsewhere: Callable[[], Sequence[WorkerAttempt]] = tuple
     """Attempts of this node at tasks that it claimed of another, when that one led: they are of `concurrency`, too."""
+    tokens: TokenKeeper | None = None
+    """Gets the tokens that routes want for their work."""
     node: str = ""
     """The id of this data directory, by which the claims under leases are known to be its own."""
 
@@ -168,6 +172,7 @@ class Pool:
             on_full=on_full,
             times=self._dispatcher.times,
             leases=self._leases,
+            tokens=settings.tokens,
         )
         self._wake = threading.Event()
         self._retry_later = threading.Event()
@@ -439,10 +444,6 @@ class Pool:
     def _delivery_of(self, task: Task) -> Record | None:
         seq = task.delivery_seq
         if seq is None:
-            row = (
-                self._readers.reader()
-                .execute("SELECT seq FROM webhook_deliveries WHERE hook = ? AND guid = ?", (task.hook, task.guid))
-                .fetchone()
-            )
+            row = self._readers.reader().execute(_DELIVERY, (task.hook, task.guid)).fetchone()
             seq = row["seq"] if row is not None else None
         return self._journal.get(seq) if seq is not None else None

@@ -43,14 +43,21 @@ class Scrubber:
 
         A secret of several lines, such as a private key, is searched for line by line.
         """
-        lines = {line for secret in secrets for line in secret.splitlines()}
-        plain = sorted((line[: BUFFER_MAX // 2] for line in lines if len(line) >= SECRET_MIN), key=len, reverse=True)
-        parts = [_GITHUB, *(re.escape(one) for one in plain)]
-        for pattern in patterns:
-            parts.append(b"(?:" + re.compile(pattern.encode()).pattern + b")")
-        self._find = re.compile(b"|".join(parts))
-        self._plain = (*_OTHER_MARKERS, *plain)
+        self._lines = frozenset(line for secret in secrets for line in secret.splitlines())
+        self._patterns = [b"(?:" + re.compile(pattern.encode()).pattern + b")" for pattern in patterns]
         self._always = bool(patterns)
+        self._compile()
+
+    def learn(self, secret: bytes) -> None:
+        """Search for that one too from now on, in streams that have begun as well. For one thread at a time."""
+        self._lines |= frozenset(secret.splitlines())
+        self._compile()
+
+    def _compile(self) -> None:
+        lines = [line[: BUFFER_MAX // 2] for line in self._lines if len(line) >= SECRET_MIN]
+        plain = sorted(lines, key=len, reverse=True)
+        self._find = re.compile(b"|".join([_GITHUB, *(re.escape(one) for one in plain), *self._patterns]))
+        self._plain = (*_OTHER_MARKERS, *plain)
 
     def stream(self) -> Stream:
         """A stream for one output."""

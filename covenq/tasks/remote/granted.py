@@ -11,7 +11,9 @@ from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant
 
 
-def brief_of(grant: ClaimGrant, content_type: str | None, payload: bytes) -> Brief:
+def brief_of(
+    grant: ClaimGrant, content_type: str | None, payload: bytes, github_token_file: str | None = None
+) -> Brief:
     task = grant.task
     return Brief(
         task=grant.id,
@@ -33,6 +35,7 @@ def brief_of(grant: ClaimGrant, content_type: str | None, payload: bytes) -> Bri
         purpose=task.get("purpose"),
         familiar=task.get("familiar"),
         content_type=content_type,
+        github_token_file=github_token_file,
     )
 
 

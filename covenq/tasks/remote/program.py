@@ -22,8 +22,12 @@ from covenq.config.executor import BRACED, PLACEHOLDERS
 from covenq.errors import UsageError
 from covenq.model import Category
 from covenq.tasks.execution.command import not_started
+from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.scheduling.outcome import Outcome
+from covenq.text import one_line
 
+LOGGED_MAX = 400
+"""Characters that the log has of how an attempt ended."""
 _WHOLE_PATH = "Install it, or write its whole path."
 
 
@@ -83,6 +87,16 @@ def not_started_here(error: OSError | ValueError, program: str = "it") -> Outcom
     if outcome.category is not Category.SPAWN or isinstance(error, ValueError):
         return outcome
     return Outcome(Category.INTERRUPTED, detail=f"it was given back: {outcome.detail}")
+
+
+def interrupted() -> Outcome:
+    """The outcome of a task that a stop of its worker came before."""
+    return Outcome(Category.INTERRUPTED, detail="the worker was stopped before it began")
+
+
+def words_of(outcome: Outcome) -> str:
+    """Its category and detail for the log: on one line, bounded, and without tokens."""
+    return one_line(scrub_text(f"{outcome.category}: {outcome.detail or 'no more is known'}"), LOGGED_MAX)
 
 
 def _has_placeholder(word: str) -> bool:

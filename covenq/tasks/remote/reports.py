@@ -15,22 +15,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
-import orjson
-
-from covenq.errors import CovenqError, NotDurable, NotFound, Refused, StaleFence, UsageError
+from covenq.errors import CovenqError, NotDurable, NotFound, Refused, StaleFence, UsageError, WorkTokenRefused
 from covenq.model import PR_MAX, TOKEN, Category, JsonObject, Kind, State, task_subject
 from covenq.model.rows import Count, TaskState, Time
 from covenq.state.progress import FoldProgress
 from covenq.state.readers import Readers
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.remote.report_files import NO_OUTPUTS, Outputs, ReportFiles
-from covenq.tasks.remote.result import judged_report
+from covenq.tasks.remote.result import judged_report, result_text
 from covenq.tasks.remote.task_locks import TaskLocks
 from covenq.tasks.scheduling.attempt_times import AttemptTimes
 from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import (
-    RESULT_DEPTH_MAX,
     RESULT_MAX,
     EndRecord,
     Outcome,
@@ -38,10 +35,11 @@ from covenq.tasks.scheduling.outcome import (
     Usage,
     ending_after,
 )
+from covenq.tasks.tokens.holding import WorkTokenGiven
+from covenq.tasks.tokens.keeper import TokenKeeper
 from journal.append import append_known
 from journal.errors import JournalError, JournalFull, JournalStandby
 from journal.interface import Journal
-from journal.payload import is_deeper
 from journal.records import Appended, Entry, Record
 
 PHASE_MAX = 100
@@ -125,6 +123,8 @@ class Conditions:
     """Makes room for the end of an attempt when the disk is full, and returns whether it could."""
     require_appends: Callable[[], None] = lambda: None
     """Raises where another node appends: that one knows whose a task is, and this one may know it later."""
+    tokens: TokenKeeper | None = None
+    """Gets the tokens that routes want for their work."""
 
 
 class ClaimReports:
@@ -151,6 +151,7 @@ class ClaimReports:
         self._times = measures.times
         self._on_full = conditions.on_full
         self._require_appends = conditions.require_appends
+        self._tokens = conditions.tokens
         self._locks = TaskLocks()
 
     def renew(self, task: str, token: str, lease_s: float) -> Renewed:
@@ -174,6 +175,18 @@ class ClaimReports:
         self._record(claim, "phase", Kind.PHASE, claim.record_data(phase=word, **({} if pr is None else {"pr": pr})))
         return {"phase": word, "seq": claim.last}
 
+    def token(self, task: str, token: str) -> WorkTokenGiven:
+        """The installation token for the attempt's work. Raises as `renew` does, WorkTokenRefused and WorkTokenUnavailable.
+
+        Of a claim that ends while GitHub is asked, the keeper revokes what came: nobody gets it.
+        """
+        claim = self._current_claim(task, token, "token")
+        if self._tokens is None:
+            raise WorkTokenRefused("no token can be got here")
+        given = self._tokens.token_for(self._task(claim), claim)
+        self._current_claim(task, token, "token")
+        return given.as_answer()
+
     def complete(
         self,
         task: str,
@@ -188,7 +201,7 @@ class ClaimReports:
 
         The same report again, because its answer was lost, is not late: it gets the same answer.
         """
-        text = None if result is None else _result_text(result)
+        text = None if result is None else result_text(result)
         if text is not None and len(text) > RESULT_MAX:
             raise UsageError(
                 f"a result of {len(text)} bytes", hint=f"It may have {RESULT_MAX}; keep the rest elsewhere."
@@ -427,14 +440,3 @@ def _ended(kind: Kind, data: JsonObject, *, duplicate: bool) -> Failed:
 
 def _usage(usage: Usage | None) -> dict[str, object]:
     return {} if usage is None else {"usage": usage.as_json()}
-
-
-def _result_text(result: object) -> bytes:
-    """Raises UsageError."""
-    try:
-        text = orjson.dumps(result)
-    except orjson.JSONEncodeError:  # of what was parsed, it refuses only what is nested too deeply
-        text = None
-    if text is None or is_deeper(text, RESULT_DEPTH_MAX):
-        raise UsageError(f"a result that is nested over {RESULT_DEPTH_MAX} levels", hint="Keep it elsewhere.")
-    return text

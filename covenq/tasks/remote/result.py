@@ -78,3 +78,14 @@ def _parsed(content: bytes) -> object:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("its result is neither JSON nor text") from None
+
+
+def result_text(result: object) -> bytes:
+    """Raises UsageError."""
+    try:
+        text = orjson.dumps(result)
+    except orjson.JSONEncodeError:  # of what was parsed, it refuses only what is nested too deeply
+        text = None
+    if text is None or is_deeper(text, RESULT_DEPTH_MAX):
+        raise UsageError(f"a result that is nested over {RESULT_DEPTH_MAX} levels", hint="Keep it elsewhere.")
+    return text

@@ -40,7 +40,7 @@ from covenq.tasks.execution.command import Command, StopEvent, not_started, not_
 from covenq.tasks.execution.lease_guard import now as boottime
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
-from covenq.tasks.execution.scrub import scrub_text, secrets_of
+from covenq.tasks.execution.scrub import secrets_of
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.backoff import Backoff
@@ -50,11 +50,11 @@ from covenq.tasks.remote.leased_task import LeasedTask, claim_wait
 from covenq.tasks.remote.missing_routes import MissingRoutes
 from covenq.tasks.remote.options import WorkerOptions
 from covenq.tasks.remote.output_end import read_outputs
-from covenq.tasks.remote.program import missing, not_started_here
+from covenq.tasks.remote.program import interrupted, missing, not_started_here, words_of
 from covenq.tasks.remote.result import read_result, with_result
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, remove_if_not_kept
+from covenq.tasks.remote.work_token import WorkerTokens
 from covenq.tasks.scheduling.outcome import Outcome
-from covenq.text import one_line
 from journal.errors import JournalError
 
 T = TypeVar("T")
@@ -63,8 +63,6 @@ log = logging.getLogger("covenq.worker")
 
 REPORT_AFTER_STOP_S = 10.0
 """How long a stop tries to report the outcomes of tasks to the daemon."""
-LOGGED_MAX = 400
-"""Characters that the log has of how an attempt ended."""
 _TICK_S = 0.2
 _TRANSIENT = (DaemonUnreachable, NotDurable, StateBehind, StateUnreadable, JournalError)
 """Errors of a daemon that is down, stopping, out of space, or can't read its state until its restart: to be retried."""
@@ -90,6 +88,7 @@ class Worker:
         self.unreported: set[str] = set()
         """Tasks whose end the daemon was not told at the stop: it gave no answer, and their leases run out."""
         self._socket = work / "phase.sock"
+        self._tokens = WorkerTokens(work)
 
     def stop(self, grace_s: float | None = None) -> None:
         """End what runs, give it back, and let `run` return soon. Safe in a signal handler: it takes no lock."""
@@ -114,6 +113,7 @@ class Worker:
         with ExitStack() as cleanup:
             proxy = PhaseProxy(self._socket, self._relay_phase)
             cleanup.callback(proxy.close)
+            cleanup.enter_context(self._tokens.renewing(self._connect))
             renewer = threading.Thread(target=self._renew_leases, name="renewer", daemon=True)
             slots = [
                 threading.Thread(target=self._run_slot, name=f"slot-{n}", daemon=True)
@@ -153,11 +153,8 @@ class Worker:
             client.close()
 
     def _claim_and_run(self, client: ClaimsClient) -> None:
-        waits, short = Backoff(), Backoff()
-        wait_s, longest = (
-            0.0,
-            claim_wait(self._options.lease_s),
-        )  # the first answer comes at once, and says what will never come
+        waits, short, longest = Backoff(), Backoff(), claim_wait(self._options.lease_s)
+        wait_s = 0.0  # the first answer comes at once, and says what will never come
         while not self._stop.is_set() and not self._finishing.is_set():
             if self._options.run and (found := missing(self._options.run[0])) is not None:
                 log.error("no task is claimed: %s", found.words)
@@ -225,6 +222,7 @@ class Worker:
         finally:
             if directory is not None:  # else its id is none that a path may be made from
                 running.remove(self._work, grant.id, grant.attempt)
+            self._tokens.remove(grant)
             with self._lock:
                 del self._leased[grant.id]
             leased.lost.close()
@@ -257,10 +255,10 @@ class Worker:
         except (NotFound, Refused) as error:
             return Outcome(Category.POLICY, detail=f"the payload can't be had: {error}"[:200])
         if found is None:
-            return _interrupted()
+            return interrupted()
         body, content_type = found
         content = Content.of(body, content_type)
-        brief = brief_of(grant, content_type, content.payload)
+        brief = brief_of(grant, content_type, content.payload, self._tokens.path_for(grant))
         try:
             directory.prepare(content.payload, content_of_brief(grant, brief, content.payload, directory), content.body)
             running.note(self._work, grant.id, grant.attempt, grant.fence)
@@ -271,8 +269,12 @@ class Worker:
         secrets = secrets_of(
             {name: value for name, value in options.environ.items() if name in (*wanted.env, "COVENQ_TOKEN")}
         )
-        if self._stop.is_set():
-            return _interrupted()
+        scrubber = options.scrubber(secrets)
+        got = self._ask_while_leased(leased, lambda: self._tokens.get(client, grant, scrubber.learn))
+        if got is None or self._stop.is_set():
+            return interrupted()
+        if got.outcome is not None:
+            return got.outcome
         try:
             command = Command(
                 brief.argv(wanted.run, directory),
@@ -280,7 +282,7 @@ class Worker:
                 directory,
                 OUTPUT_LIMIT,
                 limits=wanted.limits,
-                scrubber=options.scrubber(secrets),
+                scrubber=scrubber,
                 lease=leased.lease,
             )
         except (OSError, ValueError) as error:
@@ -320,7 +322,7 @@ class Worker:
         """Report how it ended, until the daemon has answered."""
         outcome, result = with_result(outcome, contract_of(leased.grant), lambda: self._result(leased, directory))
         if outcome.category is not None:
-            log.warning("task %s attempt %d: %s", leased.grant.id, leased.grant.attempt, _words(outcome))
+            log.warning("task %s attempt %d: %s", leased.grant.id, leased.grant.attempt, words_of(outcome))
         self._phase(client, leased, "collected")
         said: dict[str, object] = {"exit_code": outcome.exit_code}
         if outcome.usage is not None:
@@ -330,6 +332,7 @@ class Worker:
         else:
             action = "fail"
             more = {"category": outcome.category.value, "detail": outcome.detail, "signal": outcome.signal}
+            more |= {"retry": False} if outcome.final else {}
         said |= more
         outputs = read_outputs(directory) if self._options.attempts is None else {}
         done = self._ask_while_leased(leased, lambda: client.report_end(leased.grant, action, said, outputs))
@@ -431,12 +434,3 @@ class Worker:
             log.exception("task %s could not be renewed", leased.grant.id)
             return False
         return True
-
-
-def _words(outcome: Outcome) -> str:
-    """Its category and detail for the log: on one line, bounded, and without tokens."""
-    return one_line(scrub_text(f"{outcome.category}: {outcome.detail or 'no more is known'}"), LOGGED_MAX)
-
-
-def _interrupted() -> Outcome:
-    return Outcome(Category.INTERRUPTED, detail="the worker was stopped before it began")

@@ -17,6 +17,7 @@ import orjson
 from covenq.config.contract import NO_AGENT, Agent
 from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.route import Retry
+from covenq.config.work_token import WorkToken
 from covenq.model import Category, JsonObject, Kind, at_text, bounded_duration, task_subject
 
 RESULT_MAX = 1 << 20
@@ -43,6 +44,7 @@ class Policy:
     keep: str = "all"
     contract: str | None = None
     agent: Agent = NO_AGENT
+    token: WorkToken | None = None
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> Policy:
@@ -70,6 +72,7 @@ class Policy:
                 keep=str(data.get("keep") or "all"),
                 contract=str(data["contract"]) if data.get("contract") else None,
                 agent=Agent.from_json(data.get("agent") or {}),
+                token=WorkToken.from_json(data["token"]) if data.get("token") else None,
             )
         except (AttributeError, TypeError, ValueError, OverflowError):
             return cls(run=())
