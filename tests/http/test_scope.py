@@ -598,6 +598,9 @@ def test_a_repository_can_narrow_it(alone: Tenants) -> None:
     for path in LISTS[:2]:
         assert {one["repo"] for one in narrow.ask("narrow", "GET", path).json["items"]} == {"octo/second"}
     assert narrow.ask("narrow", "GET", f"/api/v1/tasks/{alone.mine.task}").status == 404
+    routing = [f"/api/github/routing?installation_id={one}" for one in (MINE, NEVER)]
+    assert [narrow.ask("narrow", "GET", one).status for one in routing] == [404, 404]
+    assert alone.ask("read", "GET", routing[0]).status == 200
     whole = narrow.ask("narrow", "POST", "/api/v1/pause", {"what": "installation", "name": str(MINE)})
     assert (whole.status, whole.json["error"]) == (403, "scope_insufficient")
     assert narrow.ask("narrow", "POST", "/api/v1/pause", {"what": "repo", "name": "octo/second"}).status == 200

@@ -43,7 +43,8 @@ ScopeOf = Callable[[falcon.Request], Scope | None]
 class CaveSources:
     """What the answers are made of.
 
-    A scope is in the statements themselves, each of which is planned for it, and not in the connection: that shows everything.
+    A scope is in the statements themselves, each of which is planned for it, and not in the connection: that shows everything,
+    but for usage, which names repositories: one that went to another installation may have another name there.
     """
 
     state: FoldedState
@@ -92,7 +93,7 @@ class Usage:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         scope = self.sources.scope_of(req)
-        conn = self.sources.state.reader()
+        conn = self.sources.state.reader(scope_of_request(req))
         with snapshot(conn):
             found = cave.usage(conn, scope)
         _set_private(resp)
@@ -132,7 +133,8 @@ class Routing:
             return
         if installation == 0:
             raise UsageError("0 is no installation", hint="It is a number: `covenq deliveries --json`.")
-        if scope is not None and installation not in scope.installations:
+        # What is configured of an installation names its repositories, so who may see some of them alone isn't told.
+        if scope is not None and (installation not in scope.installations or scope.repositories is not None):
             respond_error(resp, 404, "not_found", f"no installation {installation}.")
             return
         _set_private(resp)
