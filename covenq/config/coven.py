@@ -174,6 +174,7 @@ def _worker(top: Table, made: Translation) -> dict[str, object]:
         if "container" in table.raw:
             made.say("[worker.container]", Fate.LEFT_OUT, "the backend is the host")
     executor["contract"] = HEADLESS
+    _token(made, executor)
     executor["timeout"] = f"{table.integer('timeout_secs', TIMEOUT_S, 1, 86400 * 30)}s"
     executor["retry"] = {"max": table.integer("max_retries", RETRIES, 0, 1000), "backoff": "2s"}
     made.say("[worker] timeout_secs, max_retries", Fate.TAKEN, "as timeout and retry of each [[familiar]]")
@@ -186,6 +187,24 @@ def _worker(top: Table, made: Translation) -> dict[str, object]:
     known = ("concurrency", "backend", "container", "coven_code_bin", "timeout_secs", "max_retries", "workspace_root")
     _rest(made, "[worker]", table.raw, (*known, "allow_host_backend"))
     return executor
+
+
+def _token(made: Translation, executor: dict[str, object]) -> None:
+    """What its command may do on GitHub: push, as there. Comments and pull requests were the adapter's, there."""
+    place = "[github] the agent's token"
+    github = made.tables.get("github")
+    if not isinstance(github, dict) or "app" not in github:
+        made.say(place, Fate.TO_DO, 'write token = { permissions = { contents = "write" } } once there is [github.app]')
+        return
+    executor["token"] = {"permissions": {"contents": "write"}, "repositories": "this"}
+    words = (
+        "as token of each [[familiar]], in the file that COVENQ_GITHUB_TOKEN_FILE names; add to its permissions what a "
+    )
+    made.say(
+        place,
+        Fate.CHANGED,
+        words + "command needs that comments or opens pull requests itself, for covenq does neither",
+    )
 
 
 def _storage(top: Table, made: Translation) -> None:

@@ -12,6 +12,7 @@ import pytest
 from covenq.cli.coven_setup import FILE_MAX, Made, translation
 from covenq.config.coven import Fate
 from covenq.config.load import Config, load
+from covenq.config.work_token import WorkToken
 from covenq.errors import ConfigError
 from tests.config.test_coven import decided
 from tests.support.coven_deliveries import delivery
@@ -128,6 +129,8 @@ def test_a_familiar_an_app_and_a_secret_are_taken_and_the_secret_is_kept_apart(t
     assert not any(secret in said + found.text + repr(found) for secret in SECRETS)
     assert "`covenq tokens new --name tenant-42 --role read --installation 42`; for its repos alone" in said
     assert 'skills = ["x", "y"]' in found.text
+    tokens = [route.token for route in config.routes if route.kind == "run"]
+    assert tokens and all(one == WorkToken((("contents", "write"),), "this") for one in tokens)
     with pytest.raises(ConfigError, match="display_name"):
         made(tmp_path, text)
 
@@ -139,6 +142,7 @@ def test_a_key_that_is_nowhere_and_a_placeholder_for_a_secret_are_to_be_done(tmp
     assert found.secret is None and "webhook_secrets" not in found.text
     assert notes(made(tmp_path, FAMILIAR)) == {
         "[worker] coven_code_bin": "taken",
+        "[github] the agent's token": "to do",
         "[worker] timeout_secs, max_retries": "taken",
         "[[familiars]] cody": "taken",
     }
