@@ -137,6 +137,22 @@ def test_a_command_has_a_token_that_nobody_else_sees_and_that_is_revoked(harness
     assert made.token.encode() not in whole_of(harness.data)
 
 
+def test_a_contract_alone_has_it_in_the_environment_too(harness: Tokens) -> None:
+    result = json.dumps({"contract_version": "2", "status": "success", "summary": "x"})
+    looks = (
+        "import json, os, sys; brief = json.load(open(sys.argv[1])); open(sys.argv[2], 'w').write(sys.argv[3]); "
+        "print(json.dumps([os.environ['COVEN_GIT_TOKEN'][::-1], open(brief['paths']['token']).read()[::-1]]))"
+    )
+    argv = ["python3", "-c", looks, "{brief}", "{result}", result]
+    task = harness.run(argv, contract="coven-headless/2")
+    assert harness.wait(task, "completed").result_status == "success"
+    (made,) = harness.server.work_tokens.tokens
+    assert json.loads(harness.file(task, "stdout").read_bytes()) == [made.token[::-1]] * 2
+    assert made.token.encode() not in b"".join(
+        one.read_bytes() for one in harness.data.joinpath("attempts").rglob("*.json")
+    )
+
+
 def test_a_token_is_masked_whatever_its_shape_the_renewed_one_too(harness: Tokens) -> None:
     """Of no form that is GitHub's today, and longer than a pipe's lines: known by its value alone."""
     forms = iter(["shape/of=tomorrow~" + "a1" * 600, "another/of=those~" + "b2" * 600])

@@ -42,11 +42,12 @@ def server() -> Iterator[GithubLog]:
 
 
 @pytest.fixture
-def served(server: GithubLog, data: Path, tmp_path: Path) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, server: GithubLog, data: Path, tmp_path: Path) -> Iterator[Served]:
+    """With the keys of a route that the test adds (indirectly)."""
     key = tmp_path / "app.pem"
     key.write_bytes(server.private_key)
     app = {"client_id": CLIENT_ID, "private_key_file": str(key), "api_url": server.url}
-    with serving(data, {"github": {"app": app}, "route": [ROUTE]}) as served:
+    with serving(data, {"github": {"app": app}, "route": [{**ROUTE, **getattr(request, "param", {})}]}) as served:
         yield served
 
 
@@ -150,6 +151,21 @@ def test_a_worker_puts_it_into_a_file_of_its_own_and_masks_it(
     eventually(lambda: made.revoked)
     left = [one for one in tmp_path.rglob("*") if one.is_file() and made.token.encode() in one.read_bytes()]
     assert not left
+
+
+@pytest.mark.parametrize("served", [{"contract": "coven-headless/2"}], indirect=True)
+def test_a_worker_gives_it_to_a_contract_s_command_in_its_environment_too(
+    served: Served, server: GithubLog, tmp_path: Path
+) -> None:
+    task = post(served)
+    said = '{"contract_version": "2", "status": "success", "summary": "x"}'
+    script = (
+        f'echo \'{said}\' > "$COVENQ_RESULT"; test "$COVEN_GIT_TOKEN" = "$(cat $COVENQ_GITHUB_TOKEN_FILE)" || exit 2'
+    )
+    with Work(served, tmp_path / "work", ("sh", "-c", script)):
+        eventually(state(served, task))
+    assert served.ask(f"/api/v1/tasks/{task}").json["result_status"] == "success"
+    assert len(server.work_tokens.tokens) == 1
 
 
 @pytest.mark.parametrize(("suspended", "attempts"), [(True, 1), (False, 2)])

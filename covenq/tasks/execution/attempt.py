@@ -27,7 +27,7 @@ from covenq.tasks.execution.headless_result import judged
 from covenq.tasks.execution.held_lease import HeldLease
 from covenq.tasks.execution.lease_renewal import Sent
 from covenq.tasks.execution.scrub import secrets_of
-from covenq.tasks.execution.session_brief import brief_content
+from covenq.tasks.execution.session_brief import brief_content, contract_environment
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim, record_late
@@ -270,7 +270,7 @@ class Attempt:
             env = brief.environment(context.environ, policy.env, directory, str(context.data / PHASE_SOCKET_NAME))
             command = Command(
                 brief.argv(policy.run, directory),
-                env,
+                env | contract_environment(policy.contract, brief),
                 directory,
                 context.output_limit,
                 limits=policy.limits,

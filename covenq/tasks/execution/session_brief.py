@@ -8,6 +8,7 @@ man/session-brief.schema.json, made from the types here; a field that is added l
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -80,12 +81,14 @@ class BriefDelivery(Struct, frozen=True):
 
 
 class BriefPaths(Struct, frozen=True):
-    """Files of the attempt: its working directory, the payload as JSON, the received bytes, and where the result is to be."""
+    """Files of the attempt: its working directory, the payload as JSON, the received bytes, where the result is to be, and the
+    token for its work, which is replaced before it expires."""
 
     workspace: str
     payload: str
     body: str
     result: str
+    token: str | None
 
 
 class SessionBrief(Struct, frozen=True):
@@ -113,6 +116,17 @@ def brief_content(
         return brief.as_json(directory)
     told: dict[str, object] = msgspec.to_builtins(session_brief(brief, agent, payload, directory))
     return told
+
+
+def contract_environment(contract: str | None, brief: Brief) -> dict[str, str]:
+    """What a contract has in a command's environment beside COVENQ_…: the token for its work, as it is when the command starts.
+
+    Agents of this contract look for it there. Nothing else puts a token into an environment, where it is not renewed, and
+    where who runs as the same user can read it. Raises OSError.
+    """
+    if contract is None or brief.github_token_file is None:
+        return {}
+    return {"COVEN_GIT_TOKEN": Path(brief.github_token_file).read_text("ascii")}
 
 
 def session_brief(brief: Brief, agent: Agent, payload: bytes, directory: AttemptDirectory) -> SessionBrief:
@@ -150,7 +164,11 @@ def session_brief(brief: Brief, agent: Agent, payload: bytes, directory: Attempt
         target=BriefTarget(brief.head_sha, brief.ref, _text(base.get("ref"))),
         delivery=BriefDelivery(brief.hook, brief.guid, brief.event, brief.action, brief.sender, brief.installation),
         paths=BriefPaths(
-            str(directory.path), str(directory.payload), str(brief.body(directory)), str(directory.result)
+            str(directory.path),
+            str(directory.payload),
+            str(brief.body(directory)),
+            str(directory.result),
+            brief.github_token_file,
         ),
     )
 

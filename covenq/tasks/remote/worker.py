@@ -41,6 +41,7 @@ from covenq.tasks.execution.lease_guard import now as boottime
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
 from covenq.tasks.execution.scrub import secrets_of
+from covenq.tasks.execution.session_brief import contract_environment
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.backoff import Backoff
@@ -278,7 +279,7 @@ class Worker:
         try:
             command = Command(
                 brief.argv(wanted.run, directory),
-                env,
+                env | contract_environment(contract_of(grant), brief),
                 directory,
                 OUTPUT_LIMIT,
                 limits=wanted.limits,
