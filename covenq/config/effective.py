@@ -26,6 +26,7 @@ from covenq.net.address import shown_origin
 from covenq.paths import (
     ATTEMPTS_NAME,
     CONFIG_NAME,
+    GITHUB_TOKENS_NAME,
     JOURNAL_NAME,
     NODE_NAME,
     NOTICES_NAME,
@@ -186,6 +187,11 @@ def effective_paths(
         ("takeover socket", data / TAKEOVER_NAME, "on which a new daemon asks for its sockets"),
         ("attempts", data / ATTEMPTS_NAME, "what commands were given and left"),
         ("running", data / RUNNING_NAME, "the commands that run now"),
+        (
+            "github tokens",
+            data / GITHUB_TOKENS_NAME,
+            "GitHub's tokens of attempts that run, and of those not revoked yet",
+        ),
         ("refusals", data / REFUSALS_NAME, "the newest requests that were refused"),
         ("reads", data / READS_NAME, "what was asked with the API's tokens"),
         ("notices", data / NOTICES_NAME, "what [notify] has told, and owes"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config import effective, limits
+from covenq.config import effective, familiar_table, limits
 from covenq.config.load import build, load
 from covenq.errors import UsageError
 from covenq.filter.grammar import parse
@@ -72,7 +72,8 @@ def test_every_key_of_the_configuration_is_told(tmp_path: Path) -> None:
         for section, keys in re.findall(r'top\.table\(\s*"(\w+)",\s*\(([^)]*)\),?\s*\)', source)
         for key in re.findall(r'"(\w+)"', keys)
     }
-    known |= {f"limits.{key}" for key in limits._SECTION} | {"route"}
+    known |= {f"{section}.{key}" for section, keys in familiar_table.KEYS.items() for key in keys}
+    known |= {f"limits.{key}" for key in limits._SECTION} | {"route", "familiar", "installation"}
     assert {one["name"] for one in effective.effective_settings(load(None, {}), tmp_path, {})} == known
 
 
