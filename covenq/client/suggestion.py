@@ -17,7 +17,7 @@ LOCAL = frozenset(
 """Commands that take --data and --config, and no --url and --token-file."""
 ANYWHERE = frozenset(
     """tui status deliveries tasks show why logs tail audit stats usage refused replay reroute requeue cancel pause resume compact
-    redact export import reconcile ledger nodes handover notify secrets worker""".split()
+    keep redact export import reconcile ledger nodes handover notify secrets worker""".split()
 )
 """Those that take all four."""
 _LOCAL_OPTIONS = ("data", "config")

@@ -10,6 +10,7 @@ from covenq.model.drift import Drift
 from covenq.model.journal_status import JournalStatus
 from covenq.model.log_ingress import FollowedLog
 from covenq.model.notices import NotifyStatus
+from covenq.model.pending_status import Uninstall, UnrevokedTokens
 from covenq.model.rows import Count, TaskState, Time
 from covenq.model.waiting import WaitingTasks
 from covenq.model.worker_status import WorkerStatus
@@ -80,19 +81,6 @@ class UpkeepStatus(Struct):
 
     doing: UpkeepWork | None
     error: str | None
-
-
-class Uninstall(Struct):
-    """An installation that was uninstalled, and whose content will be erased, or is just being erased."""
-
-    installation: Count
-    state: Literal["waiting", "erasing"]
-    since: Time
-    """When its deletion was noticed."""
-    due_at: Time | None
-    """When it is erased at the earliest; null where it has begun."""
-    waits: str | None = None
-    """Why it is not erased though it is due; null without a daemon, and before that time."""
 
 
 class SecretWarning(Struct, frozen=True):
@@ -329,16 +317,6 @@ class NotHeldDelivery(Struct):
     reason: str | None = None
     forgotten_at: Time | None = None
     """When GitHub forgets it, if it may still be fetched."""
-
-
-class UnrevokedTokens(Struct):
-    """Installation tokens of attempts that are over, and of which it isn't confirmed that they are of no use any more."""
-
-    attempts: Count
-    until: Time
-    """When the last of them expires by itself."""
-    tasks: list[str]
-    """Of some of those attempts."""
 
 
 class ReconcileStatus(Struct):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from covenq.model.status import Status, UnrevokedTokens
+from covenq.model.pending_status import UnrevokedTokens
+from covenq.model.status import Status
 from covenq.model.waiting import untold_pauses
 from covenq.text import counted, duration, instant
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from covenq.model.status import Uninstall
+from covenq.model.pending_status import Uninstall
 from covenq.text import instant
 
 LINES_MAX = 5

@@ -54,7 +54,7 @@ def hints(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         ("route:deploy", "no route is called `deploy`: there are ci-results, fix."),
         ("source:htp", "no source is called `htp`; did you mean http?"),
         ("source:webhook", "no source is called `webhook`: there are http, import, send."),
-        ("kind:exec", "no kind is called `exec`: there are forward, pull, run."),
+        ("kind:exec", "no kind is called `exec`: there are act, forward, pull, run."),
         ("reason:no-match", "no reason is called `no-match`; did you mean no_match?"),
         ("reason:timeuot", "no reason is called `timeuot`; did you mean timeout?"),
         ("event:\x1b[2Jx", "no event is called `\\x1b[2Jx`: nothing here has it, and it is none that is known."),

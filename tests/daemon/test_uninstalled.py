@@ -13,7 +13,7 @@ from covenq.config.live import Live
 from covenq.config.load import load
 from covenq.daemon.uninstalled import asks_github
 from covenq.errors import CovenqError
-from covenq.model.status import Uninstall
+from covenq.model.pending_status import Uninstall
 from covenq.model.uninstall_text import LINES_MAX, uninstall_lines, uninstall_text
 from covenq.operate.maintain.uninstall_work import IsInstalled
 from tests.support.daemon import Daemon

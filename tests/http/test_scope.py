@@ -271,6 +271,7 @@ REQUESTS: dict[tuple[str, str], Requests] = {
     ("POST", "/api/v1/claims/{task}/renew"): _report("renew", {"lease_s": 60}),
     ("POST", "/api/v1/claims/{task}/phase"): _report("phase", {"phase": "x"}),
     ("POST", "/api/v1/claims/{task}/complete"): _report("complete", {"result": 1, "stdout": "x"}),
+    ("POST", "/api/v1/claims/{task}/token"): _report("token", {}),
     ("POST", "/api/v1/claims/{task}/fail"): _report("fail", {"detail": "x"}),
     ("GET", "/api/v1/events"): lambda ids: [],
 }

@@ -11,8 +11,9 @@ from covenq.client.local import LocalSource
 from covenq.config.load import Config
 from covenq.http.page.status import status_view
 from covenq.model.notices import NotifyStatus
+from covenq.model.pending_status import Uninstall, UnrevokedTokens
 from covenq.model.readiness import readiness
-from covenq.model.status import Overdue, Reload, SecretProblem, Status, Stuck, Uninstall, UpkeepStatus, Verified
+from covenq.model.status import Overdue, Reload, SecretProblem, Status, Stuck, UpkeepStatus, Verified
 from covenq.model.trouble import MENDED_LATER, NOTES, troubles
 from covenq.text import instant
 
@@ -33,6 +34,7 @@ def ill(data: Path) -> Status:
         notify=NotifyStatus(targets=[], error="the outbox can't be written"),
         upkeep=UpkeepStatus(None, "the disk is full"),
         uninstalls=[Uninstall(9001, "waiting", AT, "2026-11-30T02:34:56.000000Z")],
+        tokens=UnrevokedTokens(1, AT, ["t1"]),
     )
 
 
@@ -40,7 +42,7 @@ def test_every_face_has_each_in_the_same_order(tmp_path: Path) -> None:
     found = list(troubles(ill(tmp_path), NOW))
     assert [one.word for one in found] == [
         "damaged", "damaged", "overdue", "stuck", "unreadable", "refused", "warning", "untold", "upkeep",
-        "uninstalled",
+        "uninstalled", "token",
     ]  # fmt: skip
     page = [(one.label.lower(), one.text) for one in status_view(ill(tmp_path), NOW).wrong]
     lines = [(label.lower(), text) for label, text in _wrong_lines(ill(tmp_path), NOW) if label]

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from covenq.config.notify import KINDS, FailureShare, Notify
 from covenq.model import at_text
 from covenq.model.notices import TEXT_MAX
+from covenq.model.pending_status import Uninstall
 from covenq.model.status import (
     ActivePause,
     Disk,
@@ -19,7 +20,6 @@ from covenq.model.status import (
     Overdue,
     ReconcileStatus,
     StateStatus,
-    Uninstall,
     Verified,
 )
 from covenq.model.waiting import WaitingTasks

@@ -20,6 +20,7 @@ from covenq.errors import CovenqError
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.drift import Drift, DriftFinding
 from covenq.model.notices import NotifyStatus, TargetStatus
+from covenq.model.pending_status import Uninstall
 from covenq.model.rows import Task
 from covenq.model.status import (
     ActivePause,
@@ -31,7 +32,6 @@ from covenq.model.status import (
     StateStatus,
     Status,
     Stuck,
-    Uninstall,
     UpkeepStatus,
     Verified,
 )

@@ -16,6 +16,8 @@ Answer = Schema | str
 """The content of an answer: a JSON schema, or another media type."""
 
 PAGE_MAX = 1000
+WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+"""A whole number, in a query."""
 
 
 @dataclass(frozen=True, slots=True)

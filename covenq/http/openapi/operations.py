@@ -15,8 +15,9 @@ from typing import get_args
 from covenq.config.webhook_path import DEFAULT_PATH
 from covenq.http.answers import status_of
 from covenq.http.openapi import schemas
+from covenq.http.openapi.covencave import COVENCAVE
 from covenq.http.openapi.from_types import Schema
-from covenq.http.openapi.operation import PAGE_MAX, Operation, Query
+from covenq.http.openapi.operation import PAGE_MAX, WHOLE, Operation, Query
 from covenq.http.openapi.requests import REQUESTS, parameters_schema
 from covenq.http.openapi.schemas import page, ref
 from covenq.model.audit import Doer, What
@@ -32,12 +33,11 @@ _LIMIT = Query(
 )
 _AFTER = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "`next` of the page before.")
 _LIST = (_FILTER, _LIMIT, _AFTER)
-_WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _MINUTES: Schema = {"type": "string", "pattern": "^([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)$"}
 _MONTH: Schema = {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2])|all)$"}
 _DOERS = "|".join(get_args(Doer))
 _CURSOR = r"^([0-9]{1,18}(\.[a-z][0-9]{1,20}-[0-9]{1,18}){0,8})?$"
-_SEQ = Query("after", _WHOLE, "Records newer than this seq; 0 is everything.")
+_SEQ = Query("after", WHOLE, "Records newer than this seq; 0 is everything.")
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
 _ANY_BYTES = "application/octet-stream"
@@ -175,7 +175,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             Query("what", {"enum": ["deliveries", "tasks", "attempts"]}, "Which; deliveries if it is left out."),
             _FILTER,
-            Query("limit", _WHOLE, "Count no further than this; 0, and none, is all."),
+            Query("limit", WHOLE, "Count no further than this; 0, and none, is all."),
         ),
         scoped="filter",
     ),
@@ -239,7 +239,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "How much came, of what, from where, and what became of it.",
         {200: ref("stats")},
         (400,),
-        (_FILTER, Query("since_ms", _WHOLE, "What came in so many milliseconds until now; a day.")),
+        (_FILTER, Query("since_ms", WHOLE, "What came in so many milliseconds until now; a day.")),
         scoped="filter",
     ),
     Operation(
@@ -256,7 +256,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Query(
                 "after", {"type": "string", "pattern": _CURSOR}, "`next` of the page before; empty is the beginning."
             ),
-            Query("newest", _WHOLE, "Without `after`, the newest so many that match."),
+            Query("newest", WHOLE, "Without `after`, the newest so many that match."),
             _LIMIT,
         ),
         scoped="never",
@@ -292,7 +292,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "What GitHub's delivery logs list, what of it is held, and what became of the rest, by the hour, newest first.",
         {200: page("ledger_hour")},
         (400,),
-        (Query("since_ms", _WHOLE, "The hours of so many milliseconds until now; three days."),),
+        (Query("since_ms", WHOLE, "The hours of so many milliseconds until now; three days."),),
         scoped="never",
     ),
     Operation(
@@ -312,10 +312,10 @@ OPERATIONS: tuple[Operation, ...] = (
         (400,),
         (
             _FILTER,
-            Query("after", _WHOLE, "Records newer than this seq."),
-            Query("since_ms", _WHOLE, "Records of so many milliseconds ago and later."),
-            Query("newest", _WHOLE, "The newest so many that match."),
-            Query("wait_ms", _WHOLE, "With `after`, hold the answer so long if there is nothing yet; 30,000 at most."),
+            Query("after", WHOLE, "Records newer than this seq."),
+            Query("since_ms", WHOLE, "Records of so many milliseconds ago and later."),
+            Query("newest", WHOLE, "The newest so many that match."),
+            Query("wait_ms", WHOLE, "With `after`, hold the answer so long if there is nothing yet; 30,000 at most."),
         ),
         scoped="filter",
     ),
@@ -397,59 +397,5 @@ OPERATIONS: tuple[Operation, ...] = (
         notes={503: "One is made already, there is no room for one, or state.db is being made anew."},
         scoped="never",
     ),
-    Operation(
-        "GET",
-        "/api/github/tasks",
-        "read",
-        "For CovenCave: the tasks that changed last, newest change first.",
-        {
-            200: schemas.answer({"tasks": schemas.array_of(ref("cave_task")), "next": schemas.nullable(schemas.TEXT)}),
-            304: "",
-        },
-        (400,),
-        (
-            Query(
-                "limit",
-                {"type": "integer", "minimum": 0, "maximum": 999999999, "default": 500},
-                f"At most so many; 0 is as many as there may be, and there are never more than {PAGE_MAX}.",
-            ),
-            Query("after", _WHOLE, "`next` of the page before."),
-        ),
-        notes={304: "Nothing of it changed since the answer whose ETag If-None-Match has."},
-        scoped="filter",
-    ),
-    Operation(
-        "GET",
-        "/api/github/usage",
-        "read",
-        "For CovenCave: tasks and the time of their attempts, by installation, repository and familiar.",
-        {200: schemas.answer({"usage": schemas.array_of(ref("cave_usage"))})},
-        scoped="filter",
-    ),
-    Operation(
-        "GET",
-        "/api/github/audit",
-        "read",
-        "For CovenCave: the newest 200 deliveries that were ignored, attempts and pull requests, newest first.",
-        {200: schemas.answer({"events": schemas.array_of(ref("cave_event"))})},
-        scoped="filter",
-    ),
-    Operation(
-        "GET",
-        "/api/github/routing",
-        "read",
-        "For CovenCave: what the configuration says of an installation.",
-        {200: schemas.answer({"routing": ref("installation_routing")})},
-        (400, 404),
-        (
-            Query(
-                "installation_id",
-                {"type": "string", "pattern": "^0*[1-9][0-9]*$", "maxLength": 18},
-                "The installation's number.",
-                required=True,
-            ),
-        ),
-        notes={400: "installation_id required: it wasn't said."},
-        scoped="one",
-    ),
+    *COVENCAVE,
 )

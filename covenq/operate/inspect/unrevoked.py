@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from covenq.model.status import UnrevokedTokens
+from covenq.model.pending_status import UnrevokedTokens
 from covenq.state.fold_tokens import TokenState
 
 SHOWN = 5

@@ -16,7 +16,7 @@ import orjson
 
 from covenq.config.retention import ERASE, Retention
 from covenq.model import at_text
-from covenq.model.status import Uninstall
+from covenq.model.pending_status import Uninstall
 from covenq.model.uninstall_record import UninstallKind, UninstallState, subject_of
 from covenq.state import fold_uninstalls
 from covenq.text import instant

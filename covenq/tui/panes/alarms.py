@@ -25,7 +25,8 @@ from covenq.tui import text
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
-    from covenq.model.status import ActivePause, Status, Stuck, Uninstall
+    from covenq.model.pending_status import Uninstall
+    from covenq.model.status import ActivePause, Status, Stuck
 
 LAG_LONG = 10_000
 """Records that the state may be behind the journal without an alarm."""

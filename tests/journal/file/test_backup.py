@@ -18,6 +18,7 @@ from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry, Head
 from journal.reports import BackupReport
 from tests.support.journals import independent_reader, making
+from tests.support.waiting import eventually
 
 
 def take(journal: FileJournal, target: Path, files: OsFiles | None = None) -> BackupReport:
@@ -132,6 +133,7 @@ def test_while_appends_go_on(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         try:
+            eventually(lambda: journal.head().seq, what="something is appended")
             heads = [take(journal, tmp_path / "b").head.seq for _ in range(8)]
         finally:
             stop.set()
