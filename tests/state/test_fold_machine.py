@@ -195,7 +195,7 @@ class Folding(RuleBasedStateMachine):
 
 
 TestFolding = Folding.TestCase
-TestFolding.settings = settings(max_examples=200, stateful_step_count=30)
+TestFolding.settings = settings(max_examples=120, stateful_step_count=30)
 
 
 @pytest.mark.deep

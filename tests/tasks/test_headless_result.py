@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covenq.model import Category
@@ -88,6 +88,7 @@ _leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=20)
 _json = st.recursive(_leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner))
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from([*GOOD, "branch", "review", "exit_reason", "commits", "other"]), _json))
 def test_whatever_it_is_it_is_taken_or_refused(more: dict[str, Any]) -> None:
     try:

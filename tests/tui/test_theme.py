@@ -185,7 +185,7 @@ async def test_of_16_colours_red_is_red(data: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 50)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((100, 30), marks=pytest.mark.deep), (160, 50)])
 async def test_the_row_acted_on_stays_in_view_beside_the_dialog(data: Path, size: tuple[int, int]) -> None:
     app = dashboard(data)
     async with app.run_test(size=size) as pilot:
